@@ -1,0 +1,54 @@
+"""An engine spread over processes: each answers a strided share of the requests, all see every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from selfinstruct_train.distributed import World
+from selfinstruct_train.engines.base import Completion, Engine, Request
+
+
+class ParallelEngine:
+    """Wraps the engine of each process; every process must make the same calls in the same order."""
+
+    def __init__(self, engine: Engine, world: World) -> None:
+        self._engine = engine
+        self._world = world
+
+    @property
+    def model_id(self) -> str:
+        """Name of the base model."""
+        return self._engine.model_id
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and completion together."""
+        return self._engine.context_length
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a prompt."""
+        return self._engine.count_tokens(texts)
+
+    def generate(
+        self, requests: Sequence[Request], adapter: Path | None = None
+    ) -> Iterator[Completion]:
+        """Yield the completions of all processes in the order of the requests."""
+        share = self._world.share(requests)
+        position = {request.id: i for i, request in enumerate(share)}
+        yield from self._world.gather(
+            lambda: sorted(self._engine.generate(share, adapter), key=lambda c: position[c.id])
+        )
+
+    def score(
+        self,
+        prefix: str,
+        suffixes: Sequence[str],
+        continuations: Sequence[str],
+        adapter: Path | None = None,
+    ) -> list[list[float]]:
+        """Log-probabilities, one row per suffix, from all processes."""
+        share = self._world.share(suffixes)
+        return self._world.gather(
+            lambda: self._engine.score(prefix, share, continuations, adapter) if share else []
+        )

@@ -1,0 +1,233 @@
+"""The rows that flow between the stages, each one line of a JSONL file in the run directory."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Row(BaseModel):
+    """A typed, immutable row; an unknown key is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Instance(Row):
+    """One worked example of a task."""
+
+    input: str = ""
+    """Empty where the instruction says it all."""
+    output: str
+
+
+class SeedTask(Row):
+    """A human-written task, in the schema of the official seed file."""
+
+    id: str
+    name: str
+    instruction: str = Field(min_length=1)
+    instances: tuple[Instance, ...] = Field(min_length=1)
+    is_classification: bool
+
+
+class EvalTask(Row):
+    """A task of an evaluation suite, in the schema of the official 252 user-oriented tasks."""
+
+    id: str
+    motivation_app: str = ""
+    """The application or category under which scores are grouped."""
+    instruction: str = Field(min_length=1)
+    instances: tuple[Instance, ...] = Field(min_length=1)
+
+
+class Sampling(Row):
+    """How tokens are drawn for one request."""
+
+    max_tokens: int = Field(ge=1)
+    """Most tokens to write."""
+    temperature: float = Field(default=0.0, ge=0.0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus mass; 1 keeps every token."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k likeliest tokens; 0 keeps all."""
+    repetition_penalty: float = Field(default=1.0, gt=0.0)
+    """Above 1, tokens already seen lose likelihood (Keskar et al., arXiv 1909.05858)."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the completion; the completion's text does not hold them."""
+    seed: int = 0
+    """Seed of this request alone: it fixes the text whatever else is asked beside it."""
+
+
+class Provenance(Row):
+    """Where a machine-written row comes from."""
+
+    round: int
+    request: str
+    """Id of the request to the engine."""
+    demonstrations: tuple[str, ...] = ()
+    """Ids of the tasks shown in the prompt, in order."""
+    sampling: Sampling
+    model: str
+    adapter: str | None = None
+    """Adapter directory relative to the run, or None when the base wrote."""
+    prompt_hash: str
+    """First 16 hex digits of the SHA-256 of the prompt template in use."""
+
+
+class Neighbour(Row):
+    """The nearest instruction already in the pool."""
+
+    id: str
+    instruction: str
+    score: float
+    """ROUGE-L F1, 0 to 1."""
+
+
+class Instruction(Row):
+    """A machine-written instruction that passed the filters and joined the pool."""
+
+    id: str
+    instruction: str
+    nearest: Neighbour | None = None
+    """None only where the pool was empty."""
+    mean_similarity: float | None = None
+    """Mean ROUGE-L F1 against the pool; None where not computed."""
+    nearest_seed: Neighbour | None = None
+    provenance: Provenance
+
+
+class Classified(Row):
+    """The answer to: is this a classification task?"""
+
+    id: str
+    """Id of the instruction."""
+    is_classification: bool
+    logprob_yes: float
+    logprob_no: float
+
+
+class GeneratedInstance(Row):
+    """A machine-written worked example that passed the filters: one training row."""
+
+    id: str
+    instruction_id: str
+    instruction: str
+    input: str
+    output: str
+    is_classification: bool
+    provenance: Provenance
+
+
+class Rejection(Row):
+    """Something the model wrote that was dropped, and why."""
+
+    stage: Literal["instruction", "instance", "contamination"]
+    reason: str
+    """Name of the predicate that dropped it."""
+    evidence: str
+    """What exactly the predicate saw."""
+    instruction: str
+    instruction_id: str | None = None
+    """Set where the instruction itself stayed in the pool."""
+    input: str = ""
+    output: str = ""
+    nearest: Neighbour | None = None
+    """Set where the novelty test dropped it."""
+    provenance: Provenance | None = None
+
+
+class TrainingRow(Row):
+    """One example that the adapter is trained on."""
+
+    id: str
+    source: Literal["seed", "generated"]
+    instruction: str
+    input: str
+    output: str
+    is_classification: bool
+
+
+class Prediction(Row):
+    """A model's answer to one instance of an evaluation task."""
+
+    task_id: str
+    instruction: str
+    input: str
+    response: str
+    target: str
+    finish_reason: Literal["stop", "eos", "length"] | None = None
+    """None where the file did not say, as in published predictions."""
+    completion_tokens: int | None = None
+
+
+class TrainingStep(Row):
+    """The figures of one logged optimizer step."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None = None
+    tokens: int | None = None
+    """Tokens seen so far."""
+    seconds: float
+    """Seconds since training began, pauses not counted."""
+
+
+class SystemScore(Row):
+    """How one system did on a suite; figures that do not apply are None, never zero."""
+
+    system: str
+    """``base``, ``base-stopped`` (cut where it starts a new example), ``base-few-shot``, ``seeds-only`` or ``tuned``."""
+    n: int
+    """Instances scored."""
+    rouge_l: float
+    """Mean ROUGE-L F1 x 100 (rouge_score, stemmer on)."""
+    exact_match: float
+    """Percent of answers equal to the reference after normalisation."""
+    mean_words: float
+    """Mean length of the answers."""
+    empty: float
+    """Percent of answers that are blank."""
+    ended: float | None = None
+    """Percent of answers that the model ended by itself; None where unknown."""
+    oracle_accuracy: float | None = None
+    """Percent judged right by the microworld's oracle; None on other suites."""
+
+
+class PairedComparison(Row):
+    """B against A on the same instances: paired differences B - A with a bootstrap interval."""
+
+    a: str
+    b: str
+    metric: str
+    """``rouge_l`` or ``oracle_accuracy``, both x 100."""
+    group: str
+    """The application, or ``overall``."""
+    n: int
+    delta: float
+    ci_low: float
+    ci_high: float
+    wins: int
+    ties: int
+    losses: int
+
+
+class Comparison(Row):
+    """eval/<suite>/comparison.json: tuned against stop-controlled base, and everything else beside it."""
+
+    suite: str
+    n: int
+    delta: float
+    """Tuned minus stop-controlled base, ROUGE-L x 100."""
+    ci_low: float
+    ci_high: float
+    wins: int
+    ties: int
+    losses: int
+    confidence: float
+    scores: tuple[SystemScore, ...]
+    pairs: tuple[PairedComparison, ...]
+    """Every pair of interest, overall and per application."""

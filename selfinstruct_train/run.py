@@ -1,0 +1,291 @@
+"""The run directory: the only place that knows file names, and how to write so that a kill loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from selfinstruct_train.config import Config, changed_keys, load_config, save_config
+from selfinstruct_train.errors import ConfigError, DataError, RunError
+from selfinstruct_train.records import Row
+
+RowT = TypeVar("RowT", bound=Row)
+
+# A run may be resumed with these changed: they do not touch what is already written.
+_FREE_KEYS = ("output_dir", "rounds", "training.report_to", "evaluation.suites", "model.threads")
+_PACKAGES = (
+    "selfinstruct-train",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "rouge-score",
+)
+
+
+class RowStore(Generic[RowT]):
+    """An append-only JSONL file of one row type that a deterministic stage writes, or writes again.
+
+    A stage that is resumed runs from its start with the stored completions and emits the same rows; those that
+    are already in the file are recognised and passed over. So the file only ever grows, and the end of a stopped
+    run equals the end of an undisturbed one.
+    """
+
+    def __init__(self, path: Path, row_type: type[RowT], writable: bool = True) -> None:
+        self.path = path
+        self._row_type = row_type
+        self._writable = writable
+        self._lines = _complete_lines(path, repair=writable)
+        self._next = 0
+
+    def read(self) -> tuple[RowT, ...]:
+        """The rows in the file.
+
+        Raises:
+            DataError: a line is not such a row.
+        """
+        rows = []
+        for number, line in enumerate(self._lines, 1):
+            try:
+                rows.append(self._row_type.model_validate_json(line))
+            except ValidationError as error:
+                raise DataError(
+                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was changed by hand or by "
+                    "another version: restore it, or delete the run's folder of this round"
+                ) from None
+        return tuple(rows)
+
+    def emit(self, rows: Iterable[RowT]) -> None:
+        """Write the stage's next rows, less those that a stopped run already wrote.
+
+        Raises:
+            RunError: a row differs from what the file holds, so this is not the run that wrote it; or the disk
+                is full.
+        """
+        fresh = []
+        for row in rows:
+            line = row.model_dump_json()
+            if self._next < len(self._lines):
+                if self._lines[self._next] != line:
+                    raise RunError(
+                        f"{self.path}, line {self._next + 1}: this run would write another row here; the run "
+                        "directory is of another machine, model or version: use a new output_dir"
+                    )
+            else:
+                self._lines.append(line)
+                fresh.append(line)
+            self._next += 1
+        if fresh and self._writable:
+            append_lines(self.path, fresh)
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Append whole lines and see them on the disk.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make room or mend the permissions and run the same "
+            "command again: what was finished is kept"
+        ) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new, never a half.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    scratch = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make room and run the same command again"
+        ) from None
+
+
+def _complete_lines(path: Path, repair: bool) -> list[str]:
+    """The lines of a file; a torn last line, left by a kill in mid-write, is dropped (and cut off)."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data) and repair:
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    try:
+        return whole.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+class Mark(Row):
+    """A stage's completion mark, written last."""
+
+    stage: str
+    finished: str
+    """UTC, ISO 8601."""
+    seconds: float
+    """Time the stage took in the process that finished it."""
+    figures: dict[str, float | int | str | None]
+    """What the stage has to say of itself, for the report."""
+
+
+class RoundDirectory:
+    """The files of one round."""
+
+    def __init__(self, path: Path, writable: bool) -> None:
+        self.path = path
+        self.writable = writable
+        self.instructions = path / "instructions.jsonl"
+        self.rejected = path / "rejected.jsonl"
+        self.classified = path / "classified.jsonl"
+        self.instances = path / "instances.jsonl"
+        self.dataset = path / "dataset"
+        self.adapter = path / "adapter"
+        self.checkpoints = path / "checkpoints"
+        self.training_steps = path / "training.jsonl"
+
+    def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
+        """A row store on a file of this round."""
+        return RowStore(path, row_type, self.writable)
+
+    def completions(self, stage: str) -> Path:
+        """The journal of a stage's completions, from which it resumes."""
+        return self.path / "completions" / f"{stage}.jsonl"
+
+    def evaluation(self, suite: str) -> Path:
+        """The folder of an evaluation suite."""
+        return self.path / "eval" / suite
+
+    def mark(self, stage: str) -> Mark | None:
+        """The completion mark of a stage, or None while it is not done."""
+        path = self._mark_path(stage)
+        return Mark.model_validate_json(path.read_text("utf-8")) if path.exists() else None
+
+    def finish(self, stage: str, seconds: float, **figures: float | int | str | None) -> None:
+        """Write the completion mark of a stage."""
+        if self.writable:
+            mark = Mark(stage=stage, finished=_now(), seconds=round(seconds, 3), figures=figures)
+            write_atomically(self._mark_path(stage), mark.model_dump_json(indent=1) + "\n")
+
+    def _mark_path(self, stage: str) -> Path:
+        return self.path / "done" / f"{stage}.json"
+
+
+class RunDirectory:
+    """A run's folder."""
+
+    def __init__(self, path: Path, writable: bool = True) -> None:
+        self.path = path
+        self.writable = writable
+        self.config_file = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.report = path / "report.html"
+
+    def round(self, number: int) -> RoundDirectory:
+        """The files of a round, counted from 0."""
+        return RoundDirectory(self.path / f"round-{number}", self.writable)
+
+    def rounds(self) -> list[RoundDirectory]:
+        """The rounds begun so far, in order."""
+        numbers = sorted(
+            int(p.name.removeprefix("round-"))
+            for p in self.path.glob("round-*")
+            if p.name[6:].isdigit()
+        )
+        return [self.round(n) for n in numbers]
+
+    def seeds_only(self, steps: int) -> RoundDirectory:
+        """The files of the model trained on seed tasks alone for a number of steps."""
+        return RoundDirectory(self.path / "seeds-only" / f"steps-{steps}", self.writable)
+
+    def config(self) -> Config:
+        """The resolved config of the run.
+
+        Raises:
+            RunError: the folder is not a run directory.
+        """
+        if not self.config_file.exists():
+            raise RunError(
+                f"{self.path}: not a run directory (no config.yaml); name the output_dir of a run"
+            )
+        return load_config(self.config_file)
+
+    def open(self, config: Config) -> None:
+        """Begin a run here, or go on with the one that was begun.
+
+        Raises:
+            ConfigError: the run was begun with other settings.
+            RunError: the folder cannot be written, or holds something else.
+        """
+        if self.config_file.exists():
+            old = load_config(self.config_file)
+            changed = [k for k in changed_keys(old, config) if not k.startswith(_FREE_KEYS)]
+            if changed:
+                raise ConfigError(
+                    f"{self.path}: this run was begun with another {', '.join(changed)}; restore the setting, or "
+                    "give another output_dir"
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
+        if not self.writable:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            save_config(config, self.config_file)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot be written ({error.strerror}); give another output_dir"
+            ) from None
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        sessions: list[Any] = []
+        if self.manifest.exists():
+            sessions = json.loads(self.manifest.read_text("utf-8"))["started"]
+        manifest = {
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "started": [*sessions, _now()],
+        }
+        write_atomically(self.manifest, json.dumps(manifest, indent=1) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,90 @@
+"""Reading task files line by line, with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from selfinstruct_train.errors import DataError
+from selfinstruct_train.records import EvalTask, Row, SeedTask
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number, line) of a text file, ``.gz`` or plain, blank lines left out.
+
+    Raises:
+        DataError: the file is missing, unreadable or not UTF-8.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; name a file in it") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it first"
+        ) from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def read_rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
+    """Read a JSONL file of one row type.
+
+    Raises:
+        DataError: a line is not such a row (the message names file, line and field), two rows share an id, or
+            the file holds no row.
+    """
+    rows: list[RowT] = []
+    ids: dict[str, int] = {}
+    for number, line in read_lines(path):
+        try:
+            row = row_type.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "row"
+            raise DataError(f"{path}, line {number}: {where}: {first['msg']}") from None
+        if (row_id := getattr(row, "id", None)) is not None:
+            if row_id in ids:
+                raise DataError(
+                    f"{path}, line {number}: id '{row_id}' is already on line {ids[row_id]}"
+                )
+            ids[row_id] = number
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: holds no rows; it needs one JSON object a line")
+    return tuple(rows)
+
+
+def read_seed_tasks(path: Path) -> tuple[SeedTask, ...]:
+    """Read seed tasks in the official schema.
+
+    Raises:
+        DataError: see `read_rows`.
+    """
+    return read_rows(path, SeedTask)
+
+
+def read_eval_tasks(path: Path) -> tuple[EvalTask, ...]:
+    """Read an evaluation suite in the official schema.
+
+    Raises:
+        DataError: see `read_rows`.
+    """
+    return read_rows(path, EvalTask)
