@@ -104,6 +104,8 @@ class InstructionStep(Section):
     """Stands in for the presence penalty of 2 that the paper asked of GPT-3."""
     max_tokens: Count = 1024
     """Most tokens of one list (paper: 1024)."""
+    requests_per_batch: Count = 16
+    """Lists asked for at once: the unit of progress, of resuming and of the pool's growth."""
 
 
 class ClassificationStep(Section):
@@ -113,6 +115,8 @@ class ClassificationStep(Section):
     """Classification tasks shown (paper: 12)."""
     no_demonstrations: Count = 19
     """Other tasks shown (paper: 19)."""
+    requests_per_batch: Count = 64
+    """Instructions asked about at once: the unit of progress and of resuming."""
 
 
 class InstanceStep(Section):
@@ -130,6 +134,8 @@ class InstanceStep(Section):
     """1 is off: instances rightly repeat words of their input."""
     max_tokens: Count = 300
     """Most tokens of all instances of one instruction (paper: 300 to 350)."""
+    requests_per_batch: Count = 64
+    """Instructions worked on at once: the unit of progress and of resuming."""
     max_per_instruction: Count = 5
     """Instances kept for one instruction (paper: 5)."""
     consistency: bool = False
@@ -163,8 +169,6 @@ class GenerationConfig(Section):
     """New instructions that each round adds to the pool before it stops."""
     max_requests: Count = 2000
     """Most step 1 requests of one round, whatever they yield."""
-    requests_per_batch: Count = 16
-    """Requests handed to the engine at once: the unit of progress, of resuming and of the pool's growth."""
     saturation_window: Count = 200
     """Candidates over which the acceptance rate is watched."""
     saturation_floor: Fraction = 0.05

@@ -66,6 +66,31 @@ class RowStore(Generic[RowT]):
                 ) from None
         return tuple(rows)
 
+    def append(self, rows: Iterable[RowT]) -> None:
+        """Write rows after all that the file holds.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        self._next = len(self._lines)
+        self.emit(rows)
+
+    def skip(self, rows: int) -> None:
+        """Pass over rows that an earlier step wrote to the same file."""
+        self._next = rows
+
+    def resume(self, batch: int) -> int:
+        """Pass over the whole batches of rows that are in the file.
+
+        Args:
+            batch: rows that the stage makes together, and so must make together again.
+
+        Returns:
+            Rows passed over: the next row to make.
+        """
+        self._next = len(self._lines) // batch * batch
+        return self._next
+
     def emit(self, rows: Iterable[RowT]) -> None:
         """Write the stage's next rows, less those that a stopped run already wrote.
 

@@ -78,6 +78,23 @@ class Prompt(NamedTuple):
         return self._replace(demonstrations=self.demonstrations[count:])
 
 
+def prompt_folder(name_or_path: str) -> Path:
+    """The folder of a prompt set.
+
+    Raises:
+        ConfigError: there is no such prompt set.
+    """
+    built_in = BUILT_IN / name_or_path
+    folder = built_in if built_in.is_dir() else Path(name_or_path)
+    if not (folder / "prompts.yaml").is_file():
+        known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
+        raise ConfigError(
+            f"generation.prompts: no prompt set '{name_or_path}' (no file {folder / 'prompts.yaml'}); "
+            f"use one of {known}, or a folder with prompts.yaml"
+        )
+    return folder
+
+
 def load_prompt_set(name_or_path: str) -> PromptSet:
     """Load a prompt set: a built-in language such as ``en``, or a folder.
 
@@ -85,14 +102,8 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
         ConfigError: there is no such prompt set, or its wording is malformed.
         DataError: one of its demonstration files is malformed.
     """
-    folder = BUILT_IN / name_or_path if (BUILT_IN / name_or_path).is_dir() else Path(name_or_path)
+    folder = prompt_folder(name_or_path)
     source = folder / "prompts.yaml"
-    if not source.is_file():
-        known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
-        raise ConfigError(
-            f"generation.prompts: no prompt set '{name_or_path}' (no file {source}); use one of {known}, or a folder "
-            "with prompts.yaml"
-        )
     try:
         wording = Wording.model_validate(yaml.safe_load(source.read_text("utf-8")))
     except (ValidationError, yaml.YAMLError) as error:
@@ -137,6 +148,15 @@ def input_first_prompt(
     )
     question = f"\n{wording.task} {one_line(instruction)}\n{wording.example} 1"
     return Prompt(wording.input_first_header + "\n", shown, question)
+
+
+def few_shot_prompt(
+    wording: Wording, demonstrations: Sequence[SeedTask], instruction: str, given: str
+) -> Prompt:
+    """The input-first shape with the input already there: how a base model is asked one question few-shot."""
+    prompt = input_first_prompt(wording, demonstrations, instruction)
+    line = f"\n{wording.input} {given}" if given else ""
+    return prompt._replace(question=f"{prompt.question}{line}\n{wording.output}")
 
 
 def output_first_prompt(

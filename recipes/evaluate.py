@@ -1,0 +1,24 @@
+"""The comparison alone: base, seeds-only and tuned on every suite.
+
+accelerate launch recipes/evaluate.py --config configs/quickstart.yaml [key.sub=value ...]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfinstruct_train.program import conclude, run_recipe
+
+if TYPE_CHECKING:
+    from selfinstruct_train.rounds import Loop
+
+
+def story(loop: Loop) -> None:
+    """What this recipe does with an opened run."""
+    for number in range(loop.config.rounds):
+        loop.evaluate(number)
+    conclude(loop)
+
+
+if __name__ == "__main__":
+    run_recipe(__doc__, story)

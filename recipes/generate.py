@@ -1,0 +1,23 @@
+"""Steps 1 to 4 alone: the model writes instruction data from the seed tasks.
+
+accelerate launch recipes/generate.py --config configs/quickstart.yaml [key.sub=value ...]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfinstruct_train.program import run_recipe
+
+if TYPE_CHECKING:
+    from selfinstruct_train.rounds import Loop
+
+
+def story(loop: Loop) -> None:
+    """What this recipe does with an opened run."""
+    for number in range(loop.config.rounds):
+        loop.generate(number)
+
+
+if __name__ == "__main__":
+    run_recipe(__doc__, story)

@@ -1,0 +1,27 @@
+"""The whole loop: a model writes instruction data, is tuned on it, is measured, and goes round again.
+
+accelerate launch recipes/self_instruct.py --config configs/quickstart.yaml [key.sub=value ...]
+accelerate launch --config_file configs/accelerate/cpu_2.yaml recipes/self_instruct.py --config ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfinstruct_train.program import conclude, run_recipe
+
+if TYPE_CHECKING:
+    from selfinstruct_train.rounds import Loop
+
+
+def story(loop: Loop) -> None:
+    """What this recipe does with an opened run."""
+    for number in range(loop.config.rounds):
+        loop.generate(number)  # steps 1 to 4: instructions, classification, instances, filters
+        loop.train(number)  # step 5: LoRA on the seeds and all data so far
+        loop.evaluate(number)  # did it help? base, seeds-only and tuned on every suite
+    conclude(loop)
+
+
+if __name__ == "__main__":
+    run_recipe(__doc__, story)

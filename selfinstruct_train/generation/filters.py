@@ -1,0 +1,163 @@
+"""Step 4: named predicates over what the model wrote. Each says what it saw, or None where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import regex
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from selfinstruct_train.config import FilterConfig
+from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.generation.prompting import prompt_folder
+from selfinstruct_train.records import Instance
+
+
+class Rules(BaseModel):
+    """What the filters must know about a language."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unsuitable_words: tuple[str, ...]
+    """Whole words or phrases that ask for what a text model cannot do."""
+    program_prefix: str
+    script: str | None
+    """Unicode script of the first letter; None takes any."""
+
+
+class Fault(NamedTuple):
+    """Why a text is dropped."""
+
+    reason: str
+    evidence: str
+
+
+def load_rules(name_or_path: str) -> Rules:
+    """Load the rules of a prompt set.
+
+    Raises:
+        ConfigError: the folder has no rules.yaml, or it is malformed.
+    """
+    path: Path = prompt_folder(name_or_path) / "rules.yaml"
+    try:
+        return Rules.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"generation.prompts: {path} is missing; copy it from a built-in set") from None
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+class InstructionFilter:
+    """The predicates that an instruction must pass before the novelty test."""
+
+    def __init__(self, config: FilterConfig, rules: Rules) -> None:
+        self._config = config
+        self._rules = rules
+        words = "|".join(regex.escape(word) for word in rules.unsuitable_words)
+        self._unsuitable = regex.compile(rf"\b(?:{words})\b", regex.IGNORECASE) if words else None
+        self._start = regex.compile(rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]")
+
+    def fault(self, text: str) -> Fault | None:
+        """The first predicate that the text fails, or None."""
+        return next(self._faults(text), None)
+
+    def _faults(self, text: str) -> Iterator[Fault]:
+        words = count_words(text)
+        if words < self._config.min_words:
+            yield Fault("too_short", f"{words} words")
+        if words > self._config.max_words:
+            yield Fault("too_long", f"{words} words")
+        if self._unsuitable and (found := self._unsuitable.search(text)):
+            yield Fault("unsuitable_word", found.group())
+        prefix = self._rules.program_prefix
+        if not self._config.allow_programs and text.lower().startswith(prefix.lower()):
+            yield Fault("program", prefix)
+        if regex.match(r"\p{P}", text):
+            yield Fault("leading_punctuation", text[0])
+        elif not self._start.match(text):
+            yield Fault("foreign_start", text[:1])
+        if loop := repeated_ngram(text, self._config.max_repeats):
+            yield Fault("loop", loop)
+
+
+def count_words(text: str) -> int:
+    """Words of a text; each character of a script written without blanks counts as one."""
+    unspaced = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Khmer}\p{Lao}\p{Myanmar}]"
+    return len(regex.findall(rf"{unspaced}|[^\s]+?(?={unspaced}|\s|$)", text))
+
+
+def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
+    """An n-gram of words that stands more than ``most`` times in a row, as text; None if there is none.
+
+    Args:
+        text: what to search.
+        most: repeats that still pass.
+        longest: longest n-gram looked for, in words.
+    """
+    words = text.split()
+    for size in range(1, longest + 1):
+        run = 0
+        for i in range(size, len(words)):
+            # Each match is one more word that equals the word one period earlier.
+            run = run + 1 if words[i] == words[i - size] else 0
+            if run >= size * most:
+                return " ".join(words[i - size + 1 : i + 1])
+    return None
+
+
+class Judged(NamedTuple):
+    """An instance and why it is dropped, None if it is kept."""
+
+    instance: Instance
+    fault: Fault | None
+
+
+def judge_instances(
+    instruction: str, instances: Iterable[Instance], is_classification: bool, most: int, max_repeats: int
+) -> list[Judged]:
+    """Judge the instances of one instruction, in order.
+
+    One input with two different outputs says that one of them is wrong, and nobody knows which: both go. An
+    instruction that takes no input may rightly have several answers, unless it is a classification task.
+    """
+    found = list(instances)
+    outputs: dict[str, set[str]] = {}
+    for instance in found:
+        outputs.setdefault(instance.input, set()).add(instance.output)
+    judged: list[Judged] = []
+    seen: Counter[Instance] = Counter()
+    kept = 0
+    for instance in found:
+        fault = _instance_fault(instruction, instance, max_repeats)
+        answers = outputs[instance.input]
+        if fault is None and len(answers) > 1 and (instance.input or is_classification):
+            fault = Fault("conflicting_outputs", f"{len(answers)} outputs for one input")
+        if fault is None and seen[instance]:
+            fault = Fault("duplicate", "same input and output")
+        if fault is None and kept >= most:
+            fault = Fault("too_many", f"more than {most} for one instruction")
+        seen[instance] += 1
+        kept += fault is None
+        judged.append(Judged(instance, fault))
+    return judged
+
+
+def _instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fault | None:
+    given, output = instance.input, instance.output
+    if not output:
+        return Fault("empty_output", "")
+    if output == given:
+        return Fault("output_is_input", output)
+    if output == instruction:
+        return Fault("output_is_instruction", output)
+    if output.endswith(":"):
+        return Fault("ends_with_colon", output[-40:])
+    if given.endswith(":"):
+        return Fault("ends_with_colon", given[-40:])
+    if loop := repeated_ngram(output, max_repeats) or repeated_ngram(given, max_repeats):
+        return Fault("loop", loop)
+    return None

@@ -1,0 +1,237 @@
+"""Step 3: worked examples, input-first for most tasks and output-first for classification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.filters import Fault, Judged, judge_instances
+from selfinstruct_train.generation.journal import Journal, StoredCompletion, fit_prompt
+from selfinstruct_train.generation.pool import derived_seed
+from selfinstruct_train.generation.prompting import (
+    Prompt,
+    input_first_prompt,
+    output_first_prompt,
+    read_input_first,
+    read_output_first,
+)
+from selfinstruct_train.generation.stage import Counts, Workplace
+from selfinstruct_train.records import (
+    GeneratedInstance,
+    Instance,
+    Instruction,
+    Provenance,
+    Rejection,
+    Sampling,
+    SeedTask,
+)
+
+
+class _Task(NamedTuple):
+    row: Instruction
+    is_classification: bool
+
+
+class _Written(NamedTuple):
+    task: _Task
+    judged: list[Judged]
+    provenance: Provenance
+
+
+def write_instances(
+    place: Workplace, instructions: Sequence[Instruction], classified: dict[str, bool]
+) -> None:
+    """Write instances for every instruction of the round and keep those that pass the filters.
+
+    Args:
+        place: where to work.
+        instructions: the round's accepted instructions, in order.
+        classified: instruction id -> whether it is a classification task.
+
+    Raises:
+        EngineError: the engine failed, or a prompt cannot fit the context.
+    """
+    step = place.config.generation.instances
+    kept_store = place.directory.store(place.directory.instances, GeneratedInstance)
+    # Step 1 wrote to the same file before: begin after its rows.
+    rejected = place.directory.store(place.directory.rejected, Rejection)
+    rejected.skip(sum(row.stage == "instruction" for row in rejected.read()))
+    journal = place.journal("instances")
+    tasks = [_Task(row, classified[row.id]) for row in instructions]
+    # The two kinds have different prompts: apart, each batch shares one long prefix.
+    tasks.sort(key=lambda task: task.is_classification)
+    counts = Counts(f"round {place.round} instances", place.report)
+    done = without = 0
+    for batch in _batches(tasks, step.requests_per_batch):
+        written = _write_batch(place, journal, batch, done, counts)
+        written = _ask_tuned(place, journal, written, done, counts)
+        for task, judged, provenance in written:
+            rows, dropped = _rows(task, judged, provenance)
+            kept_store.emit(rows)
+            counts.drop(rejected, dropped)
+            counts.kept += len(rows)
+            without += not rows
+        done += len(batch)
+        counts.show(done, len(tasks))
+    place.directory.finish(
+        "instances",
+        counts.seconds,
+        instructions=len(tasks),
+        kept=counts.kept,
+        dropped=counts.dropped.total(),
+        instructions_without_instance=without,
+        completion_tokens=counts.tokens,
+        trimmed_prompts=counts.trimmed,
+    )
+
+
+def _batches(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:
+    for kind in (False, True):
+        group = [task for task in tasks if task.is_classification == kind]
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _write_batch(
+    place: Workplace, journal: Journal, batch: Sequence[_Task], first: int, counts: Counts
+) -> list[_Written]:
+    step = place.config.generation.instances
+    requests, shown = [], []
+    for i, task in enumerate(batch, first):
+        prompt = _prompt(place, task)
+        fitted, kept = fit_prompt(place.engine, prompt, step.max_tokens)
+        counts.trimmed += len(kept) < len(prompt.demonstrations)
+        demonstrations = _demonstrations(place, task.is_classification)
+        shown.append(tuple(demonstrations[n].id for n in kept))
+        sampling = Sampling(
+            max_tokens=step.max_tokens,
+            temperature=step.temperature,
+            top_p=step.top_p,
+            top_k=step.top_k,
+            repetition_penalty=step.repetition_penalty,
+            stop=(f"\n{place.prompts.wording.task}",),
+            seed=derived_seed(place.config.seed, place.round, "instances", task.row.id),
+        )
+        requests.append(Request(place.request_id("instances", i), fitted.text, sampling))
+    completions = journal.ask(requests, None)
+    counts.tokens += sum(c.completion_tokens for c in completions)
+    return [
+        _Written(
+            task,
+            judge_instances(
+                task.row.instruction,
+                _read(place, task, completion),
+                task.is_classification,
+                step.max_per_instruction,
+                place.config.generation.filters.max_repeats,
+            ),
+            place.provenance(request, ids, None),
+        )
+        for task, request, completion, ids in zip(batch, requests, completions, shown, strict=True)
+    ]
+
+
+def _demonstrations(place: Workplace, is_classification: bool) -> tuple[SeedTask, ...]:
+    prompts = place.prompts
+    group = prompts.output_first if is_classification else prompts.input_first
+    return group[: place.config.generation.instances.demonstrations]
+
+
+def _prompt(place: Workplace, task: _Task) -> Prompt:
+    make = output_first_prompt if task.is_classification else input_first_prompt
+    demonstrations = _demonstrations(place, task.is_classification)
+    return make(place.prompts.wording, demonstrations, task.row.instruction)
+
+
+def _read(place: Workplace, task: _Task, completion: StoredCompletion) -> list[Instance]:
+    read = read_output_first if task.is_classification else read_input_first
+    return read(place.prompts.wording, completion.text, completion.finish_reason == "length")
+
+
+def _ask_tuned(
+    place: Workplace, journal: Journal, written: list[_Written], first: int, counts: Counts
+) -> list[_Written]:
+    """Let the tuned model answer in the template it was tuned in, few-shot prompts being lost on it.
+
+    As the writer its answer replaces the base's; under the consistency filter an instance stays only where both
+    agree.
+    """
+    generation = place.config.generation
+    replace = generation.instance_writer == "tuned"
+    if place.adapter is None or not (replace or generation.instances.consistency):
+        return written
+    asked = [
+        (i, j, judged.instance)
+        for i, (_, judgements, _) in enumerate(written)
+        for j, judged in enumerate(judgements)
+        if judged.fault is None
+    ]
+    requests = [
+        Request(
+            place.request_id("tuned", first) + f"-{i}-{j}",
+            place.tuned_prompt(written[i].task.row.instruction, given.input),
+            Sampling(max_tokens=generation.instances.max_tokens),
+        )
+        for i, j, given in asked
+    ]
+    answers = journal.ask(requests, place.adapter) if requests else []
+    counts.tokens += sum(c.completion_tokens for c in answers)
+    result = [_Written(w.task, list(w.judged), w.provenance) for w in written]
+    for (i, j, given), completion in zip(asked, answers, strict=True):
+        answer = completion.text.strip()
+        fault = None
+        if completion.finish_reason == "length":
+            fault = Fault("tuned_answer_cut", answer[-40:])
+        elif not answer:
+            fault = Fault("empty_output", "")
+        elif not replace and answer != given.output:
+            fault = Fault("inconsistent", f"the tuned model answers {answer[:80]!r}")
+        kept = given if fault or not replace else Instance(input=given.input, output=answer)
+        result[i].judged[j] = Judged(kept, fault)
+    return result
+
+
+def _rows(
+    task: _Task, judged: Sequence[Judged], provenance: Provenance
+) -> tuple[list[GeneratedInstance], list[Rejection]]:
+    kept: list[GeneratedInstance] = []
+    dropped: list[Rejection] = []
+    if not judged:
+        dropped.append(
+            Rejection(
+                stage="instance",
+                reason="unreadable",
+                evidence="the completion holds no complete instance",
+                instruction=task.row.instruction,
+                instruction_id=task.row.id,
+                provenance=provenance,
+            )
+        )
+    for number, (instance, fault) in enumerate(judged):
+        if fault is None:
+            kept.append(
+                GeneratedInstance(
+                    id=f"{task.row.id}-{number}",
+                    instruction_id=task.row.id,
+                    instruction=task.row.instruction,
+                    input=instance.input,
+                    output=instance.output,
+                    is_classification=task.is_classification,
+                    provenance=provenance,
+                )
+            )
+        else:
+            dropped.append(
+                Rejection(
+                    stage="instance",
+                    reason=fault.reason,
+                    evidence=fault.evidence,
+                    instruction=task.row.instruction,
+                    instruction_id=task.row.id,
+                    input=instance.input,
+                    output=instance.output,
+                    provenance=provenance,
+                )
+            )
+    return kept, dropped

@@ -1,0 +1,108 @@
+"""Asking the engine in batches, with every finished batch written down so that a stopped run resumes there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.errors import EngineError
+from selfinstruct_train.generation.prompting import Prompt
+from selfinstruct_train.records import Row
+from selfinstruct_train.run import RowStore
+
+
+class StoredCompletion(Row):
+    """A completion as the journal keeps it; token ids are left out, nothing downstream needs them."""
+
+    id: str
+    asked: str
+    """16 hex digits of the prompt, the sampling and the adapter: a changed question is asked again."""
+    text: str
+    finish_reason: Literal["stop", "eos", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    mean_logprob: float | None
+
+
+class Journal:
+    """Answers batches from the file where it can and from the engine where it must.
+
+    An in-process engine may write other text for a request when other requests stand beside it in the batch (float
+    ties), so a batch is either all stored or asked as a whole: that makes a resumed run equal an undisturbed one.
+    """
+
+    def __init__(self, store: RowStore[StoredCompletion], engine: Engine) -> None:
+        self._store = store
+        self._stored = {row.id: row for row in store.read()}
+        self._engine = engine
+
+    def ask(self, requests: Sequence[Request], adapter: Path | None) -> list[StoredCompletion]:
+        """The completions of a batch, in the order of its requests.
+
+        Raises:
+            EngineError: the engine failed, or a prompt does not fit.
+        """
+        asked = {r.id: _question_hash(r, adapter) for r in requests}
+        stored = [self._stored.get(r.id) for r in requests]
+        found = [row for row in stored if row is not None and row.asked == asked[row.id]]
+        if len(found) == len(requests):
+            return found
+        rows = {c.id: _stored(c, asked[c.id]) for c in self._engine.generate(requests, adapter)}
+        if missing := [r.id for r in requests if r.id not in rows]:
+            raise EngineError(f"the engine gave no completion for {len(missing)} requests, first {missing[0]}")
+        answers = [rows[r.id] for r in requests]
+        self._store.append(answers)
+        self._stored.update(rows)
+        return answers
+
+
+def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt, tuple[int, ...]]:
+    """Give up demonstrations, the longest first and so the fewest, until the prompt fits the context.
+
+    Half of the context at most is kept free for the completion.
+
+    Returns:
+        The prompt, and the positions of the demonstrations that stayed.
+
+    Raises:
+        EngineError: not even one demonstration fits.
+    """
+    room = engine.context_length - min(max_tokens, engine.context_length // 2)
+    kept = tuple(range(len(prompt.demonstrations)))
+    if engine.count_tokens([prompt.text])[0] <= room:
+        return prompt, kept
+    lengths = engine.count_tokens(list(prompt.demonstrations))
+    while True:
+        fitted = prompt._replace(demonstrations=tuple(prompt.demonstrations[i] for i in kept))
+        needed = engine.count_tokens([fitted.text])[0]
+        if needed <= room and kept:
+            return fitted, kept
+        if len(kept) <= 1:
+            raise EngineError(
+                f"the prompt does not fit the model's context of {engine.context_length} tokens even with one "
+                f"demonstration ({needed} tokens beside {engine.context_length - room} for the completion): "
+                f"use a model with a longer context, or shorter demonstrations ({prompt.question.strip()[:60]!r})"
+            )
+        longest = max(kept, key=lambda i: lengths[i])
+        kept = tuple(i for i in kept if i != longest)
+
+
+def _question_hash(request: Request, adapter: Path | None) -> str:
+    name = "" if adapter is None else "/".join(adapter.parts[-2:])
+    text = "\x1f".join((request.prompt, request.sampling.model_dump_json(), name))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stored(completion: Completion, asked: str) -> StoredCompletion:
+    return StoredCompletion(
+        id=completion.id,
+        asked=asked,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        mean_logprob=completion.mean_logprob,
+    )

@@ -1,0 +1,95 @@
+"""Telling the user how long work goes: on a terminal a live line, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class Tally(NamedTuple):
+    """How far a stage is."""
+
+    stage: str
+    done: int
+    total: int | None
+    """None where the end is not known."""
+    kept: int
+    dropped: Counter[str]
+    """Reason -> how many."""
+    tokens: int
+    """Tokens written since this process began the stage."""
+    seconds: float
+    """Time since this process began the stage."""
+    resumed: int = 0
+    """How much of ``done`` an earlier process did."""
+    note: str = ""
+
+    def line(self) -> str:
+        """The tally as one line of text."""
+        parts = [f"{self.stage}: {self.done}" + (f"/{self.total}" if self.total else "")]
+        if self.kept or self.dropped:
+            parts.append(f"kept {self.kept}")
+        if self.dropped:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in self.dropped.most_common(4))
+            parts.append(f"dropped {self.dropped.total()} ({reasons})")
+        if self.tokens and self.seconds > 0:
+            parts.append(f"{self.tokens / self.seconds:,.0f} tokens/s")
+        fresh = self.done - self.resumed
+        if self.total and fresh > 0 and self.done < self.total:
+            left = self.seconds / fresh * (self.total - self.done)
+            parts.append(f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left")
+        if self.note:
+            parts.append(self.note)
+        return " · ".join(parts)
+
+
+Report = Callable[[Tally], None]
+
+
+class Progress:
+    """Shows tallies on standard error; quiet on every process but the main one."""
+
+    def __init__(self, quiet: bool = False, every_seconds: float = 10.0) -> None:
+        self._quiet = quiet
+        self._every = every_seconds
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._stage = ""
+        self._shown = 0.0
+
+    def __call__(self, tally: Tally) -> None:
+        """Show a tally, if it is time."""
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            if self._live is None or tally.stage != self._stage:
+                self.close()
+                self._live = Live(console=self._console, refresh_per_second=4)
+                self._live.start()
+            self._live.update(Text(tally.line()))
+        elif (
+            tally.stage != self._stage
+            or time.monotonic() - self._shown >= self._every
+            or tally.done == tally.total
+        ):
+            self._console.print(Text(tally.line()), soft_wrap=True)
+            self._shown = time.monotonic()
+        self._stage = tally.stage
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if not self._quiet:
+            self.close()
+            self._console.print(Text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        """End the live line, leaving its last state."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None

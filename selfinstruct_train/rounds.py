@@ -1,0 +1,186 @@
+"""Closing the loop: each round adds data to one pool, trains on all of it, and is measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.distributed import World, join_world
+from selfinstruct_train.engines.base import Engine
+from selfinstruct_train.engines.models import LoadedModel, load_model
+from selfinstruct_train.engines.parallel import ParallelEngine
+from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.compare import best_round
+from selfinstruct_train.evaluation.evaluate import evaluate_round
+from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.generation.filters import load_rules
+from selfinstruct_train.generation.generate import generate_round
+from selfinstruct_train.generation.prompting import (
+    few_shot_prompt,
+    load_prompt_set,
+    require_demonstrations,
+)
+from selfinstruct_train.progress import Progress, Tally
+from selfinstruct_train.records import GeneratedInstance, TrainingRow, TrainingStep
+from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.seeds import read_seed_tasks
+from selfinstruct_train.sources import resolve
+from selfinstruct_train.templates import encode
+from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.sft import train
+
+
+class Loop:
+    """One run, opened: the model is loaded once and serves as writer, as student and as both sides of the test."""
+
+    def __init__(self, config: Config) -> None:
+        """Check everything that can be checked, then load the model.
+
+        Raises:
+            SelfInstructError: a setting, a data file, the run directory or the model is at fault.
+        """
+        self.config = config
+        self.world: World = join_world()
+        self.run = RunDirectory(config.output_dir, writable=self.world.is_main)
+        self.seeds = read_seed_tasks(resolve(config.seeds.path))
+        self._prompts = load_prompt_set(config.generation.prompts)
+        require_demonstrations(self._prompts, config.generation.prompts)
+        load_rules(config.generation.prompts)
+        for suite in config.evaluation.suites:
+            load_suite(suite)
+        self.world.on_main(lambda: self.run.open(config))
+        self.progress = Progress(quiet=not self.world.is_main)
+        self.model: LoadedModel = load_model(config.model)
+        self.progress.say(f"model {self.model.model_id}: {self.model.description}")
+        engine = make_engine(config, self.model)
+        self.engine: Engine = ParallelEngine(engine, self.world) if self.world.size > 1 else engine
+
+    def generate(self, number: int) -> None:
+        """Steps 1 to 4: write this round's instructions and instances."""
+        generation = self.config.generation
+        needs_tuned = number > 0 and (
+            "tuned" in (generation.instruction_writer, generation.instance_writer)
+            or generation.instances.consistency
+        )
+        adapter = self._best_adapter(number) if needs_tuned else None
+        generate_round(
+            self.config,
+            self.engine,
+            self.run,
+            number,
+            self.seeds,
+            adapter,
+            self._question,
+            self.progress,
+        )
+
+    def train(self, number: int) -> None:
+        """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far."""
+        directory = self.run.round(number)
+        if directory.mark("train") is not None:
+            return
+        if directory.mark("instances") is None:
+            raise RunError(
+                f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' first"
+            )
+        rows = training_rows(self.seeds, self._instances(number), self.config.training.include_seeds)
+        start = None
+        if number > 0 and self.config.training.start == "previous":
+            start = self.run.round(number - 1).adapter
+        self._train(directory, f"round {number} training", rows, start, None)
+
+    def evaluate(self, number: int) -> None:
+        """Did it help? Score base, seeds-only and tuned on every suite."""
+        directory = self.run.round(number)
+        trained = directory.mark("train")
+        if trained is None:
+            raise RunError(f"{directory.path}: has no trained adapter; run 'selfinstruct train' first")
+        if self._is_evaluated(directory):
+            return
+        seeds_only = None
+        if self.config.evaluation.seeds_only:
+            steps = int(trained.figures["steps"] or 0)
+            seeds_only = self.run.seeds_only(steps)
+            if seeds_only.mark("train") is None:
+                rows = training_rows(self.seeds, (), include_seeds=True)
+                self._train(seeds_only, "seeds-only training", rows, None, steps)
+        began = time.monotonic()
+        comparisons = evaluate_round(
+            self.config,
+            self.engine,
+            self.run,
+            number,
+            adapter=directory.adapter,
+            seeds_only_adapter=seeds_only.adapter if seeds_only else None,
+            question=self._question,
+            few_shot_question=self._few_shot_question,
+            report=self.progress,
+        )
+        for comparison in comparisons:
+            self.progress.say(comparison.sentence(f"round {number}"))
+        directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
+
+    def summary(self) -> str:
+        """Which round is best, in one sentence."""
+        number = best_round(self.run, self.config.evaluation.suites[0])
+        return "no round has been evaluated" if number is None else f"best round: {number}"
+
+    def _is_evaluated(self, directory: RoundDirectory) -> bool:
+        # Suites may be added to a finished run.
+        return directory.mark("evaluate") is not None and all(
+            (directory.evaluation(load_suite(name).name) / "comparison.json").exists()
+            for name in self.config.evaluation.suites
+        )
+
+    def _train(
+        self,
+        directory: RoundDirectory,
+        stage: str,
+        rows: list[TrainingRow],
+        start: Path | None,
+        steps: int | None,
+    ) -> None:
+        began = time.monotonic()
+
+        def on_step(step: TrainingStep, total: int) -> None:
+            note = f"loss {step.loss:.3f}"
+            seconds = time.monotonic() - began
+            self.progress(Tally.simple(stage, step.step, total, seconds, note))
+
+        train(
+            self.model,
+            rows,
+            self.config.training,
+            directory,
+            seed=self.config.seed,
+            world=self.world,
+            start_adapter=start,
+            on_step=on_step,
+            max_steps_override=steps,
+        )
+
+    def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
+        rows: list[GeneratedInstance] = []
+        for earlier in range(number + 1):
+            directory = self.run.round(earlier)
+            rows += directory.store(directory.instances, GeneratedInstance).read()
+        return tuple(rows)
+
+    def _best_adapter(self, number: int) -> Path:
+        best = best_round(self.run, self.config.evaluation.suites[0])
+        if best is None:
+            raise RunError(
+                f"{self.run.path}: round {number} is written with the help of a tuned model, but no earlier round "
+                "is trained and evaluated; use 'selfinstruct run'"
+            )
+        return self.run.round(best).adapter
+
+    def _question(self, instruction: str, given: str) -> str:
+        template = "plain" if self.config.training.template == "varied" else self.config.training.template
+        return encode(template, instruction, given, tokenizer=self.model.tokenizer)
+
+    def _few_shot_question(self, instruction: str, given: str) -> str:
+        shown = self._prompts.input_first[: self.config.evaluation.few_shot_demonstrations]
+        return few_shot_prompt(self._prompts.wording, shown, instruction, given).text

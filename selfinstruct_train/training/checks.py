@@ -1,0 +1,354 @@
+"""Is the trainer about to learn what it should, and did it save what it learned?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from selfinstruct_train.errors import TrainingError
+from selfinstruct_train.records import Row
+from selfinstruct_train.training.dataset import Example
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label that PyTorch's cross entropy passes over."""
+LOGIT_TOLERANCE = 1e-3
+"""Largest difference of two logits, as a share of the largest logit, that still counts as the same."""
+_PACKING_TOLERANCE = 2e-2
+_ROWS_COMPARED = 4
+_PROMPTS_ASKED = 8
+_MOST_ANSWER_TOKENS = 128
+
+Collate = Callable[[list[Any]], Mapping[str, Any]]
+
+
+class GateReport(Row):
+    """What was seen on the real batches before the first step."""
+
+    rows: int
+    """Rows that will be trained on, every one of them looked at."""
+    too_long: int
+    """Rows left out because they are longer than the limit; none is ever cut."""
+    tokens: int
+    """Tokens of one pass over the data."""
+    answer_tokens: int
+    """Tokens that the loss is taken on in one pass, end tokens included."""
+    longest: int
+    """Tokens of the longest row."""
+    pad_token: str
+    eos_token: str
+    joined_differently: int
+    """Rows whose prompt tokenizes differently alone than with its answer."""
+    unspaced: int
+    """Rows whose answer does not begin with a blank; not counted for chat templates."""
+    warnings: tuple[str, ...]
+
+
+class AdapterCheck(Row):
+    """What was seen of the saved adapter, loaded anew."""
+
+    largest_difference: float
+    """Between a logit of the model in memory and of the saved one."""
+    largest_logit: float
+    prompts: int
+    """Training prompts that were asked."""
+    stopped: int
+    """How many of them the model answered and then ended by itself."""
+    warnings: tuple[str, ...]
+
+
+class _Sequence(NamedTuple):
+    tokens: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+def check_batches(
+    dataset: Dataset,
+    collate: Collate,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    too_long: int,
+    chat: bool,
+    batch_size: int,
+) -> GateReport:
+    """The gate: look at every batch as the model will see it, and refuse to train on what is wrong.
+
+    Args:
+        dataset: the trainer's own, after its preparation.
+        collate: the trainer's own collator.
+        examples: what the batches should hold.
+        tokenizer: the model's.
+        too_long: rows already left out.
+        chat: whether a chat template made the prompts.
+        batch_size: rows put through the collator at once.
+
+    Raises:
+        TrainingError: padding is the end token, a label is missing or one too many, a row was cut, changed or
+            lost, or most prompts tokenize differently with their answers.
+    """
+    _check_special_tokens(tokenizer)
+    eos = tokenizer.eos_token_id
+    expected = {e.tokens: e for e in examples}
+    seen = 0
+    for start in range(0, len(dataset), batch_size):
+        stop = min(start + batch_size, len(dataset))
+        for sequence in _sequences(collate([dataset[i] for i in range(start, stop)])):
+            seen += 1
+            example = expected.get(sequence.tokens)
+            if example is None:
+                raise TrainingError(
+                    f"a training row was cut or changed on its way to the model: {_excerpt(tokenizer, sequence)}; "
+                    "lower training.max_length below the model's context, or report this template and tokenizer"
+                )
+            if sequence.labels[-1] != eos:
+                raise TrainingError(
+                    f"row {example.id} does not end in a labelled end token ({tokenizer.eos_token!r}), so the "
+                    "model would never learn to stop; the tokenizer's pad token must differ from its end token"
+                )
+            if sequence.labels != _labels(example):
+                raise TrainingError(
+                    f"row {example.id}: the loss is not taken on exactly the answer; training.template does not "
+                    "suit this tokenizer: try training.template=plain"
+                )
+    if seen != len(examples):
+        raise TrainingError(
+            f"{len(examples)} rows went to the trainer but {seen} are in its batches; set training.packing=false, "
+            "or lower training.max_length below the model's context"
+        )
+    joined_differently = sum(not e.split_as_joined for e in examples)
+    unspaced = 0 if chat else sum(not e.completion.startswith(" ") for e in examples)
+    return GateReport(
+        rows=len(examples),
+        too_long=too_long,
+        tokens=sum(len(e.tokens) for e in examples),
+        answer_tokens=sum(len(e.tokens) - e.answer_start for e in examples),
+        longest=max(len(e.tokens) for e in examples),
+        pad_token=str(tokenizer.pad_token),
+        eos_token=str(tokenizer.eos_token),
+        joined_differently=joined_differently,
+        unspaced=unspaced,
+        warnings=tuple(_boundary_warnings(len(examples), too_long, joined_differently, unspaced)),
+    )
+
+
+def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) -> None:
+    """See that rows packed into one sequence do not attend to one another.
+
+    Raises:
+        TrainingError: the last row of a packed sequence gets other logits than it gets alone.
+    """
+    packed = next((row for row in dataset if len(row["seq_lengths"]) > 1), None)
+    if packed is None:
+        return
+    batch = collate([packed])
+    length = packed["seq_lengths"][-1]
+    device = next(model.parameters()).device
+    tokens = batch["input_ids"].to(device)
+    with _inference(model):
+        together = model(
+            input_ids=tokens, position_ids=batch["position_ids"].to(device), use_cache=False
+        ).logits[0, -length:]
+        alone = model(input_ids=tokens[:, -length:], use_cache=False).logits[0]
+    difference = (together - alone).abs().max().item()
+    if difference > _PACKING_TOLERANCE * alone.abs().max().item():
+        raise TrainingError(
+            "training.packing lets the rows of one sequence see each other with this model's attention; set "
+            "training.packing=false"
+        )
+
+
+def row_logits(model: torch.nn.Module, examples: Sequence[Example]) -> list[torch.Tensor]:
+    """The model's logits on a few whole rows: one (tokens, vocabulary) float32 tensor on the CPU for each."""
+    device = next(model.parameters()).device
+    with _inference(model):
+        return [
+            model(input_ids=torch.tensor([e.tokens], device=device), use_cache=False)
+            .logits[0]
+            .float()
+            .cpu()
+            for e in _spread(examples, _ROWS_COMPARED)
+        ]
+
+
+def check_adapter(
+    base: PreTrainedModel,
+    adapter: Path,
+    in_memory: Sequence[torch.Tensor],
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+) -> AdapterCheck:
+    """Load the saved adapter onto the base and compare it with the model that was trained.
+
+    Args:
+        base: the model without any adapter; it is handed back so.
+        adapter: folder that `peft` saved.
+        in_memory: `row_logits` of the trained model.
+        examples: what it was trained on.
+        tokenizer: the model's.
+
+    Raises:
+        TrainingError: the logits differ by more than `LOGIT_TOLERANCE` of the largest one.
+    """
+    from peft import PeftModel
+
+    saved = PeftModel.from_pretrained(base, str(adapter))
+    try:
+        anew = row_logits(saved, examples)
+        asked = _spread(examples, _PROMPTS_ASKED)
+        stopped = _count_stopped(saved, asked, tokenizer)
+    finally:
+        saved.unload()
+    difference = max((a - b).abs().max().item() for a, b in zip(anew, in_memory, strict=True))
+    largest = max(a.abs().max().item() for a in in_memory)
+    if not difference <= LOGIT_TOLERANCE * largest:
+        raise TrainingError(
+            f"{adapter}: the saved adapter is not the trained one (logits differ by {difference:.3g}, the largest "
+            f"is {largest:.3g}); check the disk, and that peft loads what it saves in this version"
+        )
+    warnings = (
+        ()
+        if stopped
+        else (
+            f"the tuned model ended none of {len(asked)} answers to its own training prompts by itself; train "
+            "longer or with a higher training.learning_rate",
+        )
+    )
+    return AdapterCheck(
+        largest_difference=difference,
+        largest_logit=largest,
+        prompts=len(asked),
+        stopped=stopped,
+        warnings=warnings,
+    )
+
+
+def _check_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(
+            "the model's tokenizer has no end token, so no answer could ever end; add eos_token to its "
+            "tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise TrainingError(
+            f"the pad token and the end token are the same ({tokenizer.eos_token!r}); a model that is padded with "
+            "its end token may not learn to stop: give the tokenizer a pad token of its own"
+        )
+
+
+def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
+    """The rows of a batch, padding taken off and packed rows taken apart."""
+    if "position_ids" in batch:
+        tokens, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+        starts = [i for i, p in enumerate(batch["position_ids"][0].tolist()) if p == 0]
+        for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
+            yield _Sequence(tuple(tokens[start:stop]), tuple(labels[start:stop]))
+        return
+    lengths = batch["attention_mask"].sum(-1).tolist()
+    for tokens, labels, length in zip(
+        batch["input_ids"].tolist(), batch["labels"].tolist(), lengths, strict=True
+    ):
+        if any(label != IGNORED for label in labels[length:]):
+            raise TrainingError(
+                "the loss is taken on padding; the installed trl pads in a way that this package does not know: "
+                "install the versions of its constraints file"
+            )
+        yield _Sequence(tuple(tokens[:length]), tuple(labels[:length]))
+
+
+def _labels(example: Example) -> tuple[int, ...]:
+    return (IGNORED,) * example.answer_start + example.tokens[example.answer_start :]
+
+
+def _boundary_warnings(
+    rows: int, too_long: int, joined_differently: int, unspaced: int
+) -> Iterator[str]:
+    if joined_differently * 2 > rows:
+        raise TrainingError(
+            f"{joined_differently} of {rows} prompts tokenize differently alone than with their answers, so the "
+            "model would be asked with tokens that it was not trained on; end the prompt in a visible character "
+            "and begin the answer with the blank"
+        )
+    if joined_differently:
+        yield (
+            f"{joined_differently} of {rows} prompts tokenize differently alone than with their answers; end the "
+            "prompt in a visible character and begin the answer with the blank"
+        )
+    if unspaced * 2 > rows:
+        yield (
+            f"{unspaced} of {rows} answers do not begin with a blank: a base model knows words with the blank "
+            "before them; put the answer on the prompt's last line, after one blank"
+        )
+    if too_long:
+        yield (
+            f"{too_long} rows are longer than training.max_length or the model's context and are left out; raise "
+            "training.max_length if the context allows it"
+        )
+
+
+def _count_stopped(
+    model: Any, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> int:
+    """How many answers to training prompts end in the end token within a fair length."""
+    from transformers import GenerationConfig
+
+    device = next(model.parameters()).device
+    prompts = [e.tokens[: e.answer_start] for e in examples]
+    width = max(map(len, prompts))
+    tokens = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[width - len(prompt) :] = torch.tensor(prompt)
+    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    longest = max(len(e.tokens) - e.answer_start for e in examples)
+    # Every field that a model's own generation settings may have filled is set.
+    greedy = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        max_new_tokens=min(2 * longest + 8, _MOST_ANSWER_TOKENS),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    with _inference(model):
+        written = model.generate(
+            input_ids=tokens.to(device),
+            attention_mask=attention.to(device),
+            generation_config=greedy,
+        )
+    return int((written[:, width:] == tokenizer.eos_token_id).any(-1).sum())
+
+
+class _inference:  # noqa: N801
+    """Without dropout and gradients; the model's mode is put back."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._no_grad = torch.no_grad()
+
+    def __enter__(self) -> None:
+        self._was_training = self._model.training
+        self._model.eval()
+        self._no_grad.__enter__()
+
+    def __exit__(self, *details: object) -> None:
+        self._no_grad.__exit__(*details)
+        self._model.train(self._was_training)
+
+
+def _spread(examples: Sequence[Example], most: int) -> list[Example]:
+    """At most so many examples, evenly spread over the data."""
+    step = max(len(examples) / most, 1.0)
+    return [examples[int(i * step)] for i in range(min(most, len(examples)))]
+
+
+def _excerpt(tokenizer: PreTrainedTokenizerBase, sequence: _Sequence) -> str:
+    text = str(tokenizer.decode(list(sequence.tokens)))
+    return repr(text if len(text) <= 80 else text[:77] + "...")

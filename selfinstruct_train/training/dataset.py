@@ -1,0 +1,196 @@
+"""From seed tasks and generated instances to the rows, and the tokens, that the adapter is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.errors import DataError
+from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, TrainingRow
+from selfinstruct_train.run import RoundDirectory, write_atomically
+from selfinstruct_train.templates import choose_variant, completion_text, encode
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+class DatasetCounts(Row):
+    """dataset/counts.json: what the training data is made of."""
+
+    rows: int
+    seed_rows: int
+    generated_rows: int
+    instructions: int
+    """Different instructions among the rows."""
+    classification_rows: int
+
+
+class Example(NamedTuple):
+    """One row as text and as the tokens that the trainer is expected to make of it."""
+
+    id: str
+    prompt: str
+    completion: str
+    """Without the end token."""
+    tokens: tuple[int, ...]
+    """Prompt, completion and end token, tokenized together."""
+    answer_start: int
+    """Where the loss begins: the first token that the prompt alone does not share."""
+    split_as_joined: bool
+    """Whether the prompt's own tokens begin the whole, so that asking later shows what training showed."""
+
+
+class Examples(NamedTuple):
+    """The rows that fit, and those that do not."""
+
+    kept: tuple[Example, ...]
+    too_long: tuple[str, ...]
+    """Ids of rows longer than the limit: left out whole, never cut."""
+
+
+def training_rows(
+    seed_tasks: Sequence[SeedTask], instances: Sequence[GeneratedInstance], include_seeds: bool
+) -> list[TrainingRow]:
+    """The rows to train on: seed tasks first, then the generated instances, each in its given order.
+
+    Args:
+        seed_tasks: the human-written tasks; each of their instances becomes a row.
+        instances: the machine-written rows of all rounds so far.
+        include_seeds: whether the seed tasks are trained on.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    rows = [
+        TrainingRow(
+            id=f"{task.id}#{number}",
+            source="seed",
+            instruction=task.instruction,
+            input=instance.input,
+            output=instance.output,
+            is_classification=task.is_classification,
+        )
+        for task in (seed_tasks if include_seeds else ())
+        for number, instance in enumerate(task.instances)
+    ]
+    rows += [
+        TrainingRow(
+            id=instance.id,
+            source="generated",
+            instruction=instance.instruction,
+            input=instance.input,
+            output=instance.output,
+            is_classification=instance.is_classification,
+        )
+        for instance in instances
+    ]
+    if not rows:
+        raise DataError(
+            "there is no row to train on: generation kept no instance and training.include_seeds is off; look at "
+            "rejected.jsonl for the reasons, or set training.include_seeds=true"
+        )
+    return rows
+
+
+def write_dataset(rows: Sequence[TrainingRow], directory: RoundDirectory) -> DatasetCounts:
+    """Write the round's ``dataset/`` folder: train.jsonl and counts.json.
+
+    Raises:
+        RunError: the folder cannot be written, or holds other rows.
+    """
+    counts = DatasetCounts(
+        rows=len(rows),
+        seed_rows=sum(row.source == "seed" for row in rows),
+        generated_rows=sum(row.source == "generated" for row in rows),
+        instructions=len({row.instruction for row in rows}),
+        classification_rows=sum(row.is_classification for row in rows),
+    )
+    if directory.writable:
+        directory.store(directory.dataset / "train.jsonl", TrainingRow).emit(rows)
+        text = counts.model_dump_json(indent=1) + "\n"
+        write_atomically(directory.dataset / "counts.json", text)
+    return counts
+
+
+def encode_rows(
+    rows: Sequence[TrainingRow],
+    config: TrainingConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    seed: int,
+) -> Examples:
+    """Turn rows into prompts, completions and tokens.
+
+    Args:
+        rows: what to train on.
+        config: names the template.
+        tokenizer: the model's.
+        max_length: most tokens of prompt, completion and end token together.
+        seed: chooses each row's encoding where the template is ``varied``.
+
+    Raises:
+        ConfigError: the template is ``chat`` and the tokenizer has none.
+        DataError: no row is short enough.
+    """
+    prompts = [
+        encode(
+            config.template,
+            row.instruction,
+            row.input,
+            tokenizer=tokenizer,
+            variant=choose_variant(seed, row.id),
+        )
+        for row in rows
+    ]
+    completions = [completion_text(row.output, config.template) for row in rows]
+    examples = encode_texts([row.id for row in rows], prompts, completions, tokenizer)
+    kept = tuple(e for e in examples if len(e.tokens) <= max_length)
+    if not kept:
+        shortest = min(len(e.tokens) for e in examples)
+        raise DataError(
+            f"none of the {len(rows)} training rows fits training.max_length and the model's context "
+            f"({max_length} tokens; the shortest row has {shortest}); raise training.max_length or take a model "
+            "with a longer context"
+        )
+    return Examples(kept, tuple(e.id for e in examples if len(e.tokens) > max_length))
+
+
+def encode_texts(
+    ids: Sequence[str],
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Example]:
+    """Tokenize prompts and completions, apart and together."""
+    end = str(tokenizer.eos_token or "")
+    joined_texts = [
+        # TRL adds the end token only where it is not there yet.
+        prompt + (completion if end and completion.endswith(end) else completion + end)
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    joined = tokenizer(joined_texts).input_ids
+    alone = tokenizer(list(prompts)).input_ids
+    examples = []
+    for id, prompt, completion, whole, part in zip(
+        ids, prompts, completions, joined, alone, strict=True
+    ):
+        start = next((i for i, (a, b) in enumerate(zip(part, whole)) if a != b), len(part))
+        examples.append(
+            Example(id, prompt, completion, tuple(whole), min(start, len(whole)), start == len(part))
+        )
+    return examples
+
+
+def to_dataset(examples: Sequence[Example]) -> Dataset:
+    """Prompt and completion columns, as TRL's SFTTrainer takes them."""
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "prompt": [e.prompt for e in examples],
+            "completion": [e.completion for e in examples],
+        }
+    )
