@@ -164,7 +164,8 @@ def _complete_lines(path: Path, repair: bool) -> list[str]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     try:
-        return whole.decode("utf-8").splitlines()
+        # Not splitlines(): it also breaks at characters that JSON leaves unescaped.
+        return whole.decode("utf-8").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 

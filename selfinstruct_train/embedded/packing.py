@@ -19,6 +19,8 @@ IGNORED = -100
 ANSWER_WEIGHT = 3.0
 """Weight in the loss of the tokens of an output: the skills of the world are there, much else is chance."""
 _CHARACTERS_A_TOKEN = 3.7
+_FILLERS = 0.35
+"""Share of the documents that are kept to fill up rows."""
 
 
 class Batch(NamedTuple):
@@ -63,8 +65,12 @@ class Packer(NamedTuple):
         for long, share in shares:
             texts += _take(documents(self.seed * 1_000_000 + number, self.wording, long), wanted * share)
         end = self.tokenizer.eos_token_id
-        rows = pack([ids + [end] for ids in self.tokenizer(texts)["input_ids"]], length + 1)
-        random.Random(f"{self.seed} {number}").shuffle(rows)
+        rng = random.Random(f"{self.seed} {number}")
+        encoded = [ids + [end] for ids in self.tokenizer(texts)["input_ids"]]
+        rng.shuffle(encoded)
+        fillers = encoded[: int(len(encoded) * _FILLERS)]
+        rows = pack(encoded[len(fillers) :], fillers, length + 1)
+        rng.shuffle(rows)
         size = self.batch_tokens // length
         return [
             self._batch(rows[i : i + size], length) for i in range(0, len(rows) - size + 1, size)
@@ -98,10 +104,14 @@ class Packer(NamedTuple):
         return Batch(ids[:, :-1].contiguous(), targets.contiguous(), weights[:, 1:].contiguous())
 
 
-def pack(documents: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Put whole documents into rows of at most ``size`` tokens, best fit, longest first.
+def pack(
+    documents: Sequence[list[int]], fillers: Sequence[list[int]], size: int
+) -> list[list[int]]:
+    """Put whole documents into rows of ``size`` tokens, best fit, longest first, and fill up the rows.
 
-    A document longer than a row is cut at the row's end.
+    What room is left in a row takes the beginning of a filler, whose rest is thrown away: text costs nothing, and
+    a row that is cut at its end teaches nothing false. Fillers that are not needed are left out, and where they
+    run out, rows stay short.
     """
     rows: list[list[int]] = []
     by_room: list[list[list[int]]] = [[] for _ in range(size + 1)]
@@ -116,6 +126,10 @@ def pack(documents: Sequence[list[int]], size: int) -> list[list[int]]:
             row = by_room[room].pop()
         row.extend(ids)
         by_room[room - len(ids)].append(row)
+    left = iter(fillers)
+    for row in rows:
+        while len(row) < size and (ids := next(left, None)):
+            row.extend(ids[: size - len(row)])
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -183,6 +184,7 @@ def check_adapter(
     in_memory: Sequence[torch.Tensor],
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
 ) -> AdapterCheck:
     """Load the saved adapter onto the base and compare it with the model that was trained.
 
@@ -192,6 +194,7 @@ def check_adapter(
         in_memory: `row_logits` of the trained model.
         examples: what it was trained on.
         tokenizer: the model's.
+        context_length: most tokens of prompt and answer together.
 
     Raises:
         TrainingError: the logits differ by more than `LOGIT_TOLERANCE` of the largest one.
@@ -202,7 +205,7 @@ def check_adapter(
     try:
         anew = row_logits(saved, examples)
         asked = _spread(examples, _PROMPTS_ASKED)
-        stopped = _count_stopped(saved, asked, tokenizer)
+        stopped = _count_stopped(saved, asked, tokenizer, context_length)
     finally:
         saved.unload()
     difference = max((a - b).abs().max().item() for a, b in zip(anew, in_memory, strict=True))
@@ -293,7 +296,10 @@ def _boundary_warnings(
 
 
 def _count_stopped(
-    model: Any, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    model: Any,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
 ) -> int:
     """How many answers to training prompts end in the end token within a fair length."""
     from transformers import GenerationConfig
@@ -312,7 +318,7 @@ def _count_stopped(
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        max_new_tokens=min(2 * longest + 8, _MOST_ANSWER_TOKENS),
+        max_new_tokens=min(2 * longest + 8, _MOST_ANSWER_TOKENS, context_length - width),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
@@ -326,21 +332,16 @@ def _count_stopped(
     return int((written[:, width:] == tokenizer.eos_token_id).any(-1).sum())
 
 
-class _inference:  # noqa: N801
+@contextmanager
+def _inference(model: torch.nn.Module) -> Iterator[None]:
     """Without dropout and gradients; the model's mode is put back."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._model = model
-        self._no_grad = torch.no_grad()
-
-    def __enter__(self) -> None:
-        self._was_training = self._model.training
-        self._model.eval()
-        self._no_grad.__enter__()
-
-    def __exit__(self, *details: object) -> None:
-        self._no_grad.__exit__(*details)
-        self._model.train(self._was_training)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def _spread(examples: Sequence[Example], most: int) -> list[Example]:

@@ -1,0 +1,108 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+from selfinstruct_train.config import changed_keys, load_config, save_config
+from selfinstruct_train.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+SMALL = """
+model: {name_or_path: embedded}
+seeds: {path: seeds.jsonl}
+evaluation: {suites: [microworld]}
+output_dir: runs/x
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_all_faults_are_named_at_once_with_the_nearest_key(tmp_path: Path) -> None:
+    text = SMALL + "training: {learning_rat: 1, lora_r: -3}\nround: 2\n"
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    message = str(caught.value)
+    assert "'training.learning_rat'; did you mean 'training.learning_rate'?" in message
+    assert "'round'; did you mean 'rounds'?" in message
+    assert "'training.lora_r'" in message and "-3" in message
+
+
+@pytest.mark.parametrize("text", ["2e-5", "2.0e-5", "0.00002"])
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path, text: str) -> None:
+    config = load_config(write(tmp_path, SMALL + f"training: {{learning_rate: {text}}}\n"))
+    assert config.training.learning_rate == 2e-5
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL + "rounds: 2\n")
+    config = load_config(
+        path, ["rounds=3", "training.learning_rate=1e-4", "evaluation.suites=[a, b]"], Path("z")
+    )
+    assert (config.rounds, config.training.learning_rate) == (3, 1e-4)
+    assert config.evaluation.suites == ("a", "b")
+    assert config.output_dir == Path("z")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("rounds", "key.sub=value"),
+        ("rounds=0", "'rounds'"),
+        ("training.nope=1", "unknown key 'training.nope'"),
+        ("rounds.count=1", "'rounds' is a value"),
+        ("evaluation.suites=[]", "'evaluation.suites'"),
+        ("generation.instructions.last_item=8", "last_item"),
+    ],
+)
+def test_a_bad_override_is_one_clear_error(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match="(?s)" + says.replace(".", r"\.").replace("[", r"\[")):
+        load_config(write(tmp_path, SMALL + "rounds: 1\n"), [override])
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "a: [", "model: x\n"])
+def test_a_malformed_file_is_a_config_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    config = load_config(path)
+    assert config.output_dir == Path("runs") / path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_a_saved_config_reads_back_the_same(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+    assert changed_keys(config, load_config(tmp_path / "saved.yaml")) == []
+
+
+def test_changed_keys_are_dotted() -> None:
+    path = ROOT / "configs" / "quickstart.yaml"
+    assert changed_keys(load_config(path), load_config(path, ["training.lora_r=4"])) == [
+        "training.lora_r"
+    ]
+
+
+def test_every_setting_says_what_it_means() -> None:
+    """A setting without a docstring line is one that nobody can look up."""
+    tree = ast.parse((ROOT / "selfinstruct_train" / "config.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    sections = {node.name for node in classes}
+    for node in classes:
+        for field, following in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and ast.unparse(field.annotation) not in sections:
+                said = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                assert said, f"{node.name}.{ast.unparse(field.target)}"
