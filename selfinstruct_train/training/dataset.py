@@ -177,9 +177,13 @@ def encode_texts(
     for id, prompt, completion, whole, part in zip(
         ids, prompts, completions, joined, alone, strict=True
     ):
-        start = next((i for i, (a, b) in enumerate(zip(part, whole)) if a != b), len(part))
+        start = next(
+            (i for i, (a, b) in enumerate(zip(part, whole, strict=False)) if a != b), len(part)
+        )
         examples.append(
-            Example(id, prompt, completion, tuple(whole), min(start, len(whole)), start == len(part))
+            Example(
+                id, prompt, completion, tuple(whole), min(start, len(whole)), start == len(part)
+            )
         )
     return examples
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import os
 import shutil
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,25 +17,21 @@ import datasets
 import torch
 from huggingface_hub import constants
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError, RunError, TrainingError
-from selfinstruct_train.records import Row, TrainingRow, TrainingStep
-from selfinstruct_train.run import RoundDirectory, append_lines, write_atomically
+from selfinstruct_train.records import Row, TrainingRow
+from selfinstruct_train.run import RoundDirectory, write_atomically
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.dataset import Example, encode_rows, to_dataset
+from selfinstruct_train.training.progress import OnStep, Recorder, adopt_checkpoint
 
 if TYPE_CHECKING:
     from selfinstruct_train.engines.models import LoadedModel
 
-OnStep = Callable[[TrainingStep, int], None]
-"""Called on the main process with each logged step and the number of steps in all."""
-
-_BEGUN = "begun"
-_COMPLETE = "complete"
 _RESULT = "training.json"
 _CHECKPOINTS_KEPT = 2
 # Settings that change neither the data nor a weight.
@@ -120,10 +114,10 @@ def train(
     done = world.on_main(lambda: _finished(directory, fingerprint))
     if done:
         return done
-    checkpoint = world.on_main(lambda: _adopt_checkpoint(directory, fingerprint))
+    checkpoint = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
     with _quietly():
         arguments = _arguments(loaded, config, directory, seed, world, max_steps_override)
-    recorder = _Recorder(directory, world, on_step, resumed=checkpoint)
+    recorder = Recorder(directory, world, on_step, resumed=checkpoint)
     with _lent(loaded.model), _quietly():
         tuned = _put_adapter_on(loaded.model, config, seed, start_adapter)
         try:
@@ -177,7 +171,7 @@ def train(
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
         return result
 
-    with _lent(loaded.model):
+    with _lent(loaded.model), _quietly():
         return world.on_main(finish)
 
 
@@ -314,7 +308,9 @@ def _save_adapter(tuned: PeftModel, folder: Path) -> None:
     file = folder / "adapter_config.json"
     settings = json.loads(file.read_text("utf-8"))
     if isinstance(settings["target_modules"], list):
-        settings["target_modules"].sort()  # peft keeps a set: its order changes from process to process
+        settings[
+            "target_modules"
+        ].sort()  # peft keeps a set: its order changes from process to process
     write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
@@ -330,31 +326,6 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
         )
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
     return result.model_copy(update={"adapter": directory.adapter})
-
-
-def _adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None:
-    """The latest complete checkpoint of this training; torn ones are removed."""
-    begun = directory.checkpoints / _BEGUN
-    if not begun.exists():
-        # Figures without a training under way are those of an adapter that was deleted.
-        directory.training_steps.unlink(missing_ok=True)
-        write_atomically(begun, fingerprint + "\n")
-    elif begun.read_text("utf-8").strip() != fingerprint:
-        raise RunError(
-            f"{directory.checkpoints}: holds a training on other data or with other settings; use a new output_dir, "
-            "or delete the folder to train anew"
-        )
-    complete = []
-    for folder in directory.checkpoints.glob("checkpoint-*"):
-        if (folder / _COMPLETE).exists():
-            complete.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(complete, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _fingerprint(
@@ -424,71 +395,3 @@ def _quietly() -> Iterator[None]:
     finally:
         if bars:
             datasets.enable_progress_bars()
-
-
-class _Recorder(TrainerCallback):  # type: ignore[misc]
-    """Writes the figures of each logged step once, and marks checkpoints as complete."""
-
-    def __init__(
-        self,
-        directory: RoundDirectory,
-        world: World,
-        on_step: OnStep | None,
-        resumed: Path | None,
-    ) -> None:
-        self._directory = directory
-        self._world = world
-        self._on_step = on_step
-        self.rows = list(directory.store(directory.training_steps, TrainingStep).read())
-        self._written = self.rows[-1].step if self.rows else 0
-        # A checkpoint is saved where a row is logged, so its step has one; what came after is trained again.
-        at = _step(resumed) if resumed else 0
-        self._before = next((row for row in self.rows if row.step == at), None)
-        self._began = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        last = state.global_step >= state.max_steps
-        # Means of the loss start anew at a checkpoint, as they do for a training that resumes from it.
-        if last or state.global_step % args.save_steps == 0:
-            control.should_log = True
-        # The adapter itself is saved now, and a trainer that resumes at its last step would take one more.
-        if last:
-            control.should_save = False
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"the loss is {logs['loss']} at step {state.global_step}; lower training.learning_rate (now "
-                f"{args.learning_rate:g}) and delete {self._directory.path} or use a new output_dir"
-            )
-        before = self._before
-        row = TrainingStep(
-            step=state.global_step,
-            epoch=round(state.epoch, 4),
-            loss=logs["loss"],
-            learning_rate=logs["learning_rate"],
-            gradient_norm=logs.get("grad_norm"),
-            tokens=int(logs["num_tokens"]) + (before.tokens or 0 if before else 0),
-            seconds=round(
-                time.monotonic() - self._began + (before.seconds if before else 0.0), 3
-            ),
-        )
-        if row.step > self._written:
-            self._written = row.step
-            self.rows.append(row)
-            if self._world.is_main and self._directory.writable:
-                append_lines(self._directory.training_steps, [row.model_dump_json()])
-        if self._on_step and self._world.is_main:
-            self._on_step(row, state.max_steps)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._world.size > 1:
-            torch.distributed.barrier()  # each process saves its own random state
-        if self._world.is_main:
-            folder = self._directory.checkpoints / f"checkpoint-{state.global_step}"
-            write_atomically(folder / _COMPLETE, "")

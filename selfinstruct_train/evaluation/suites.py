@@ -1,0 +1,194 @@
+"""Evaluation suites, and files of answers matched to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from selfinstruct_train.errors import DataError
+from selfinstruct_train.records import EvalTask, Prediction, Row
+from selfinstruct_train.seeds import read_eval_tasks, read_lines
+from selfinstruct_train.sources import SOURCES, Source, identify, resolve
+
+
+class Item(NamedTuple):
+    """One instance of a task: what is asked and scored."""
+
+    task_id: str
+    group: str
+    """The application or category, empty where the suite names none."""
+    instruction: str
+    input: str
+    target: str
+
+    @property
+    def question(self) -> tuple[str, str]:
+        """Instruction and input with white space folded: published files differ in line ends."""
+        return _fold(self.instruction), _fold(self.input)
+
+
+class Suite(NamedTuple):
+    """Tasks that models are compared on."""
+
+    name: str
+    tasks: tuple[EvalTask, ...]
+    is_microworld: bool
+    """Whether the microworld's oracle can judge the answers."""
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The instances of all tasks, in order."""
+        return tuple(
+            Item(task.id, task.motivation_app, task.instruction, instance.input, instance.output)
+            for task in self.tasks
+            for instance in task.instances
+        )
+
+
+class PublishedPrediction(Row):
+    """An answer in the schema of the official prediction files."""
+
+    prompt: str
+    instruction: str
+    input: str
+    response: str
+    target: str
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """Load a suite by its name in ``selfinstruct data list``, or from a JSONL file.
+
+    A file that is a known suite, wherever it lies, goes by the known name.
+
+    Raises:
+        DataError: there is no such suite, a line is malformed, or two instances ask the same.
+    """
+    path = resolve(name_or_path)
+    if path.is_dir():
+        raise DataError(f"'{name_or_path}' is a folder of answers, not a suite")
+    source = _source(name_or_path, path)
+    if source is not None and source.kind == "seeds":
+        raise DataError(
+            f"'{name_or_path}' holds seed tasks, not a suite: they are trained on; use one of "
+            + ", ".join(s.name for s in SOURCES if s.kind == "suite")
+        )
+    suite = Suite(
+        name=source.name if source else _stem(path),
+        tasks=read_eval_tasks(path),
+        is_microworld=source is not None and source.own_file is not None,
+    )
+    seen: dict[tuple[str, str], str] = {}
+    for item in suite.items:
+        if item.question in seen:
+            raise DataError(
+                f"{path}: tasks '{seen[item.question]}' and '{item.task_id}' ask the same "
+                "question (instruction and input); remove one, or answers cannot be told apart"
+            )
+        seen[item.question] = item.task_id
+    return suite
+
+
+def suite_name(name_or_path: str) -> str:
+    """The name under which a run keeps a suite, also where the suite itself is out of reach."""
+    path = Path(name_or_path)
+    if not path.is_file():
+        return _stem(path)
+    source = _source(name_or_path, path)
+    return source.name if source else _stem(path)
+
+
+def read_predictions(path: Path, suite: Suite) -> tuple[Prediction, ...]:
+    """Read a file of answers, this package's own or in the published schema.
+
+    Answers are matched to the suite by instruction and input, white space folded. The response is
+    taken as it is; the target is the suite's, not the file's.
+
+    Returns:
+        One answer per instance of the suite, in the suite's order.
+
+    Raises:
+        DataError: a line is not an answer, answers nothing in the suite, or answers what an
+            earlier line has answered; or an instance has no answer.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name one file of answers in it")
+    items = {item.question: item for item in suite.items}
+    found: dict[tuple[str, str], Prediction] = {}
+    lines: dict[tuple[str, str], int] = {}
+    for number, line in read_lines(path):
+        row = _read_answer(path, number, line)
+        question = _fold(row.instruction), _fold(row.input)
+        if question not in items:
+            raise DataError(
+                f"{path}, line {number}: answers no task of '{suite.name}' "
+                f"({row.instruction[:60]!r}); name the suite that the answers belong to"
+            )
+        if question in found:
+            raise DataError(
+                f"{path}, line {number}: answers the same task as line {lines[question]} "
+                f"('{items[question].task_id}'); keep one"
+            )
+        lines[question] = number
+        found[question] = _prediction(items[question], row)
+    missing = [item.task_id for question, item in items.items() if question not in found]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(items)} instances of '{suite.name}' have no answer, "
+            f"first '{missing[0]}'; a score needs them all"
+        )
+    return tuple(found[question] for question in items)
+
+
+def _read_answer(path: Path, number: int, line: str) -> Prediction | PublishedPrediction:
+    try:
+        data: Any = json.loads(line)
+        if isinstance(data, dict) and "prompt" in data:
+            return PublishedPrediction.model_validate(data)
+        return Prediction.model_validate(data)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
+        ) from None
+    except ValidationError as error:
+        raise DataError(
+            f"{path}, line {number}: {_faults(error)}; an answer has the keys "
+            f"{', '.join(PublishedPrediction.model_fields)}, or {', '.join(Prediction.model_fields)}"
+        ) from None
+
+
+def _prediction(item: Item, row: Prediction | PublishedPrediction) -> Prediction:
+    known = row if isinstance(row, Prediction) else None
+    return Prediction(
+        task_id=item.task_id,
+        instruction=item.instruction,
+        input=item.input,
+        response=row.response,
+        target=item.target,
+        finish_reason=known.finish_reason if known else None,
+        completion_tokens=known.completion_tokens if known else None,
+    )
+
+
+def _source(name_or_path: str, path: Path) -> Source | None:
+    if not Path(name_or_path).is_file():
+        return next((source for source in SOURCES if source.name == name_or_path), None)
+    return identify(path)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _faults(error: ValidationError) -> str:
+    return ", ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"
+        for fault in error.errors()
+    )
+

@@ -1,0 +1,230 @@
+"""A run directory as typed facts: everything that the page says is read here, and nothing is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.records import (
+    Classified,
+    Comparison,
+    GeneratedInstance,
+    Instruction,
+    PairedComparison,
+    Prediction,
+    Rejection,
+    Row,
+    TrainingStep,
+)
+from selfinstruct_train.run import Mark, RoundDirectory, RowStore, RunDirectory
+
+RowT = TypeVar("RowT", bound=Row)
+
+STAGES = ("instructions", "classification", "instances", "train", "evaluate")
+SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")
+"""Systems whose answers are stored, in the order in which they are shown."""
+
+
+class Manifest(BaseModel):
+    """What manifest.json says of the machine and of the command."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    command: tuple[str, ...] = ()
+    python: str | None = None
+    platform: str | None = None
+    cores: int | None = None
+    packages: Mapping[str, str | None] = {}
+    started: tuple[str, ...] = ()
+
+
+class Result(NamedTuple):
+    """How one round did on one suite."""
+
+    round: int
+    comparison: Comparison
+
+    def pair(self, a: str, metric: str) -> PairedComparison | None:
+        """Tuned against another system over the whole suite."""
+        return next(iter(self._pairs(a, metric, overall=True)), None)
+
+    def groups(self, a: str, metric: str) -> tuple[PairedComparison, ...]:
+        """Tuned against another system, per application, largest gain first."""
+        found = self._pairs(a, metric, overall=False)
+        return tuple(sorted(found, key=lambda pair: (-pair.delta, pair.group)))
+
+    def _pairs(self, a: str, metric: str, overall: bool) -> tuple[PairedComparison, ...]:
+        return tuple(
+            p
+            for p in self.comparison.pairs
+            if (p.a, p.b, p.metric) == (a, "tuned", metric) and (p.group == "overall") == overall
+        )
+
+
+class SuiteFacts(NamedTuple):
+    """All that is known of one suite."""
+
+    name: str
+    results: tuple[Result, ...]
+    """One for each evaluated round, in order; never empty."""
+    answers: Mapping[str, tuple[Prediction, ...]]
+    """Answers of the best round by system; empty where the files are gone."""
+
+    @property
+    def best(self) -> Result:
+        """The round with the highest lower end of its interval against the stop-controlled base."""
+        return best_result(self.results)
+
+
+class RoundFacts(NamedTuple):
+    """All that is known of one round."""
+
+    number: int
+    marks: Mapping[str, Mark]
+    """Completion marks of the stages that are done."""
+    instructions: tuple[Instruction, ...]
+    rejections: tuple[Rejection, ...]
+    classified: tuple[Classified, ...]
+    instances: tuple[GeneratedInstance, ...]
+    steps: tuple[TrainingStep, ...]
+
+
+class RunFacts(NamedTuple):
+    """All that is known of a run."""
+
+    path: Path
+    config: Config
+    manifest: Manifest | None
+    rounds: tuple[RoundFacts, ...]
+    seeds_only: Mapping[int, tuple[TrainingStep, ...]]
+    """Training figures of the models tuned on seed tasks alone, by the steps they were given."""
+    suites: tuple[SuiteFacts, ...]
+    """In the order of the config; only those with a result."""
+    missing: tuple[str, ...]
+    """What is not there yet, one sentence each."""
+
+
+def best_result(results: tuple[Result, ...]) -> Result:
+    """The result whose interval against the stop-controlled base begins highest; the earlier one in a tie."""
+    return max(results, key=lambda result: (result.comparison.ci_low, -result.round))
+
+
+def read_facts(run: RunDirectory) -> RunFacts:
+    """Read a run directory, finished or not; nothing in it is changed.
+
+    Raises:
+        RunError: the folder is no run, or no stage of it is finished.
+        DataError: a row cannot be read.
+    """
+    config = run.config()
+    directories = run.rounds()
+    rounds = tuple(_read_round(i, directory) for i, directory in enumerate(directories))
+    if not any(facts.marks for facts in rounds):
+        raise RunError(
+            f"{run.path}: no stage of this run is finished, so there is nothing to report; "
+            "start it again with 'selfinstruct run'"
+        )
+    suites = _read_suites(config, directories)
+    manifest = _read_manifest(run.manifest)
+    return RunFacts(
+        path=run.path,
+        config=config,
+        manifest=manifest,
+        rounds=rounds,
+        seeds_only=_read_seeds_only(run, rounds),
+        suites=suites,
+        missing=_missing(config, rounds, suites, manifest),
+    )
+
+
+def _read_round(number: int, directory: RoundDirectory) -> RoundFacts:
+    marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
+    return RoundFacts(
+        number=number,
+        marks=marks,
+        instructions=_rows(directory.instructions, Instruction),
+        rejections=_rows(directory.rejected, Rejection),
+        classified=_rows(directory.classified, Classified),
+        instances=_rows(directory.instances, GeneratedInstance),
+        steps=_rows(directory.training_steps, TrainingStep),
+    )
+
+
+def _rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
+    # A report only looks: the stores of a run that is still going must not be cut.
+    return RowStore(path, row_type, writable=False).read()
+
+
+def _read_seeds_only(
+    run: RunDirectory, rounds: tuple[RoundFacts, ...]
+) -> dict[int, tuple[TrainingStep, ...]]:
+    found = {}
+    for facts in rounds:
+        if (mark := facts.marks.get("train")) and (steps := mark.figures.get("steps")):
+            rows = _rows(run.seeds_only(int(steps)).training_steps, TrainingStep)
+            if rows:
+                found[int(steps)] = rows
+    return found
+
+
+def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[SuiteFacts, ...]:
+    results: dict[str, list[Result]] = {}
+    for number, directory in enumerate(directories):
+        every = directory.evaluation("*")
+        for path in sorted(every.parent.glob(f"{every.name}/comparison.json")):
+            comparison = _read_comparison(path)
+            results.setdefault(path.parent.name, []).append(Result(number, comparison))
+    order = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl") for name in config.evaluation.suites]
+    names = sorted(results, key=lambda n: (order.index(n) if n in order else len(order), n))
+    suites = []
+    for name in names:
+        found = tuple(results[name])
+        folder = directories[best_result(found).round].evaluation(name)
+        answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
+        suites.append(SuiteFacts(name, found, answers))
+    return tuple(suites)
+
+
+def _read_comparison(path: Path) -> Comparison:
+    try:
+        return Comparison.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise RunError(
+            f"{path}: {error.errors()[0]['msg']}; delete it and run 'selfinstruct evaluate' again"
+        ) from None
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise RunError(
+            f"{path}: {error.errors()[0]['msg']}; delete it, the next start of the run writes it anew"
+        ) from None
+
+
+def _missing(
+    config: Config,
+    rounds: tuple[RoundFacts, ...],
+    suites: tuple[SuiteFacts, ...],
+    manifest: Manifest | None,
+) -> tuple[str, ...]:
+    missing = []
+    for facts in rounds:
+        if undone := [stage for stage in STAGES if stage not in facts.marks]:
+            missing.append(f"Round {facts.number}: not finished: {', '.join(undone)}.")
+    if (ahead := config.rounds - len(rounds)) > 0:
+        missing.append(f"{ahead} of {config.rounds} rounds not begun.")
+    for suite in suites:
+        if not suite.answers:
+            missing.append(f"The answers on {suite.name} are gone; their scores are still here.")
+    if manifest is None:
+        missing.append("manifest.json, which names the command and the machine.")
+    return tuple(missing)

@@ -1,0 +1,107 @@
+"""What the comparisons say, in sentences that claim no more than their intervals allow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from selfinstruct_train.records import Comparison, PairedComparison
+from selfinstruct_train.report.facts import Result, SuiteFacts
+from selfinstruct_train.report.wording import number, signed
+
+BASELINE = "base-stopped"
+_UNITS = {"rouge_l": "ROUGE-L", "oracle_accuracy": "points of oracle accuracy"}
+
+
+class Verdict(NamedTuple):
+    """The answer to: did it help?"""
+
+    outcome: str
+    """``helped``, ``hurt`` or ``unclear``."""
+    headline: str
+    details: tuple[str, ...]
+
+
+def outcome(low: float, high: float) -> str:
+    """``helped`` or ``hurt`` where the interval is clear of zero, else ``unclear``."""
+    if low > 0:
+        return "helped"
+    return "hurt" if high < 0 else "unclear"
+
+
+def judge_suite(suite: SuiteFacts) -> Verdict:
+    """Say what tuning did on a suite, by its best round."""
+    result = suite.best
+    comparison = result.comparison
+    found = outcome(comparison.ci_low, comparison.ci_high)
+    figures = f"{signed(comparison.delta)} ROUGE-L {_interval(comparison)}"
+    where = f"on {comparison.n:,} items of {suite.name}"
+    headline = {
+        "helped": f"Tuning helped: {figures} over the stop-controlled base {where}.",
+        "hurt": f"Tuning hurt: {figures} against the stop-controlled base {where}.",
+        "unclear": f"The tuned model cannot be told apart from the stop-controlled base: {figures} {where}.",
+    }[found]
+    return Verdict(found, headline, tuple(_details(suite, result)))
+
+
+def _details(suite: SuiteFacts, result: Result) -> list[str]:
+    details = []
+    if pair := result.pair("seeds-only", "rouge_l"):
+        details.append(_own_data(pair))
+    else:
+        details.append(
+            "There is no model tuned on the seed tasks alone to compare with, so what the model's own data add "
+            "cannot be told apart from what any tuning adds."
+        )
+    if pair := result.pair(BASELINE, "oracle_accuracy"):
+        verb = {"helped": "gives", "hurt": "loses", "unclear": "shows no sure change in"}[
+            outcome(pair.ci_low, pair.ci_high)
+        ]
+        details.append(
+            f"By the oracle, which judges right or wrong, tuning {verb} right answers: {_figures(pair)} over the "
+            f"stop-controlled base{_absolute(result)}."
+        )
+        if own := result.pair("seeds-only", "oracle_accuracy"):
+            details.append(_own_data(own))
+    if (few := result.pair("base-few-shot", "rouge_l")) is not None:
+        details.append(
+            f"Against the untuned base that is shown worked examples in its prompt: {_figures(few)}."
+        )
+    if len(suite.results) > 1:
+        details.append(
+            f"Round {result.round} is shown, the best of {len(suite.results)} by the lower end of its interval. It "
+            "was chosen on these same items, which flatters it slightly."
+        )
+    return details
+
+
+def _own_data(pair: PairedComparison) -> str:
+    figures = _figures(pair)
+    match outcome(pair.ci_low, pair.ci_high):
+        case "helped":
+            return f"Against the model tuned on the seed tasks alone, the model's own data add {figures}."
+        case "hurt":
+            return f"Against the model tuned on the seed tasks alone, the model's own data cost: {figures}."
+        case _:
+            return (
+                "Against the model tuned on the seed tasks alone, it cannot be told whether the model's own data "
+                f"add anything: {figures}."
+            )
+
+
+def _figures(pair: PairedComparison) -> str:
+    return f"{signed(pair.delta)} {_UNITS.get(pair.metric, pair.metric)} {_interval(pair)}"
+
+
+def _interval(pair: PairedComparison | Comparison) -> str:
+    span = f"{number(pair.ci_low)} to {number(pair.ci_high)}"
+    if isinstance(pair, Comparison):
+        return f"({100 * pair.confidence:g} % interval {span})"
+    return f"({span})"
+
+
+def _absolute(result: Result) -> str:
+    scores = {s.system: s.oracle_accuracy for s in result.comparison.scores}
+    before, after = scores.get(BASELINE), scores.get("tuned")
+    if before is None or after is None:
+        return ""
+    return f", from {number(before)} % to {number(after)} %"

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from selfinstruct_train.distributed import ALONE, World
+from selfinstruct_train.errors import ConfigError, RunError, TrainingError
+from selfinstruct_train.records import TrainingStep
+from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.training import sft
+
+
+def tune(small: ModuleType, path: Path, lent: Any = None, **options: Any) -> sft.TrainingResult:
+    config = options.pop("config", None) or small.settings()
+    return sft.train(
+        lent or small.loaded_model(),
+        options.pop("rows", None) or small.rows(),
+        config,
+        RoundDirectory(path, writable=True),
+        seed=options.pop("seed", 1),
+        world=ALONE,
+        **options,
+    )
+
+
+def adapter_bytes(path: Path) -> tuple[str, str]:
+    names = ("adapter_model.safetensors", "adapter_config.json")
+    first, second = (hashlib.sha256((path / "adapter" / n).read_bytes()).hexdigest() for n in names)
+    return first, second
+
+
+def figures(path: Path) -> list[tuple[Any, ...]]:
+    steps = RoundDirectory(path, writable=False).store(path / "training.jsonl", TrainingStep).read()
+    return [tuple(s.model_dump(exclude={"seconds"}).values()) for s in steps]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("undisturbed") / "round-0"
+    tune(small, path)
+    return path
+
+
+def test_a_training_leaves_an_adapter_and_its_figures_and_no_checkpoints(undisturbed: Path) -> None:
+    files = {p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()}
+    assert files == {
+        "training.jsonl",
+        "adapter/README.md",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/training.json",
+    }
+    assert [row[0] for row in figures(undisturbed)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_same_data_settings_and_seed_give_the_same_adapter(
+    small: ModuleType, tmp_path: Path, undisturbed: Path
+) -> None:
+    tune(small, tmp_path / "same")
+    tune(small, tmp_path / "other", seed=2)
+    assert adapter_bytes(tmp_path / "same") == adapter_bytes(undisturbed)
+    assert adapter_bytes(tmp_path / "other") != adapter_bytes(undisturbed)
+
+
+def test_the_loss_falls_and_the_tuned_model_learns_to_stop(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    result = tune(
+        small,
+        tmp_path,
+        config=small.settings(
+            max_steps=60, save_steps=100, logging_steps=20, lora_dropout=0.0, lora_r=16
+        ),
+        rows=small.rows(4),
+        on_step=lambda step, total: seen.append((step.step, total)),
+    )
+    losses = [row[2] for row in figures(tmp_path)]
+    assert seen == [(20, 60), (40, 60), (60, 60)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert result.final_loss == losses[-1]
+    assert result.check.stopped == result.check.prompts == 4
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_base_is_handed_back_as_it_was(
+    small: ModuleType, tmp_path: Path, architecture: str, checkpointing: bool
+) -> None:
+    lent = small.loaded_model(architecture)
+    model, tokens = lent.model, torch.arange(2, 40)[None]
+    names = [name for name, _ in model.named_modules()]
+    attributes, config = set(vars(model)), model.config.to_dict()
+    logits = model(tokens).logits
+
+    tune(
+        small,
+        tmp_path,
+        lent,
+        config=small.settings(max_steps=2, gradient_checkpointing=checkpointing),
+    )
+
+    assert torch.equal(model(tokens).logits, logits)
+    assert [name for name, _ in model.named_modules()] == names
+    assert set(vars(model)) - attributes <= {"_require_grads_hooks", "_require_grads_hook"}
+    assert model.config.to_dict() == config
+    assert not model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not model.get_input_embeddings()._forward_hooks
+
+
+def test_the_base_is_handed_back_when_training_fails(small: ModuleType, tmp_path: Path) -> None:
+    lent = small.loaded_model()
+    tokens = torch.arange(2, 40)[None]
+    logits = lent.model(tokens).logits
+
+    def fail(step: TrainingStep, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(small, tmp_path, lent, on_step=fail)
+    assert torch.equal(lent.model(tokens).logits, logits)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    small: ModuleType, tmp_path: Path, undisturbed: Path, stop_at: int
+) -> None:
+    def stop(step: TrainingStep, total: int) -> None:
+        if step.step == stop_at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tune(small, tmp_path, on_step=stop)
+    tune(small, tmp_path)
+    assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
+    assert figures(tmp_path) == figures(undisturbed)
+
+
+def test_figures_are_means_over_the_same_steps_after_a_stop(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    def stop(step: TrainingStep, total: int) -> None:
+        if step.step == 6:
+            raise Stopped
+
+    config = small.settings(max_steps=9, logging_steps=3, save_steps=5)
+    tune(small, tmp_path / "whole", config=config)
+    with pytest.raises(Stopped):
+        tune(small, tmp_path / "stopped", config=config, on_step=stop)
+    tune(small, tmp_path / "stopped", config=config)
+    assert [row[0] for row in figures(tmp_path / "whole")] == [3, 5, 6, 9]
+    assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
+    assert adapter_bytes(tmp_path / "stopped") == adapter_bytes(tmp_path / "whole")
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import small_models as small
+from selfinstruct_train.distributed import ALONE
+from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.training import sft
+
+def kill(step, total):
+    if step.step == 5:
+        os.kill(os.getpid(), 9)
+
+sft.train(small.loaded_model(), small.rows(), small.settings(), RoundDirectory(Path(sys.argv[1]), True),
+          seed=1, world=ALONE, on_step=kill)
+"""
+
+
+def test_a_killed_training_resumes_and_ends_as_an_undisturbed_one(
+    small: ModuleType, tmp_path: Path, undisturbed: Path
+) -> None:
+    script = _KILLED.format(folder=str(Path(__file__).parent))
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()[-2000:]
+    checkpoints = sorted(p.name for p in (tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert checkpoints == ["checkpoint-2", "checkpoint-4"]
+    tune(small, tmp_path)
+    assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
+    assert figures(tmp_path) == figures(undisturbed)
+
+
+def test_a_torn_checkpoint_is_passed_over(
+    small: ModuleType, tmp_path: Path, undisturbed: Path
+) -> None:
+    def stop(step: TrainingStep, total: int) -> None:
+        if step.step == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tune(small, tmp_path, on_step=stop)
+    # As a kill between two files of a checkpoint leaves it.
+    torn = tmp_path / "checkpoints" / "checkpoint-4"
+    (torn / "complete").unlink()
+    (torn / "optimizer.pt").write_bytes(b"half")
+    tune(small, tmp_path)
+    assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
+    assert figures(tmp_path) == figures(undisturbed)
+
+
+def test_a_finished_training_is_not_repeated(small: ModuleType, tmp_path: Path) -> None:
+    first = tune(small, tmp_path)
+    before = adapter_bytes(tmp_path), figures(tmp_path)
+
+    def never(step: TrainingStep, total: int) -> None:
+        raise AssertionError("trained again")
+
+    assert tune(small, tmp_path, on_step=never) == first
+    assert (adapter_bytes(tmp_path), figures(tmp_path)) == before
+
+
+def test_the_work_of_another_training_is_refused(small: ModuleType, tmp_path: Path) -> None:
+    def stop(step: TrainingStep, total: int) -> None:
+        if step.step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tune(small, tmp_path, on_step=stop)
+    with pytest.raises(RunError, match="other data or with other settings"):
+        tune(small, tmp_path, rows=small.rows(12))
+    tune(small, tmp_path)
+    with pytest.raises(RunError, match="other data or with other settings"):
+        tune(small, tmp_path, rows=small.rows(12))
+
+
+def test_an_adapter_can_be_gone_on_from(small: ModuleType, tmp_path: Path) -> None:
+    config = small.settings(max_steps=20, save_steps=50, lora_dropout=0.0)
+    tune(small, tmp_path / "first", config=config)
+    start = tmp_path / "first" / "adapter"
+    tune(small, tmp_path / "second", config=config, start_adapter=start, seed=2)
+    assert figures(tmp_path / "second")[0][2] < 0.7 * figures(tmp_path / "first")[0][2]
+    with pytest.raises(RunError, match="no adapter there"):
+        tune(small, tmp_path / "third", start_adapter=tmp_path / "nowhere")
+
+
+def test_the_number_of_steps_can_be_set_from_outside(small: ModuleType, tmp_path: Path) -> None:
+    assert tune(small, tmp_path / "a", max_steps_override=3).steps == 3
+    by_epochs = small.settings(max_steps=None, epochs=1.5, logging_steps=100)
+    assert tune(small, tmp_path / "b", config=by_epochs).steps == 6
+
+
+def test_a_step_holds_the_same_rows_however_it_is_split(small: ModuleType, tmp_path: Path) -> None:
+    plain = small.settings(lora_dropout=0.0)
+    tune(small, tmp_path / "a", config=plain)
+    tune(small, tmp_path / "b", config=small.settings(lora_dropout=0.0, micro_batch_size=1))
+    for a, b in zip(figures(tmp_path / "a"), figures(tmp_path / "b"), strict=True):
+        assert b[2] == pytest.approx(a[2], rel=2e-2)
+        assert b[5] == a[5]
+
+
+def test_the_share_of_a_process_fits_or_is_refused(small: ModuleType) -> None:
+    config = small.settings(batch_size=16, micro_batch_size=6)
+    assert sft.share_out(config, ALONE) == (4, 4)
+    assert sft.share_out(config, World(0, 2)) == (4, 2)
+    with pytest.raises(ConfigError, match="training.batch_size is 16.* multiple of 3"):
+        sft.share_out(config, World(0, 3))
+
+
+def test_packing_trains_on_the_same_rows(small: ModuleType, tmp_path: Path) -> None:
+    config = small.settings(packing=True, batch_size=1, max_steps=8, logging_steps=8)
+    result = tune(small, tmp_path, config=config)
+    assert result.gate.rows == 16
+    assert result.steps == 8
+
+
+def test_the_adapter_stays_float32_on_a_bfloat16_base(small: ModuleType, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    result = tune(small, tmp_path, small.loaded_model(dtype=torch.bfloat16))
+    weights = load_file(result.adapter / "adapter_model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+
+
+def test_a_diverged_training_says_so(small: ModuleType, tmp_path: Path) -> None:
+    lent = small.loaded_model()
+    with torch.no_grad():
+        lent.model.lm_head.weight[5] = float("nan")
+    with pytest.raises(TrainingError, match="lower training.learning_rate"):
+        tune(small, tmp_path, lent)
+
+
+def test_unknown_target_modules_are_named(small: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="training.target_modules.*no_such_layer"):
+        tune(small, tmp_path, config=small.settings(target_modules=["no_such_layer"]))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("llama", "SmolLM2-135M-base"),
+        ("qwen2", "Qwen2.5-Instruct"),
+        ("gpt_neox", "pythia-gpt-neox"),
+    ],
+)
+def test_real_tokenizers_pass_the_gate(
+    small: ModuleType, tmp_path: Path, architecture: str, name: str
+) -> None:
+    tokenizer = small.real_tokenizer(name)
+    if tokenizer is None:
+        pytest.skip(f"no {small.material()}/tokenizers/{name}; set SELFINSTRUCT_MATERIAL")
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        tokenizer.pad_token = "<|padding|>" if "neox" in architecture else "<|im_start|>"
+    lent = small.loaded_model(architecture, tokenizer)
+    result = tune(small, tmp_path, lent, config=small.settings(max_steps=2, lora_r=2))
+    assert result.gate.eos_token == tokenizer.eos_token
+    assert result.gate.pad_token != result.gate.eos_token
+    assert (result.gate.joined_differently, result.gate.unspaced, result.gate.warnings) == (0, 0, ())
+    assert result.check.largest_difference <= 1e-3 * result.check.largest_logit
