@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 from selfinstruct_train.config import Config
@@ -12,7 +13,7 @@ from selfinstruct_train.engines.models import LoadedModel, load_model
 from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.compare import best_round
+from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.filters import load_rules
@@ -23,7 +24,7 @@ from selfinstruct_train.generation.prompting import (
     require_demonstrations,
 )
 from selfinstruct_train.progress import Progress, Tally
-from selfinstruct_train.records import GeneratedInstance, TrainingRow, TrainingStep
+from selfinstruct_train.records import Comparison, GeneratedInstance, TrainingRow, TrainingStep
 from selfinstruct_train.run import RoundDirectory, RunDirectory
 from selfinstruct_train.seeds import read_seed_tasks
 from selfinstruct_train.sources import resolve
@@ -43,17 +44,18 @@ class Loop:
         """
         self.config = config
         self.world: World = join_world()
-        self.run = RunDirectory(config.output_dir, writable=self.world.is_main)
+        self.run = RunDirectory(config.output_dir, self.world)
         self.seeds = read_seed_tasks(resolve(config.seeds.path))
         self._prompts = load_prompt_set(config.generation.prompts)
         require_demonstrations(self._prompts, config.generation.prompts)
         load_rules(config.generation.prompts)
         for suite in config.evaluation.suites:
             load_suite(suite)
-        self.world.on_main(lambda: self.run.open(config))
+        self.run.open(config)
         self.progress = Progress(quiet=not self.world.is_main)
         self.model: LoadedModel = load_model(config.model)
-        self.progress.say(f"model {self.model.model_id}: {self.model.description}")
+        for note in self.model.notes:
+            self.progress.say(note)
         engine = make_engine(config, self.model)
         self.engine: Engine = ParallelEngine(engine, self.world) if self.world.size > 1 else engine
 
@@ -119,13 +121,17 @@ class Loop:
             report=self.progress,
         )
         for comparison in comparisons:
-            self.progress.say(comparison.sentence(f"round {number}"))
+            self.progress.say(_sentence(number, comparison))
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
     def summary(self) -> str:
         """Which round is best, in one sentence."""
-        number = best_round(self.run, self.config.evaluation.suites[0])
-        return "no round has been evaluated" if number is None else f"best round: {number}"
+        name = self.config.evaluation.suites[0]
+        number = best_round(self.run, name)
+        if number is None:
+            return "no round has been evaluated"
+        path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
+        return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
 
     def _is_evaluated(self, directory: RoundDirectory) -> bool:
         # Suites may be added to a finished run.
@@ -147,9 +153,10 @@ class Loop:
         def on_step(step: TrainingStep, total: int) -> None:
             note = f"loss {step.loss:.3f}"
             seconds = time.monotonic() - began
-            self.progress(Tally.simple(stage, step.step, total, seconds, note))
+            done = Tally(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
+            self.progress(done)
 
-        train(
+        result = train(
             self.model,
             rows,
             self.config.training,
@@ -159,6 +166,15 @@ class Loop:
             start_adapter=start,
             on_step=on_step,
             max_steps_override=steps,
+        )
+        directory.finish(
+            "train",
+            time.monotonic() - began,
+            steps=result.steps,
+            rows=result.rows,
+            too_long=result.too_long,
+            final_loss=result.final_loss,
+            precision=result.precision,
         )
 
     def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
@@ -184,3 +200,11 @@ class Loop:
     def _few_shot_question(self, instruction: str, given: str) -> str:
         shown = self._prompts.input_first[: self.config.evaluation.few_shot_demonstrations]
         return few_shot_prompt(self._prompts.wording, shown, instruction, given).text
+
+
+def _sentence(number: int, comparison: Comparison) -> str:
+    return (
+        f"round {number} on {comparison.suite}: tuned - stop-controlled base = {comparison.delta:+.1f} ROUGE-L "
+        f"({comparison.confidence:.0%} interval {comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), "
+        f"{comparison.wins} wins, {comparison.ties} ties, {comparison.losses} losses"
+    )

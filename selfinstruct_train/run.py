@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from selfinstruct_train.config import Config, changed_keys, load_config, save_config
+from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, DataError, RunError
 from selfinstruct_train.records import Row
 
@@ -46,7 +47,7 @@ class RowStore(Generic[RowT]):
         self.path = path
         self._row_type = row_type
         self._writable = writable
-        self._lines = _complete_lines(path, repair=writable)
+        self._lines, self._whole = _complete_lines(path)
         self._next = 0
 
     def read(self) -> tuple[RowT, ...]:
@@ -112,7 +113,15 @@ class RowStore(Generic[RowT]):
                 fresh.append(line)
             self._next += 1
         if fresh and self._writable:
+            self._cut_torn_line()
             append_lines(self.path, fresh)
+
+    def _cut_torn_line(self) -> None:
+        # Only a writer may cut: whoever reads a running run would cut what is being written.
+        if self._whole is not None:
+            with self.path.open("r+b") as file:
+                file.truncate(self._whole)
+            self._whole = None
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
@@ -154,20 +163,18 @@ def write_atomically(path: Path, text: str) -> None:
         ) from None
 
 
-def _complete_lines(path: Path, repair: bool) -> list[str]:
-    """The lines of a file; a torn last line, left by a kill in mid-write, is dropped (and cut off)."""
+def _complete_lines(path: Path) -> tuple[list[str], int | None]:
+    """The complete lines of a file, and their bytes where a torn line, left by a kill, follows."""
     if not path.exists():
-        return []
+        return [], None
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data) and repair:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
     try:
         # Not splitlines(): it also breaks at characters that JSON leaves unescaped.
-        return whole.decode("utf-8").split("\n")[:-1]
+        lines = whole.decode("utf-8").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    return lines, len(whole) if len(whole) < len(data) else None
 
 
 class Mark(Row):
@@ -185,9 +192,9 @@ class Mark(Row):
 class RoundDirectory:
     """The files of one round."""
 
-    def __init__(self, path: Path, writable: bool) -> None:
+    def __init__(self, path: Path, world: World = ALONE) -> None:
         self.path = path
-        self.writable = writable
+        self.world = world
         self.instructions = path / "instructions.jsonl"
         self.rejected = path / "rejected.jsonl"
         self.classified = path / "classified.jsonl"
@@ -199,7 +206,7 @@ class RoundDirectory:
 
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
         """A row store on a file of this round."""
-        return RowStore(path, row_type, self.writable)
+        return RowStore(path, row_type, self.world.is_main)
 
     def completions(self, stage: str) -> Path:
         """The journal of a stage's completions, from which it resumes."""
@@ -210,15 +217,30 @@ class RoundDirectory:
         return self.path / "eval" / suite
 
     def mark(self, stage: str) -> Mark | None:
-        """The completion mark of a stage, or None while it is not done."""
-        path = self._mark_path(stage)
-        return Mark.model_validate_json(path.read_text("utf-8")) if path.exists() else None
+        """The completion mark of a stage, or None while it is not done; every process must ask.
+
+        Raises:
+            DataError: the mark is damaged.
+        """
+        return self.world.on_main(lambda: self._read_mark(stage))
 
     def finish(self, stage: str, seconds: float, **figures: float | int | str | None) -> None:
-        """Write the completion mark of a stage."""
-        if self.writable:
-            mark = Mark(stage=stage, finished=_now(), seconds=round(seconds, 3), figures=figures)
-            write_atomically(self._mark_path(stage), mark.model_dump_json(indent=1) + "\n")
+        """Write the completion mark of a stage; every process must call.
+
+        No process goes on before the main one has written all rows of the stage.
+        """
+        mark = Mark(stage=stage, finished=_now(), seconds=round(seconds, 3), figures=figures)
+        text = mark.model_dump_json(indent=1) + "\n"
+        self.world.on_main(lambda: write_atomically(self._mark_path(stage), text))
+
+    def _read_mark(self, stage: str) -> Mark | None:
+        path = self._mark_path(stage)
+        if not path.exists():
+            return None
+        try:
+            return Mark.model_validate_json(path.read_text("utf-8"))
+        except ValidationError:
+            raise DataError(f"{path}: damaged; delete it and run the same command again") from None
 
     def _mark_path(self, stage: str) -> Path:
         return self.path / "done" / f"{stage}.json"
@@ -227,16 +249,16 @@ class RoundDirectory:
 class RunDirectory:
     """A run's folder."""
 
-    def __init__(self, path: Path, writable: bool = True) -> None:
+    def __init__(self, path: Path, world: World = ALONE) -> None:
         self.path = path
-        self.writable = writable
+        self.world = world
         self.config_file = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.report = path / "report.html"
 
     def round(self, number: int) -> RoundDirectory:
         """The files of a round, counted from 0."""
-        return RoundDirectory(self.path / f"round-{number}", self.writable)
+        return RoundDirectory(self.path / f"round-{number}", self.world)
 
     def rounds(self) -> list[RoundDirectory]:
         """The rounds begun so far, in order."""
@@ -249,7 +271,7 @@ class RunDirectory:
 
     def seeds_only(self, steps: int) -> RoundDirectory:
         """The files of the model trained on seed tasks alone for a number of steps."""
-        return RoundDirectory(self.path / "seeds-only" / f"steps-{steps}", self.writable)
+        return RoundDirectory(self.path / "seeds-only" / f"steps-{steps}", self.world)
 
     def config(self) -> Config:
         """The resolved config of the run.
@@ -264,12 +286,15 @@ class RunDirectory:
         return load_config(self.config_file)
 
     def open(self, config: Config) -> None:
-        """Begin a run here, or go on with the one that was begun.
+        """Begin a run here, or go on with the one that was begun; every process must call.
 
         Raises:
             ConfigError: the run was begun with other settings.
             RunError: the folder cannot be written, or holds something else.
         """
+        self.world.on_main(lambda: self._open(config))
+
+    def _open(self, config: Config) -> None:
         if self.config_file.exists():
             old = load_config(self.config_file)
             changed = [k for k in changed_keys(old, config) if not k.startswith(_FREE_KEYS)]
@@ -280,8 +305,6 @@ class RunDirectory:
                 )
         elif self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
-        if not self.writable:
-            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             save_config(config, self.config_file)

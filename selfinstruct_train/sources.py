@@ -11,7 +11,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from selfinstruct_train.errors import DataError
 
@@ -295,7 +295,7 @@ def _place(source: Source, file: SourceFile, origin: str | None) -> str:
 
 
 def _keep(
-    target: Path, file: SourceFile, place: str, mend: str, write: Callable[[BinaryIO], None]
+    target: Path, file: SourceFile, place: str, mend: str, write: Callable[[IO[bytes]], None]
 ) -> None:
     """Write beside the target, check the hash, then put it in place: never a half file."""
     scratch: Path | None = None
@@ -323,7 +323,7 @@ def _keep(
             scratch.unlink(missing_ok=True)
 
 
-def _download(url: str, out: BinaryIO, mend: str) -> None:
+def _download(url: str, out: IO[bytes], mend: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise DataError(f"{url}: only http and https addresses are fetched; {mend}")
     try:
@@ -339,7 +339,7 @@ def _download(url: str, out: BinaryIO, mend: str) -> None:
         raise DataError(f"{url}: broke off after {received} of {promised} bytes; {mend}")
 
 
-def _copy(path: Path, out: BinaryIO) -> None:
+def _copy(path: Path, out: IO[bytes]) -> None:
     try:
         with path.open("rb") as file:
             shutil.copyfileobj(file, out)

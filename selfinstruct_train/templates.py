@@ -1,4 +1,4 @@
-"""How an instruction and its input become a prompt: the one place that training and evaluation share."""
+"""How an instruction and its input become a prompt, in training and in evaluation alike."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class _Encoding(NamedTuple):
     without_input: str
 
 
-# Every prompt ends in a visible character and the answer follows on the same line after one blank: a base model
-# knows words with the blank before them, and a blank at the prompt's own end would be a token that it never saw.
+# Every prompt ends in a visible character and the answer follows on the same line after one blank:
+# a base model knows words with the blank before them, and a blank at the prompt's own end would be
+# a token that it never saw.
 _PLAIN = _Encoding(
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
     "### Instruction:\n{instruction}\n\n### Response:",
 )
-# The variety of the paper (section 2.3): with and without a prefix, with other labels and other line breaks.
+# The variety of the paper (section 2.3): with and without a prefix, with other labels and other
+# line breaks.
 _VARIED = (
     _PLAIN,
     _Encoding(
@@ -67,12 +69,12 @@ def encode(
         instruction: what to do.
         input: what to do it with; empty where the instruction says it all.
         tokenizer: whose chat template is used; needed for ``chat`` alone.
-        variant: which of the ``varied`` encodings, from `choose_variant`. The first is the plain one, so that a
-            model tuned on ``varied`` is asked the plain way when nothing is said.
+        variant: which of the ``varied`` encodings, from `choose_variant`. The first is the plain
+            one, so that a model tuned on ``varied`` is asked the plain way when nothing is said.
 
     Returns:
-        Text that never ends in white space, except where a chat template ends so. The tokenizer still adds its
-        own start token.
+        Text that never ends in white space, except where a chat template ends so. The tokenizer
+        still adds its own start token.
 
     Raises:
         ConfigError: ``chat`` with a tokenizer that has no chat template.
@@ -86,7 +88,7 @@ def encode(
 
 
 def choose_variant(seed: int, row_id: str) -> int:
-    """The ``varied`` encoding of a row: the same for the same seed and row, whatever else is in the data."""
+    """The ``varied`` encoding of a row: it follows from the seed and the row's id alone."""
     digest = hashlib.sha256(f"{seed}:{row_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % len(_VARIED)
 
@@ -94,7 +96,8 @@ def choose_variant(seed: int, row_id: str) -> int:
 def completion_text(output: str, template: Template = "plain") -> str:
     """The answer as it follows the prompt; the trainer adds the end token.
 
-    After a chat template the answer begins at once, for the template has already set the place for it.
+    After a chat template the answer begins at once, for the template has already set the place for
+    it.
     """
     return output if template == "chat" else " " + output
 
@@ -102,11 +105,12 @@ def completion_text(output: str, template: Template = "plain") -> str:
 def cut_at_new_example(text: str) -> str:
     """What a base model wrote before it began another example.
 
-    A base model continues text: after its answer it invents the next example. It begins one where a line starts
-    with a label that prompts of this kind use (``Input:``, ``Output:``, ``Task 3:``, ``### Instruction:``, ``Q:``
-    and the like). The rule knows the labels of this package's templates and those of the published predictions:
-    it lifts the published base from 2.83 to 14.20 ROUGE-L x 100 and leaves the tuned models where they are. Plain
-    headings and lists are left alone, for an answer may hold them.
+    A base model continues text: after its answer it invents the next example. It begins one where
+    a line starts with a label that prompts of this kind use (``Input:``, ``Output:``, ``Task 3:``,
+    ``### Instruction:``, ``Q:`` and the like). The rule knows the labels of this package's
+    templates and those of the published predictions: it lifts the published base from 2.83 to
+    14.20 ROUGE-L x 100 and leaves the tuned models where they are. Plain headings and lists are
+    left alone, for an answer may hold them.
 
     Args:
         text: a raw completion.
@@ -118,7 +122,8 @@ def cut_at_new_example(text: str) -> str:
 def _chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
     if tokenizer is None or not tokenizer.chat_template:
         raise ConfigError(
-            "training.template is 'chat', but the model's tokenizer has no chat template; set it to 'plain' or "
+            "training.template is 'chat', but the model's tokenizer has no chat template; set it "
+            "to 'plain' or "
             "'varied', or name a model that has one"
         )
     content = f"{instruction}\n\n{input}" if input.strip() else instruction
@@ -127,7 +132,8 @@ def _chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | Non
     )
     text = str(prompt)
     start = tokenizer.bos_token
-    # The text is tokenized like any other prompt later, and then the tokenizer adds its start token itself.
+    # The text is tokenized like any other prompt later, and then the tokenizer adds its start
+    # token itself.
     if start and text.startswith(start) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
         text = text.removeprefix(start)
     return text

@@ -1,8 +1,9 @@
 """The forward pass of the embedded Llama, written for training speed on a CPU.
 
-The parameters are those of `LlamaForCausalLM`, and so is the function computed; only the order of work differs:
-bfloat16 throughout, query, key and value in one product, attention in causal slices by plain products (on a CPU
-faster than the fused kernel for short rows), and element-wise chains left to `torch.compile`.
+The parameters are those of `LlamaForCausalLM`, and so is the function computed; only the order of
+work differs: bfloat16 throughout, query, key and value in one product, attention in causal slices
+by plain products (on a CPU faster than the fused kernel for short rows), and element-wise chains
+left to `torch.compile`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,15 @@ class Parts(NamedTuple):
 
 
 def parts(compiled: bool) -> Parts:
-    """The pieces of the forward pass; compiling them needs a C++ compiler and pays off within minutes."""
-    pieces = (_before, _attend, _after, _loss)
-    return Parts(*(torch.compile(p, dynamic=False) if compiled else p for p in pieces))
+    """The pieces of the forward pass; compiling them needs a C++ compiler and pays off soon."""
+    if not compiled:
+        return Parts(_before, _attend, _after, _loss)
+    return Parts(
+        torch.compile(_before, dynamic=False),
+        torch.compile(_attend, dynamic=False),
+        torch.compile(_after, dynamic=False),
+        torch.compile(_loss, dynamic=False),
+    )
 
 
 class Rotation(NamedTuple):
@@ -47,8 +54,10 @@ def rotation(model: LlamaForCausalLM, length: int) -> Rotation:
     return Rotation(cos[0].bfloat16(), sin[0].bfloat16())
 
 
-def hidden_states(model: LlamaForCausalLM, inputs: Tensor, pieces: Parts, tables: Rotation) -> Tensor:
-    """The residual stream after the last layer, before the last norm: (rows, length, width) bfloat16."""
+def hidden_states(
+    model: LlamaForCausalLM, inputs: Tensor, pieces: Parts, tables: Rotation
+) -> Tensor:
+    """The residual stream before the last norm: (rows, length, width) bfloat16."""
     heads = model.config.num_attention_heads
     x = F.embedding(inputs, model.model.embed_tokens.weight.bfloat16())
     for layer in model.model.layers:
@@ -112,7 +121,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.cat(out, 2)
 
 
-def _after(x: Tensor, mixed: Tensor, out: Tensor, norm: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+def _after(
+    x: Tensor, mixed: Tensor, out: Tensor, norm: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
     x = x + F.linear(mixed.transpose(1, 2).reshape(x.shape), out)
     gate, up = F.linear(_norm(x, norm), gate_up).chunk(2, -1)
     return x + F.linear(F.silu(gate) * up, down)

@@ -17,7 +17,7 @@ from selfinstruct_train.generation.prompting import Wording
 IGNORED = -100
 """Target of a position that counts for nothing."""
 ANSWER_WEIGHT = 3.0
-"""Weight in the loss of the tokens of an output: the skills of the world are there, much else is chance."""
+"""Weight in the loss of the tokens of an output: the skills are there, much else is chance."""
 _CHARACTERS_A_TOKEN = 3.7
 _FILLERS = 0.35
 """Share of the documents that are kept to fill up rows."""
@@ -46,7 +46,7 @@ class StreamPlace(NamedTuple):
 
 
 class Packer(NamedTuple):
-    """Writes, tokenizes and packs chunks of documents; no two chunks show the same document stream."""
+    """Writes, tokenizes and packs chunks of documents; each chunk is a stream of its own."""
 
     tokenizer: PreTrainedTokenizerFast
     wording: Wording
@@ -63,7 +63,9 @@ class Packer(NamedTuple):
         # Long documents alone leave their blocks half empty, so short ones come along to fill up.
         shares = ((True, 0.65), (False, 0.35)) if length >= 1024 else ((False, 1.0),)
         for long, share in shares:
-            texts += _take(documents(self.seed * 1_000_000 + number, self.wording, long), wanted * share)
+            texts += _take(
+                documents(self.seed * 1_000_000 + number, self.wording, long), wanted * share
+            )
         end = self.tokenizer.eos_token_id
         rng = random.Random(f"{self.seed} {number}")
         encoded = [ids + [end] for ids in self.tokenizer(texts)["input_ids"]]
@@ -107,11 +109,11 @@ class Packer(NamedTuple):
 def pack(
     documents: Sequence[list[int]], fillers: Sequence[list[int]], size: int
 ) -> list[list[int]]:
-    """Put whole documents into rows of ``size`` tokens, best fit, longest first, and fill up the rows.
+    """Put whole documents into rows of ``size`` tokens, best fit, longest first.
 
-    What room is left in a row takes the beginning of a filler, whose rest is thrown away: text costs nothing, and
-    a row that is cut at its end teaches nothing false. Fillers that are not needed are left out, and where they
-    run out, rows stay short.
+    What room is left in a row takes the beginning of a filler, whose rest is thrown away: text
+    costs nothing, and a row that is cut at its end teaches nothing false. Fillers that are
+    not needed are left out, and where they run out, rows stay short.
     """
     rows: list[list[int]] = []
     by_room: list[list[list[int]]] = [[] for _ in range(size + 1)]
@@ -128,7 +130,7 @@ def pack(
         by_room[room - len(ids)].append(row)
     left = iter(fillers)
     for row in rows:
-        while len(row) < size and (ids := next(left, None)):
+        while len(row) < size and (ids := next(left, [])):
             row.extend(ids[: size - len(row)])
     return rows
 

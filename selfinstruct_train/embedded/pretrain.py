@@ -1,4 +1,4 @@
-"""Pretraining of the embedded model on a CPU: Muon and AdamW, warm-up, plateau and decay, exact resume."""
+"""Pretraining of the embedded model on a CPU: Muon and AdamW, constant rate and decay, resume."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,6 +24,7 @@ from selfinstruct_train.generation.prompting import Wording
 
 log = logging.getLogger(__name__)
 _HELD_OUT_SEED = -1
+_FIXED = ("hidden", "intermediate", "layers", "heads", "vocabulary", "seed", "batch_tokens")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Progress(NamedTuple):
 
 
 def new_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A fresh Llama with float32 weights; the layers' outputs start at zero, so that it begins as a bigram model."""
+    """A fresh float32 Llama whose layers add nothing at first."""
     config = LlamaConfig(
         vocab_size=settings.vocabulary,
         hidden_size=settings.hidden,
@@ -116,7 +117,12 @@ class Trainer:
     def __init__(
         self, folder: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast, wording: Wording
     ) -> None:
-        self.folder, self.settings, self.tokenizer, self.wording = folder, settings, tokenizer, wording
+        self.folder, self.settings, self.tokenizer, self.wording = (
+            folder,
+            settings,
+            tokenizer,
+            wording,
+        )
         self.model = new_model(settings, tokenizer)
         inner = list(self.model.model.layers.named_parameters())
         self.matrices = [weight for _, weight in inner if weight.ndim == 2]
@@ -148,7 +154,7 @@ class Trainer:
         return max(done.tokens / self.settings.tokens, done.seconds / self.settings.seconds)
 
     def train(self) -> Progress:
-        """Train until a budget is used up; a checkpoint is written at the end and on an interruption."""
+        """Train until a budget is used up; a checkpoint is written at the end and if stopped."""
         start = time.monotonic() - self.progress.seconds
         saved = evaluated = start + self.progress.seconds
         window = Window(saved, self.progress.tokens, [])
@@ -179,7 +185,7 @@ class Trainer:
         return self.progress
 
     def evaluate(self) -> None:
-        """Write the held-out loss of each kind of document and the result of the probe to the log."""
+        """Write the held-out loss of each kind of document and the probe to the log."""
         started = time.monotonic()
         kinds = self._held_out_losses()
         questions = draw_questions(self.wording, self.settings.probe_questions, 0)
@@ -188,6 +194,12 @@ class Trainer:
             held_out=kinds, probe=round(result.right, 3), probe_groups=result.groups,
             wrong=result.examples, evaluation_seconds=round(time.monotonic() - started, 1),
         )  # fmt: skip
+
+    def notes(self) -> list[dict[str, Any]]:
+        """The rows of the run's log, oldest first."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def save(self) -> None:
         """Write the checkpoint in one move: a kill leaves the old one whole."""
@@ -209,13 +221,15 @@ class Trainer:
         """
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
-            raise TrainingError(f"{path}: no checkpoint to resume; leave out --resume to begin anew")
+            raise TrainingError(
+                f"{path}: no checkpoint to resume; leave out --resume to begin anew"
+            )
         state = torch.load(path, weights_only=True)
-        for key in ("hidden", "intermediate", "layers", "heads", "vocabulary", "seed", "batch_tokens"):
+        for key in _FIXED:
             if state["settings"][key] != getattr(self.settings, key):
                 raise TrainingError(
-                    f"{path}: made with {key}={state['settings'][key]}, not {getattr(self.settings, key)}; "
-                    "resume with the same setting"
+                    f"{path}: made with {key}={state['settings'][key]}, not "
+                    f"{getattr(self.settings, key)}; resume with the same setting"
                 )
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -227,10 +241,10 @@ class Trainer:
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * relative_rate
         loss = batch_loss(self.model, batch, self.parts, self.tables[batch.inputs.shape[1]])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for optimizer in self.optimizers:
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
         return float(loss.detach())
 
@@ -267,7 +281,12 @@ class Trainer:
 
     def _note(self, **values: object) -> None:
         done = self.progress
-        row = {"step": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1), **values}
+        row = {
+            "step": done.step,
+            "tokens": done.tokens,
+            "seconds": round(done.seconds, 1),
+            **values,
+        }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         log.info("%s", row)

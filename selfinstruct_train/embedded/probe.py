@@ -1,4 +1,4 @@
-"""A quick look at what a model of the microworld can do: few-shot prompts, greedy answers, the oracle's verdict."""
+"""A quick look at what a model can do: few-shot questions, judged by the oracle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProbeResult(NamedTuple):
 
 
 def draw_questions(wording: Wording, count: int, seed: int) -> tuple[Question, ...]:
-    """Questions whose problems are of the dev split, the families in turn, in input-first prompts."""
+    """Questions with problems of the dev split in input-first prompts, the families in turn."""
     rng = random.Random(f"probe {seed}")
     here = world()
     asked = [f for f in here.families if not f.reserved]
@@ -74,7 +74,9 @@ def probe(
             max_new_tokens=32, do_sample=False,
             eos_token_id=[newline, tokenizer.eos_token_id], pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
-    answers = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    answers = tokenizer.batch_decode(
+        ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
     groups: dict[str, list[bool]] = defaultdict(list)
     wrong: list[str] = []
     for question, answer in zip(questions, answers, strict=True):
@@ -94,7 +96,9 @@ def _demonstration(rng: random.Random, composed: Composed) -> SeedTask | None:
     problems = [
         p for _ in range(2) if (p := draw_problem(rng, composed.family, "seed", composed.slots))
     ]
-    instances = tuple(Instance(input=p.input, output=composed.answers(p.input)[0]) for p in problems)
+    instances = tuple(
+        Instance(input=p.input, output=composed.answers(p.input)[0]) for p in problems
+    )
     if not instances:
         return None
     return SeedTask(

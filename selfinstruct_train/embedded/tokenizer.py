@@ -1,4 +1,4 @@
-"""The tokenizer of the embedded model: a small byte-level BPE made for the words of the microworld."""
+"""The tokenizer of the embedded model: a small byte-level BPE made for its world."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ END = "<|end|>"
 PAD = "<|pad|>"
 """Fills up rows; never a target."""
 
-# Words and marks take the blank before them along, and every digit stands alone, so that sums can be learned.
+# Words and marks take the blank before them along; every digit stands alone, so that sums can be
+# learned.
 _PIECES = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
@@ -51,4 +52,5 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
 
 def split_words(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> list[str]:
     """Those of the words that, after a blank, take more than one token."""
-    return [word for word in words if len(tokenizer.encode(f" {word}", add_special_tokens=False)) > 1]
+    encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    return [word for word, ids in zip(words, encoded, strict=True) if len(ids) > 1]

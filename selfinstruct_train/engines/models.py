@@ -173,7 +173,9 @@ def _context_length(config: ModelConfig, model: PreTrainedModel) -> int:
             f"model.context_length: {wanted} is more than the {known} positions of {config.name_or_path}; "
             "lower it or leave it out"
         )
-    return int(wanted or known)
+    chosen = wanted or known
+    assert isinstance(chosen, int)
+    return chosen
 
 
 def _set_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str:

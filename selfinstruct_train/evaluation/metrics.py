@@ -53,9 +53,7 @@ def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScor
     )
 
 
-def summarise(
-    system: str, predictions: Sequence[Prediction], scores: AnswerScores
-) -> SystemScore:
+def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScores) -> SystemScore:
     """The means of a system's scores.
 
     Raises:
@@ -80,9 +78,7 @@ def summarise(
     )
 
 
-def score_predictions(
-    system: str, predictions: Sequence[Prediction], suite: Suite
-) -> SystemScore:
+def score_predictions(system: str, predictions: Sequence[Prediction], suite: Suite) -> SystemScore:
     """How a system did on a suite.
 
     Args:

@@ -153,9 +153,9 @@ def _read_answer(path: Path, number: int, line: str) -> Prediction | PublishedPr
             f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
         ) from None
     except ValidationError as error:
+        published, own = (", ".join(t.model_fields) for t in (PublishedPrediction, Prediction))
         raise DataError(
-            f"{path}, line {number}: {_faults(error)}; an answer has the keys "
-            f"{', '.join(PublishedPrediction.model_fields)}, or {', '.join(Prediction.model_fields)}"
+            f"{path}, line {number}: {_faults(error)}; an answer has the keys {published}, or {own}"
         ) from None
 
 
@@ -191,4 +191,3 @@ def _faults(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"
         for fault in error.errors()
     )
-

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label that PyTorch's cross entropy passes over."""
 LOGIT_TOLERANCE = 1e-3
-"""Largest difference of two logits, as a share of the largest logit, that still counts as the same."""
+"""Most that equal logits may differ, as a share of the largest logit."""
 _PACKING_TOLERANCE = 2e-2
 _ROWS_COMPARED = 4
 _PROMPTS_ASKED = 8
@@ -91,8 +91,8 @@ def check_batches(
         batch_size: rows put through the collator at once.
 
     Raises:
-        TrainingError: padding is the end token, a label is missing or one too many, a row was cut, changed or
-            lost, or most prompts tokenize differently with their answers.
+        TrainingError: padding is the end token, a label is missing or one too many, a row was cut,
+            changed or lost, or most prompts tokenize differently with their answers.
     """
     _check_special_tokens(tokenizer)
     eos = tokenizer.eos_token_id
@@ -105,22 +105,28 @@ def check_batches(
             example = expected.get(sequence.tokens)
             if example is None:
                 raise TrainingError(
-                    f"a training row was cut or changed on its way to the model: {_excerpt(tokenizer, sequence)}; "
-                    "lower training.max_length below the model's context, or report this template and tokenizer"
+                    "a training row was cut or changed on its way to the model: "
+                    f"{_excerpt(tokenizer, sequence)}; "
+                    "lower training.max_length below the model's context, or report this template "
+                    "and tokenizer"
                 )
             if sequence.labels[-1] != eos:
                 raise TrainingError(
-                    f"row {example.id} does not end in a labelled end token ({tokenizer.eos_token!r}), so the "
-                    "model would never learn to stop; the tokenizer's pad token must differ from its end token"
+                    f"row {example.id} does not end in a labelled end token "
+                    f"({tokenizer.eos_token!r}), so the "
+                    "model would never learn to stop; the tokenizer's pad token must differ from "
+                    "its end token"
                 )
             if sequence.labels != _labels(example):
                 raise TrainingError(
-                    f"row {example.id}: the loss is not taken on exactly the answer; training.template does not "
+                    f"row {example.id}: the loss is not taken on exactly the answer; "
+                    "training.template does not "
                     "suit this tokenizer: try training.template=plain"
                 )
     if seen != len(examples):
         raise TrainingError(
-            f"{len(examples)} rows went to the trainer but {seen} are in its batches; set training.packing=false, "
+            f"{len(examples)} rows went to the trainer but {seen} are in its batches; set "
+            "training.packing=false, "
             "or lower training.max_length below the model's context"
         )
     joined_differently = sum(not e.split_as_joined for e in examples)
@@ -160,13 +166,14 @@ def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) ->
     difference = (together - alone).abs().max().item()
     if difference > _PACKING_TOLERANCE * alone.abs().max().item():
         raise TrainingError(
-            "training.packing lets the rows of one sequence see each other with this model's attention; set "
+            "training.packing lets the rows of one sequence see each other with this model's "
+            "attention; set "
             "training.packing=false"
         )
 
 
 def row_logits(model: torch.nn.Module, examples: Sequence[Example]) -> list[torch.Tensor]:
-    """The model's logits on a few whole rows: one (tokens, vocabulary) float32 tensor on the CPU for each."""
+    """Logits on a few whole rows: for each a float32 (tokens, vocabulary) tensor on the CPU."""
     device = next(model.parameters()).device
     with _inference(model):
         return [
@@ -212,14 +219,16 @@ def check_adapter(
     largest = max(a.abs().max().item() for a in in_memory)
     if not difference <= LOGIT_TOLERANCE * largest:
         raise TrainingError(
-            f"{adapter}: the saved adapter is not the trained one (logits differ by {difference:.3g}, the largest "
+            f"{adapter}: the saved adapter is not the trained one (logits differ by "
+            f"{difference:.3g}, the largest "
             f"is {largest:.3g}); check the disk, and that peft loads what it saves in this version"
         )
     warnings = (
         ()
         if stopped
         else (
-            f"the tuned model ended none of {len(asked)} answers to its own training prompts by itself; train "
+            f"the tuned model ended none of {len(asked)} answers to its own training prompts by "
+            "itself; train "
             "longer or with a higher training.learning_rate",
         )
     )
@@ -235,12 +244,14 @@ def check_adapter(
 def _check_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.eos_token_id is None:
         raise TrainingError(
-            "the model's tokenizer has no end token, so no answer could ever end; add eos_token to its "
+            "the model's tokenizer has no end token, so no answer could ever end; add eos_token "
+            "to its "
             "tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise TrainingError(
-            f"the pad token and the end token are the same ({tokenizer.eos_token!r}); a model that is padded with "
+            f"the pad token and the end token are the same ({tokenizer.eos_token!r}); a model "
+            "that is padded with "
             "its end token may not learn to stop: give the tokenizer a pad token of its own"
         )
 
@@ -259,7 +270,8 @@ def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
     ):
         if any(label != IGNORED for label in labels[length:]):
             raise TrainingError(
-                "the loss is taken on padding; the installed trl pads in a way that this package does not know: "
+                "the loss is taken on padding; the installed trl pads in a way that this package "
+                "does not know: "
                 "install the versions of its constraints file"
             )
         yield _Sequence(tuple(tokens[:length]), tuple(labels[:length]))
@@ -274,23 +286,28 @@ def _boundary_warnings(
 ) -> Iterator[str]:
     if joined_differently * 2 > rows:
         raise TrainingError(
-            f"{joined_differently} of {rows} prompts tokenize differently alone than with their answers, so the "
-            "model would be asked with tokens that it was not trained on; end the prompt in a visible character "
+            f"{joined_differently} of {rows} prompts tokenize differently alone than with their "
+            "answers, so the "
+            "model would be asked with tokens that it was not trained on; end the prompt in a "
+            "visible character "
             "and begin the answer with the blank"
         )
     if joined_differently:
         yield (
-            f"{joined_differently} of {rows} prompts tokenize differently alone than with their answers; end the "
+            f"{joined_differently} of {rows} prompts tokenize differently alone than with their "
+            "answers; end the "
             "prompt in a visible character and begin the answer with the blank"
         )
     if unspaced * 2 > rows:
         yield (
-            f"{unspaced} of {rows} answers do not begin with a blank: a base model knows words with the blank "
+            f"{unspaced} of {rows} answers do not begin with a blank: a base model knows words "
+            "with the blank "
             "before them; put the answer on the prompt's last line, after one blank"
         )
     if too_long:
         yield (
-            f"{too_long} rows are longer than training.max_length or the model's context and are left out; raise "
+            f"{too_long} rows are longer than training.max_length or the model's context and are "
+            "left out; raise "
             "training.max_length if the context allows it"
         )
 

@@ -1,4 +1,4 @@
-"""From seed tasks and generated instances to the rows, and the tokens, that the adapter is trained on."""
+"""From seed tasks and generated instances to the rows and tokens that are trained on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Example(NamedTuple):
     answer_start: int
     """Where the loss begins: the first token that the prompt alone does not share."""
     split_as_joined: bool
-    """Whether the prompt's own tokens begin the whole, so that asking later shows what training showed."""
+    """Whether the prompt's own tokens begin the whole: asking later shows what training showed."""
 
 
 class Examples(NamedTuple):
@@ -53,7 +53,7 @@ class Examples(NamedTuple):
 def training_rows(
     seed_tasks: Sequence[SeedTask], instances: Sequence[GeneratedInstance], include_seeds: bool
 ) -> list[TrainingRow]:
-    """The rows to train on: seed tasks first, then the generated instances, each in its given order.
+    """The rows to train on: seed tasks first, then generated instances, in their given order.
 
     Args:
         seed_tasks: the human-written tasks; each of their instances becomes a row.
@@ -88,7 +88,8 @@ def training_rows(
     ]
     if not rows:
         raise DataError(
-            "there is no row to train on: generation kept no instance and training.include_seeds is off; look at "
+            "there is no row to train on: generation kept no instance and training.include_seeds "
+            "is off; look at "
             "rejected.jsonl for the reasons, or set training.include_seeds=true"
         )
     return rows
@@ -107,7 +108,7 @@ def write_dataset(rows: Sequence[TrainingRow], directory: RoundDirectory) -> Dat
         instructions=len({row.instruction for row in rows}),
         classification_rows=sum(row.is_classification for row in rows),
     )
-    if directory.writable:
+    if directory.world.is_main:
         directory.store(directory.dataset / "train.jsonl", TrainingRow).emit(rows)
         text = counts.model_dump_json(indent=1) + "\n"
         write_atomically(directory.dataset / "counts.json", text)
@@ -151,8 +152,10 @@ def encode_rows(
     if not kept:
         shortest = min(len(e.tokens) for e in examples)
         raise DataError(
-            f"none of the {len(rows)} training rows fits training.max_length and the model's context "
-            f"({max_length} tokens; the shortest row has {shortest}); raise training.max_length or take a model "
+            f"none of the {len(rows)} training rows fits training.max_length and the model's "
+            "context "
+            f"({max_length} tokens; the shortest row has {shortest}); raise training.max_length "
+            "or take a model "
             "with a longer context"
         )
     return Examples(kept, tuple(e.id for e in examples if len(e.tokens) > max_length))

@@ -41,7 +41,8 @@ def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None
         write_atomically(begun, fingerprint + "\n")
     elif begun.read_text("utf-8").strip() != fingerprint:
         raise RunError(
-            f"{directory.checkpoints}: holds a training on other data or with other settings; use a new output_dir, "
+            f"{directory.checkpoints}: holds a training on other data or with other settings; use "
+            "a new output_dir, "
             "or delete the folder to train anew"
         )
     complete = []
@@ -72,7 +73,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self._on_step = on_step
         self.rows = list(directory.store(directory.training_steps, TrainingStep).read())
         self._written = self.rows[-1].step if self.rows else 0
-        # A checkpoint is saved where a row is logged, so its step has one; what came after is trained again.
+        # A checkpoint is saved where a row is logged, so its step has one; what came after is
+        # trained again.
         at = _step(resumed) if resumed else 0
         self._before = next((row for row in self.rows if row.step == at), None)
         self._began = time.monotonic()
@@ -84,10 +86,12 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log where a checkpoint is saved and at the end, and leave out the last checkpoint."""
         last = state.global_step >= state.max_steps
-        # Means of the loss start anew at a checkpoint, as they do for a training that resumes from it.
+        # Means of the loss start anew at a checkpoint, as they do for a training that resumes from
+        # it.
         if last or state.global_step % args.save_steps == 0:
             control.should_log = True
-        # The adapter itself is saved now, and a trainer that resumes at its last step would take one more.
+        # The adapter itself is saved now, and a trainer that resumes at its last step would take
+        # one more.
         if last:
             control.should_save = False
 
@@ -101,7 +105,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             return
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
-                f"the loss is {logs['loss']} at step {state.global_step}; lower training.learning_rate (now "
+                f"the loss is {logs['loss']} at step {state.global_step}; lower "
+                "training.learning_rate (now "
                 f"{args.learning_rate:g}) and delete {self._directory.path} or use a new output_dir"
             )
         before = self._before
@@ -117,7 +122,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         if row.step > self._written:
             self._written = row.step
             self.rows.append(row)
-            if self._world.is_main and self._directory.writable:
+            if self._world.is_main:
                 append_lines(self._directory.training_steps, [row.model_dump_json()])
         if self._on_step and self._world.is_main:
             self._on_step(row, state.max_steps)

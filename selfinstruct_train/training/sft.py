@@ -22,11 +22,17 @@ from trl import SFTConfig, SFTTrainer
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
+from selfinstruct_train.engines.adapters import release_adapters
 from selfinstruct_train.errors import ConfigError, RunError, TrainingError
 from selfinstruct_train.records import Row, TrainingRow
 from selfinstruct_train.run import RoundDirectory, write_atomically
 from selfinstruct_train.training import checks
-from selfinstruct_train.training.dataset import Example, encode_rows, to_dataset
+from selfinstruct_train.training.dataset import (
+    Example,
+    encode_rows,
+    to_dataset,
+    write_dataset,
+)
 from selfinstruct_train.training.progress import OnStep, Recorder, adopt_checkpoint
 
 if TYPE_CHECKING:
@@ -81,15 +87,17 @@ def train(
 ) -> TrainingResult:
     """Tune a LoRA adapter on the loaded base, or finish a tuning that was stopped.
 
-    The same data, settings and seed give the same adapter on the same machine, stopped in between or not. On return,
-    and on any error, the base is as it was: no adapter, the same weights, forward and settings.
+    The same data, settings and seed give the same adapter on the same machine, stopped in between
+    or not. On return, and on any error, the base is as it was: no adapter, the same weights,
+    forward and settings.
 
     Args:
         loaded: the base, which is lent, and its tokenizer.
         rows: what to learn.
         config: how.
-        directory: where adapter, checkpoints and figures go.
-        seed: of the adapter's first weights, the order of the rows, dropout, and ``varied`` templates.
+        directory: where data, adapter, checkpoints, figures and, at the end, the mark ``train`` go.
+        seed: of the adapter's first weights, the order of the rows, dropout, and ``varied``
+            templates.
         world: this process among its peers; each takes a share of every step's rows.
         start_adapter: go on from this adapter instead of a fresh one.
         on_step: called on the main process with each logged step.
@@ -98,7 +106,8 @@ def train(
     Raises:
         ConfigError: settings that cannot go together.
         DataError: no row fits.
-        TrainingError: the gate or the check of the saved adapter failed, or the loss is not a number.
+        TrainingError: the gate or the check of the saved adapter failed, or the loss is not a
+            number.
         RunError: the directory holds another training, or cannot be written.
     """
     examples = encode_rows(
@@ -113,8 +122,11 @@ def train(
     )
     done = world.on_main(lambda: _finished(directory, fingerprint))
     if done:
+        _mark_done(directory, done)
         return done
     checkpoint = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
+    write_dataset(rows, directory)
+    release_adapters(loaded)
     with _quietly():
         arguments = _arguments(loaded, config, directory, seed, world, max_steps_override)
     recorder = Recorder(directory, world, on_step, resumed=checkpoint)
@@ -172,11 +184,13 @@ def train(
         return result
 
     with _lent(loaded.model), _quietly():
-        return world.on_main(finish)
+        result = world.on_main(finish)
+    _mark_done(directory, result)
+    return result
 
 
 def share_out(config: TrainingConfig, world: World) -> Batching:
-    """Split one optimizer step over processes and micro-batches so that it holds exactly ``batch_size`` rows.
+    """Split one optimizer step of ``batch_size`` rows over processes and micro-batches.
 
     Raises:
         ConfigError: the processes cannot take equal shares.
@@ -184,7 +198,8 @@ def share_out(config: TrainingConfig, world: World) -> Batching:
     share, rest = divmod(config.batch_size, world.size)
     if rest:
         raise ConfigError(
-            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot share evenly; set it "
+            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
+            "share evenly; set it "
             f"to a multiple of {world.size}"
         )
     micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
@@ -296,7 +311,8 @@ def _run(trainer: SFTTrainer, checkpoint: Path | None, config: TrainingConfig) -
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError:
         raise TrainingError(
-            f"the GPU has too little memory for training.micro_batch_size={config.micro_batch_size}; halve it (the "
+            "the GPU has too little memory for "
+            f"training.micro_batch_size={config.micro_batch_size}; halve it (the "
             "result stays the same), or set training.gradient_checkpointing=true"
         ) from None
 
@@ -314,6 +330,20 @@ def _save_adapter(tuned: PeftModel, folder: Path) -> None:
     write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
+def _mark_done(directory: RoundDirectory, result: TrainingResult) -> None:
+    directory.finish(
+        "train",
+        result.seconds,
+        steps=result.steps,
+        final_loss=result.final_loss,
+        rows=result.rows,
+        too_long=result.too_long,
+        precision=result.precision,
+        stopped=result.check.stopped / result.check.prompts,
+        warnings=" ".join(result.gate.warnings + result.check.warnings) or None,
+    )
+
+
 def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
     file = directory.adapter / _RESULT
     if not file.exists():
@@ -321,7 +351,8 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
     result = TrainingResult.model_validate_json(file.read_text("utf-8"))
     if result.fingerprint != fingerprint:
         raise RunError(
-            f"{directory.adapter}: this adapter was trained on other data or with other settings; use a new "
+            f"{directory.adapter}: this adapter was trained on other data or with other settings; "
+            "use a new "
             "output_dir, or delete the folder to train anew"
         )
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
@@ -352,8 +383,9 @@ def _fingerprint(
 def _lent(model: Any) -> Iterator[None]:
     """Put back what peft, TRL and transformers change on a model that they are given.
 
-    TRL replaces the model's forward by one with a fused language-model head, the trainer writes its special tokens
-    into the configs, gradient checkpointing hooks itself to the embeddings, and peft freezes the weights.
+    TRL replaces the model's forward by one with a fused language-model head, the trainer writes
+    its special tokens into the configs, gradient checkpointing hooks itself to the embeddings, and
+    peft freezes the weights.
     """
     config = copy.deepcopy(model.config)
     generation_config = copy.deepcopy(model.generation_config)
@@ -365,7 +397,7 @@ def _lent(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for key in ("forward", "model_tags"):
+        for key in ("forward", "model_tags", "peft_config"):
             model.__dict__.pop(key, None)
         model.__dict__.update(own)
         # The model's parts share the config object, so it is filled anew rather than replaced.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -21,6 +20,8 @@ from transformers import (
 )
 
 from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.engines.adapters import AdapterSwitch
+from selfinstruct_train.engines.models import LoadedModel
 from selfinstruct_train.records import TrainingRow
 
 _CLASSES = {
@@ -28,17 +29,6 @@ _CLASSES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "gpt_neox": (GPTNeoXConfig, GPTNeoXForCausalLM),
 }
-
-
-class Lent(NamedTuple):
-    """What the trainer needs of a loaded model."""
-
-    model: Any
-    tokenizer: PreTrainedTokenizerBase
-    device: torch.device
-    dtype: torch.dtype
-    context_length: int
-    model_id: str
 
 
 def material() -> Path:
@@ -76,7 +66,7 @@ def loaded_model(
     tokenizer: PreTrainedTokenizerBase | None = None,
     context_length: int = 256,
     dtype: torch.dtype = torch.float32,
-) -> Lent:
+) -> LoadedModel:
     tokenizer = tokenizer or byte_tokenizer()
     config_class, model_class = _CLASSES[architecture]
     config = config_class(
@@ -96,13 +86,15 @@ def loaded_model(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = model_class(config).to(dtype).eval()
-    return Lent(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=torch.device("cpu"),
         dtype=dtype,
         context_length=context_length,
         model_id=f"small-{architecture}",
+        adapters=AdapterSwitch(model),
+        notes=(),
     )
 
 

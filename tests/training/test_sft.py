@@ -23,7 +23,7 @@ def tune(small: ModuleType, path: Path, lent: Any = None, **options: Any) -> sft
         lent or small.loaded_model(),
         options.pop("rows", None) or small.rows(),
         config,
-        RoundDirectory(path, writable=True),
+        RoundDirectory(path),
         seed=options.pop("seed", 1),
         world=ALONE,
         **options,
@@ -37,7 +37,7 @@ def adapter_bytes(path: Path) -> tuple[str, str]:
 
 
 def figures(path: Path) -> list[tuple[Any, ...]]:
-    steps = RoundDirectory(path, writable=False).store(path / "training.jsonl", TrainingStep).read()
+    steps = RoundDirectory(path).store(path / "training.jsonl", TrainingStep).read()
     return [tuple(s.model_dump(exclude={"seconds"}).values()) for s in steps]
 
 
@@ -52,6 +52,9 @@ def test_a_training_leaves_an_adapter_and_its_figures_and_no_checkpoints(undistu
     files = {p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()}
     assert files == {
         "training.jsonl",
+        "dataset/train.jsonl",
+        "dataset/counts.json",
+        "done/train.json",
         "adapter/README.md",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
@@ -178,7 +181,8 @@ def kill(step, total):
     if step.step == 5:
         os.kill(os.getpid(), 9)
 
-sft.train(small.loaded_model(), small.rows(), small.settings(), RoundDirectory(Path(sys.argv[1]), True),
+directory = RoundDirectory(Path(sys.argv[1]), writable=True)
+sft.train(small.loaded_model(), small.rows(), small.settings(), directory,
           seed=1, world=ALONE, on_step=kill)
 """
 
@@ -187,7 +191,8 @@ def test_a_killed_training_resumes_and_ends_as_an_undisturbed_one(
     small: ModuleType, tmp_path: Path, undisturbed: Path
 ) -> None:
     script = _KILLED.format(folder=str(Path(__file__).parent))
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    killed = subprocess.run(command, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     checkpoints = sorted(p.name for p in (tmp_path / "checkpoints").glob("checkpoint-*"))
     assert checkpoints == ["checkpoint-2", "checkpoint-4"]
@@ -223,6 +228,27 @@ def test_a_finished_training_is_not_repeated(small: ModuleType, tmp_path: Path) 
 
     assert tune(small, tmp_path, on_step=never) == first
     assert (adapter_bytes(tmp_path), figures(tmp_path)) == before
+
+
+def test_a_kill_before_the_mark_is_mended_without_training(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    tune(small, tmp_path)
+    mark = tmp_path / "done" / "train.json"
+    mark.unlink()
+    tune(small, tmp_path)
+    figures = RoundDirectory(tmp_path).mark("train")
+    assert figures is not None
+    assert figures.figures["steps"] == 6
+
+
+def test_an_adapter_in_force_does_not_enter_the_training(
+    small: ModuleType, tmp_path: Path, undisturbed: Path
+) -> None:
+    lent = small.loaded_model()
+    lent.adapters.activate(undisturbed / "adapter")
+    tune(small, tmp_path, lent)
+    assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
 
 
 def test_the_work_of_another_training_is_refused(small: ModuleType, tmp_path: Path) -> None:
@@ -320,5 +346,9 @@ def test_real_tokenizers_pass_the_gate(
     result = tune(small, tmp_path, lent, config=small.settings(max_steps=2, lora_r=2))
     assert result.gate.eos_token == tokenizer.eos_token
     assert result.gate.pad_token != result.gate.eos_token
-    assert (result.gate.joined_differently, result.gate.unspaced, result.gate.warnings) == (0, 0, ())
+    assert (result.gate.joined_differently, result.gate.unspaced, result.gate.warnings) == (
+        0,
+        0,
+        (),
+    )
     assert result.check.largest_difference <= 1e-3 * result.check.largest_logit

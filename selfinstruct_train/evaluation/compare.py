@@ -1,0 +1,234 @@
+"""Two systems on the same instances: paired differences with an interval, overall and per group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from selfinstruct_train.config import EvaluationConfig
+from selfinstruct_train.errors import DataError, RunError
+from selfinstruct_train.evaluation.metrics import (
+    AnswerScores,
+    Scores,
+    score_answers,
+    summarise,
+)
+from selfinstruct_train.evaluation.statistics import bootstrap_interval, comparison_rng, tally
+from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions, suite_name
+from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
+from selfinstruct_train.run import RunDirectory
+
+Metric = Literal["rouge_l", "oracle_accuracy"]
+
+COMPARISON_FILE = "comparison.json"
+OVERALL = "overall"
+
+
+class System(NamedTuple):
+    """A system's answers to a suite, scored."""
+
+    name: str
+    predictions: tuple[Prediction, ...]
+    """One per instance of the suite, in its order."""
+    scores: AnswerScores
+
+    @property
+    def summary(self) -> SystemScore:
+        """The means of its scores."""
+        return summarise(self.name, self.predictions, self.scores)
+
+
+def make_system(name: str, predictions: Sequence[Prediction], suite: Suite) -> System:
+    """Score a system's answers."""
+    return System(name, tuple(predictions), score_answers(predictions, suite))
+
+
+def compare_systems(
+    a: System,
+    b: System,
+    suite: Suite,
+    evaluation: EvaluationConfig,
+    seed: int,
+    by_group: bool = True,
+) -> tuple[PairedComparison, ...]:
+    """B against A: ROUGE-L, and oracle accuracy where the suite has an oracle.
+
+    Args:
+        a: the system that is compared with.
+        b: the system whose gain is measured.
+        suite: what both have answered.
+        evaluation: number of resamples and coverage of the intervals.
+        seed: the run's seed, from which the resamples follow.
+        by_group: also compare within each application, where the suite names any. These intervals
+            are not corrected for their number: of twenty, one misses the truth by chance.
+
+    Returns:
+        Overall first, then the groups in alphabetical order, for each metric. A group in which
+        nothing could be judged has no row.
+    """
+    groups = np.array([item.group for item in suite.items], dtype=np.str_)
+    names = sorted(set(groups.tolist()) - {""}) if by_group else []
+    rows = []
+    for metric in _metrics(suite):
+        differences = _scores(b, metric) - _scores(a, metric)
+        judged = ~np.isnan(differences)
+        for group in (OVERALL, *names):
+            chosen = judged if group == OVERALL else judged & (groups == group)
+            if not chosen.any():
+                continue
+            rng = comparison_rng(seed, suite.name, a.name, b.name, metric, group)
+            interval = bootstrap_interval(
+                differences[chosen], rng, evaluation.bootstrap_samples, evaluation.confidence
+            )
+            count = tally(differences[chosen])
+            rows.append(
+                PairedComparison(
+                    a=a.name,
+                    b=b.name,
+                    metric=metric,
+                    group=group,
+                    n=int(chosen.sum()),
+                    delta=interval.mean,
+                    ci_low=interval.low,
+                    ci_high=interval.high,
+                    wins=count.wins,
+                    ties=count.ties,
+                    losses=count.losses,
+                )
+            )
+    return tuple(rows)
+
+
+def make_comparison(
+    suite: Suite,
+    systems: Sequence[System],
+    pairs: Sequence[PairedComparison],
+    confidence: float,
+) -> Comparison:
+    """Put the parts of a comparison together; the first pair is its headline."""
+    headline = pairs[0]
+    return Comparison(
+        suite=suite.name,
+        n=headline.n,
+        delta=headline.delta,
+        ci_low=headline.ci_low,
+        ci_high=headline.ci_high,
+        wins=headline.wins,
+        ties=headline.ties,
+        losses=headline.losses,
+        confidence=confidence,
+        scores=tuple(system.summary for system in systems),
+        pairs=tuple(pairs),
+    )
+
+
+def compare_predictions(
+    a: System, b: System, suite: Suite, evaluation: EvaluationConfig, seed: int
+) -> Comparison:
+    """B against A, overall and per application; the headline is ROUGE-L overall."""
+    pairs = compare_systems(a, b, suite, evaluation, seed)
+    return make_comparison(suite, (a, b), pairs, evaluation.confidence)
+
+
+def compare_sources(a: Path, b: Path, suite: str) -> Comparison:
+    """Compare two sets of answers to a suite, each a predictions file or a run directory.
+
+    A run stands for what the tuned model of its best round answered.
+
+    Args:
+        a: what is compared with.
+        b: what is compared.
+        suite: name or path of the suite.
+
+    Raises:
+        DataError: the suite or a file is at fault, or a file does not answer the suite.
+        RunError: a folder is no run, or the run was not evaluated on the suite.
+    """
+    loaded = load_suite(suite)
+    names = _source_name(a), _source_name(b)
+    if names[0] == names[1]:
+        names = str(a), str(b)
+    systems = [
+        make_system(name, read_predictions(_answers_of(path, loaded), loaded), loaded)
+        for name, path in zip(names, (a, b), strict=True)
+    ]
+    defaults = EvaluationConfig(suites=(suite,))
+    return compare_predictions(systems[0], systems[1], loaded, defaults, seed=0)
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a comparison.json.
+
+    Raises:
+        DataError: the file is missing or is not a comparison.
+    """
+    try:
+        return Comparison.model_validate_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: {error.errors()[0]['msg']}; the file was changed by hand or by another "
+            "version: delete it and evaluate again"
+        ) from None
+
+
+def best_round(run: RunDirectory, suite: str) -> int | None:
+    """The round whose tuned model beats the stop-controlled base most surely.
+
+    That is the round with the highest lower end of the interval, so a large gain that may be luck
+    loses to a smaller one that is not; of equal rounds the first.
+
+    Args:
+        run: the run.
+        suite: name or path of the suite that decides.
+
+    Returns:
+        Number of the round, or None where no round was evaluated on the suite.
+
+    Raises:
+        DataError: a comparison.json is malformed.
+    """
+    name = suite_name(suite)
+    best: tuple[float, int] | None = None
+    for directory in run.rounds():
+        file = directory.evaluation(name) / COMPARISON_FILE
+        if not file.exists():
+            continue
+        low = read_comparison(file).ci_low
+        if best is None or low > best[0]:
+            best = low, int(directory.path.name.removeprefix("round-"))
+    return best[1] if best else None
+
+
+def _answers_of(path: Path, suite: Suite) -> Path:
+    if not path.is_dir():
+        return path
+    run = RunDirectory(path)
+    run.config()
+    number = best_round(run, suite.name)
+    if number is None:
+        raise RunError(
+            f"{path}: no round was evaluated on '{suite.name}'; add it to evaluation.suites and "
+            "run 'selfinstruct evaluate'"
+        )
+    return run.round(number).evaluation(suite.name) / "tuned.jsonl"
+
+
+def _source_name(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _metrics(suite: Suite) -> tuple[Metric, ...]:
+    return ("rouge_l", "oracle_accuracy") if suite.is_microworld else ("rouge_l",)
+
+
+def _scores(system: System, metric: Metric) -> Scores:
+    if metric == "rouge_l":
+        return system.scores.rouge_l
+    assert system.scores.oracle_accuracy is not None
+    return system.scores.oracle_accuracy

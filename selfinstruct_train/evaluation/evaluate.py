@@ -1,0 +1,267 @@
+"""Did it help? The same questions to the base and to the tuned models, answered and compared."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.errors import ConfigError, EngineError, RunError
+from selfinstruct_train.evaluation.compare import (
+    COMPARISON_FILE,
+    compare_systems,
+    make_comparison,
+    make_system,
+)
+from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
+from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.records import Comparison, Prediction, Sampling
+from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
+from selfinstruct_train.templates import cut_at_new_example
+
+Question = Callable[[str, str], str]
+"""(instruction, input) -> prompt."""
+
+FEW_SHOT_STOP = ("\nTask:", "\nExample ")
+"""Where a few-shot answer ends with the English prompt set: the next task, the next example."""
+
+_BATCH = 128
+"""Answers asked for at once: the unit of progress and of resuming."""
+
+
+class _Asked(NamedTuple):
+    """A system that answers a suite, and the folder of the run that its answers belong to."""
+
+    name: Literal["base", "base-few-shot", "seeds-only", "tuned"]
+    home: RoundDirectory
+    adapter: Path | None
+    question: Question
+    stop: tuple[str, ...] = ()
+
+
+def evaluate_round(
+    config: Config,
+    engine: Engine,
+    run: RunDirectory,
+    number: int,
+    *,
+    adapter: Path,
+    seeds_only_adapter: Path | None,
+    question: Question,
+    few_shot_question: Question | None,
+    report: Report,
+    few_shot_stop: tuple[str, ...] = FEW_SHOT_STOP,
+) -> list[Comparison]:
+    """Answer and compare every suite of the config, greedily.
+
+    The base and the seeds-only model do not change from round to round: each answers once, and
+    later rounds get a copy. The base is scored twice, raw and cut where it starts a new example
+    (``base-stopped``), so that learning to stop is seen apart from learning to answer.
+
+    A question that does not fit the model's context is not asked: its row says so by an empty
+    answer of 0 tokens that ended by ``length``, and it is scored as the empty answer that it is,
+    for every system alike. Leaving it out would flatter a model with a short context.
+
+    Args:
+        config: the run's settings.
+        engine: the model; every process must make this call.
+        run: the run directory.
+        number: the round, counted from 0.
+        adapter: the tuned model.
+        seeds_only_adapter: the model tuned on seed tasks alone, in its own folder of the run; None
+            leaves the column out.
+        question: the prompt in the template that the adapters were tuned in.
+        few_shot_question: the same question with demonstrations before it; asked of the base
+            where ``evaluation.few_shot_demonstrations`` is not 0.
+        report: is told how far it is.
+        few_shot_stop: strings that end an answer to ``few_shot_question``.
+
+    Returns:
+        A comparison per suite, as written to ``eval/<suite>/comparison.json``.
+
+    Raises:
+        ConfigError: two suites have one name.
+        DataError: a suite is at fault.
+        RunError: answers in the run belong to another version of the suite.
+        EngineError: the engine failed.
+    """
+    systems = [_Asked("base", run.round(0), None, question)]
+    if few_shot_question is not None and config.evaluation.few_shot_demonstrations:
+        systems.append(
+            _Asked("base-few-shot", run.round(0), None, few_shot_question, few_shot_stop)
+        )
+    if seeds_only_adapter is not None:
+        home = RoundDirectory(seeds_only_adapter.parent, run.world)
+        systems.append(_Asked("seeds-only", home, seeds_only_adapter, question))
+    systems.append(_Asked("tuned", run.round(number), adapter, question))
+    comparisons = []
+    for suite in _load_suites(config):
+        answers: dict[str, tuple[Prediction, ...]] = {}
+        for asked in systems:
+            answers[asked.name] = _answer(config, engine, asked, suite, number, report)
+            if asked.home.path != run.round(number).path:
+                _copy(run.round(number), asked, suite, answers[asked.name])
+        comparison = _compare(config, run, number, suite, answers)
+        if run.world.is_main:
+            path = run.round(number).evaluation(suite.name) / COMPARISON_FILE
+            write_atomically(path, comparison.model_dump_json(indent=1) + "\n")
+        comparisons.append(comparison)
+    return comparisons
+
+
+def _load_suites(config: Config) -> list[Suite]:
+    suites = [load_suite(name) for name in config.evaluation.suites]
+    for name, count in Counter(suite.name for suite in suites).items():
+        if count > 1:
+            raise ConfigError(
+                f"evaluation.suites: {count} suites go by the name '{name}'; rename a file, or "
+                "name the suite once"
+            )
+    return suites
+
+
+def _answer(
+    config: Config, engine: Engine, asked: _Asked, suite: Suite, number: int, report: Report
+) -> tuple[Prediction, ...]:
+    """The system's answers to the whole suite: those in its file, then the rest from the engine."""
+    items = suite.items
+    path = _file(asked.home, asked, suite)
+    store = asked.home.store(path, Prediction)
+    rows = list(store.read())
+    _require_same_suite(path, rows, items)
+    if len(rows) == len(items):
+        return tuple(rows)
+    sampling = Sampling(max_tokens=config.evaluation.max_tokens, stop=asked.stop)
+    # Beside other requests an engine may write other text (float ties): whole batches or none.
+    done = store.resume(_BATCH)
+    del rows[done:]
+    resumed, tokens, too_long, began = done, 0, 0, time.monotonic()
+    stage = f"round {number} evaluation, {suite.name}, {asked.name}"
+    for start in range(done, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        requests = [
+            Request(
+                f"{asked.home.path.name}-eval-{suite.name}-{asked.name}-{start + i:06d}",
+                asked.question(item.instruction, item.input),
+                sampling,
+            )
+            for i, item in enumerate(batch)
+        ]
+        completions = _complete(engine, requests, asked.adapter)
+        fresh = [
+            _prediction(item, completions.get(request.id))
+            for item, request in zip(batch, requests, strict=True)
+        ]
+        store.emit(fresh)
+        rows += fresh
+        tokens += sum(completion.completion_tokens for completion in completions.values())
+        too_long += len(requests) - len(completions)
+        note = f"{too_long} questions longer than the model's context" if too_long else ""
+        report(
+            Tally(
+                stage,
+                len(rows),
+                len(items),
+                0,
+                Counter(),
+                tokens,
+                time.monotonic() - began,
+                resumed,
+                note,
+            )
+        )
+    return tuple(rows)
+
+
+def _complete(
+    engine: Engine, requests: Sequence[Request], adapter: Path | None
+) -> dict[str, Completion]:
+    """Request id -> completion, for the requests that leave room for an answer."""
+    lengths = engine.count_tokens([request.prompt for request in requests])
+    fitting = [
+        request
+        for request, length in zip(requests, lengths, strict=True)
+        if length < engine.context_length
+    ]
+    if not fitting:
+        return {}
+    completions = {completion.id: completion for completion in engine.generate(fitting, adapter)}
+    if missing := [request.id for request in fitting if request.id not in completions]:
+        raise EngineError(
+            f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
+        )
+    return completions
+
+
+def _prediction(item: Item, completion: Completion | None) -> Prediction:
+    return Prediction(
+        task_id=item.task_id,
+        instruction=item.instruction,
+        input=item.input,
+        response=completion.text if completion else "",
+        target=item.target,
+        finish_reason=completion.finish_reason if completion else "length",
+        completion_tokens=completion.completion_tokens if completion else 0,
+    )
+
+
+def _require_same_suite(path: Path, rows: Sequence[Prediction], items: Sequence[Item]) -> None:
+    for number, row in enumerate(rows, 1):
+        item = items[number - 1] if number <= len(items) else None
+        asked = (row.task_id, row.instruction, row.input, row.target)
+        if item is None or asked != (item.task_id, item.instruction, item.input, item.target):
+            raise RunError(
+                f"{path}, line {number}: answers another version of the suite ('{row.task_id}'); "
+                "restore the suite, give it another name, or delete the suite's eval folders of "
+                "this run"
+            )
+
+
+def _copy(
+    directory: RoundDirectory, asked: _Asked, suite: Suite, rows: Sequence[Prediction]
+) -> None:
+    directory.store(_file(directory, asked, suite), Prediction).emit(rows)
+
+
+def _file(directory: RoundDirectory, asked: _Asked, suite: Suite) -> Path:
+    return directory.evaluation(suite.name) / f"{asked.name}.jsonl"
+
+
+def _compare(
+    config: Config,
+    run: RunDirectory,
+    number: int,
+    suite: Suite,
+    answers: dict[str, tuple[Prediction, ...]],
+) -> Comparison:
+    """Tuned against everything else; against the stop-controlled base also per application."""
+    found = {name: make_system(name, rows, suite) for name, rows in answers.items()}
+    stopped = make_system("base-stopped", [_stopped(row) for row in answers["base"]], suite)
+    tuned = found["tuned"]
+    others = [found["base"]]
+    if "seeds-only" in found:
+        others.append(found["seeds-only"])
+    if number > 0:
+        folder = run.round(number - 1).evaluation(suite.name)
+        # Only a finished evaluation has answered everything.
+        if (folder / COMPARISON_FILE).exists():
+            rows = read_predictions(folder / "tuned.jsonl", suite)
+            others.append(make_system("previous", rows, suite))
+    pairs = list(compare_systems(stopped, tuned, suite, config.evaluation, config.seed))
+    for other in others:
+        pairs += compare_systems(
+            other, tuned, suite, config.evaluation, config.seed, by_group=False
+        )
+    shown = [found["base"], stopped, *(s for n, s in found.items() if n != "base")]
+    return make_comparison(suite, shown, pairs, config.evaluation.confidence)
+
+
+def _stopped(row: Prediction) -> Prediction:
+    response = cut_at_new_example(row.response)
+    if response == row.response:
+        return row
+    return row.model_copy(update={"response": response, "finish_reason": "stop"})

@@ -1,0 +1,185 @@
+"""The run's data in numbers: yield by reason, the paper's statistics, first words, time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from selfinstruct_train.records import Instruction, Rejection
+from selfinstruct_train.report.facts import RoundFacts, RunFacts
+from selfinstruct_train.report.wording import number, share
+
+
+class YieldRow(NamedTuple):
+    """How many candidates met one fate."""
+
+    fate: str
+    """``kept``, or the reason of the rejection."""
+    count: int
+    percent: float
+
+
+class Acceptance(NamedTuple):
+    """The acceptance rate over one stretch of a round."""
+
+    candidates: int
+    """Candidates of the round up to the end of the stretch."""
+    percent: float
+
+
+class Statistic(NamedTuple):
+    """One line of the paper's Table 1."""
+
+    name: str
+    run: str
+    run_share: str
+    paper: str
+    paper_share: str
+
+
+class Opening(NamedTuple):
+    """How often instructions open with a word and then name another."""
+
+    first: str
+    then: str
+    count: int
+
+
+def instruction_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
+    """What became of the instruction candidates of all rounds: kept first, then by falling count."""
+    kept = dropped = 0
+    reasons: Counter[str] = Counter()
+    for facts in rounds:
+        kept += len(facts.instructions)
+        reasons.update(r.reason for r in facts.rejections if r.stage == "instruction")
+    dropped = reasons.total()
+    return _yield(kept, reasons, kept + dropped)
+
+
+def instance_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
+    """What became of the instances of all rounds, contamination included."""
+    rounds = tuple(rounds)
+    kept = sum(len(facts.instances) for facts in rounds)
+    reasons = Counter(
+        r.reason for facts in rounds for r in facts.rejections if r.stage != "instruction"
+    )
+    return _yield(kept, reasons, kept + reasons.total())
+
+
+def _yield(kept: int, reasons: Counter[str], total: int) -> tuple[YieldRow, ...]:
+    if not total:
+        return ()
+    fates = [("kept", kept), *sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
+    return tuple(
+        YieldRow(fate.replace("_", " "), count, 100 * count / total) for fate, count in fates
+    )
+
+
+def acceptance(facts: RoundFacts, points: int = 15, fewest: int = 20) -> tuple[Acceptance, ...]:
+    """The share of candidates that joined the pool, over stretches of whole requests.
+
+    Args:
+        facts: the round.
+        points: about how many stretches.
+        fewest: least candidates of a stretch, so that its rate means something.
+    """
+    asked: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for row in (*facts.instructions, *facts.rejections):
+        if isinstance(row, Rejection) and row.stage != "instruction":
+            continue
+        if row.provenance is not None:
+            asked[row.provenance.request] += 1
+            kept[row.provenance.request] += isinstance(row, Instruction)
+    least = max(fewest, asked.total() // points)
+    found, seen, total, good = [], 0, 0, 0
+    # Request ids end in a padded number: their order is the order in which they were asked.
+    for request in sorted(asked):
+        total, good = total + asked[request], good + kept[request]
+        if total >= least:
+            seen += total
+            found.append(Acceptance(seen, 100 * good / total))
+            total = good = 0
+    return tuple(found)
+
+
+def count_words(text: str) -> int:
+    """Words between white space."""
+    return len(text.split())
+
+
+def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
+    """The data of this run beside Table 1 of the paper (Wang et al., arXiv 2212.10560)."""
+    instructions = [row for r in facts.rounds for row in r.instructions]
+    classified = [row for r in facts.rounds for row in r.classified]
+    instances = [row for r in facts.rounds for row in r.instances]
+    yes = sum(row.is_classification for row in classified)
+    inputs = [row.input for row in instances if row.input.strip()]
+    empty = len(instances) - len(inputs)
+    return (
+        Statistic("Instructions", number(len(instructions)), "", "52,445", ""),
+        _part("… classification", yes, len(classified), 11_584, 52_445),
+        _part("… not classification", len(classified) - yes, len(classified), 40_861, 52_445),
+        Statistic("Instances", number(len(instances)), "", "82,439", ""),
+        _part("… with empty input", empty, len(instances), 35_878, 82_439),
+        _length("Words of an instruction, mean", [row.instruction for row in instructions], "15.9"),
+        _length("Words of an input that is not empty, mean", inputs, "12.7"),
+        _length("Words of an output, mean", [row.output for row in instances], "18.9"),
+    )
+
+
+def _part(name: str, part: int, whole: int, paper: int, paper_whole: int) -> Statistic:
+    run = number(part) if whole else number(None)
+    return Statistic(name, run, share(part, whole), f"{paper:,}", share(paper, paper_whole))
+
+
+def _length(name: str, texts: list[str], paper: str) -> Statistic:
+    mean = sum(map(count_words, texts)) / len(texts) if texts else None
+    return Statistic(name, number(mean), "", paper, "")
+
+
+# Words that stand between a verb and what it acts on. No parser is at work: what is left is a guess at the object.
+_PASSED_OVER = frozenset(
+    """a an the this that these those some any all each every both two three four five several many more
+    my your our their his her its me us you them him it one ones out up down of for to in on at from with by as into
+    about and or if whether how what which who whose why when where is are was were be do does did can could should
+    will would not no so then there here given following below above first next last new good short long simple
+    different possible""".split()
+)
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
+def openings(instructions: Iterable[str], firsts: int = 20, thens: int = 4) -> tuple[Opening, ...]:
+    """The commonest first words and, for each, the commonest next words that are no function words.
+
+    In the manner of Figure 2 of the paper, which parses for the root verb and its direct object; here the first
+    word and the next content word stand in for them.
+    """
+    pairs: Counter[tuple[str, str]] = Counter()
+    for text in instructions:
+        if pair := _opening(text):
+            pairs[pair] += 1
+    totals: Counter[str] = Counter()
+    for (first, _), count in pairs.items():
+        totals[first] += count
+    ranked = [w for w, _ in sorted(totals.items(), key=lambda i: (-i[1], i[0]))[:firsts]]
+    found: list[Opening] = []
+    for word in ranked:
+        own = [Opening(f, t, count) for (f, t), count in pairs.items() if f == word]
+        found += sorted(own, key=lambda o: (-o.count, o.then))[:thens]
+    return tuple(found)
+
+
+def by_first_word(found: Iterable[Opening]) -> Iterator[tuple[str, tuple[Opening, ...]]]:
+    """Openings grouped by their first word, in order."""
+    for first, group in groupby(found, key=lambda opening: opening.first):
+        yield first, tuple(group)
+
+
+def _opening(text: str) -> tuple[str, str] | None:
+    words = [word.lower() for word in _WORD.findall(text)]
+    content = [w for w in words[1:] if w not in _PASSED_OVER]
+    return (words[0], content[0]) if content else None
