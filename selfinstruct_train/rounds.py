@@ -109,6 +109,7 @@ class Loop:
                 rows = training_rows(self.seeds, (), include_seeds=True)
                 self._train(seeds_only, "seeds-only training", rows, None, steps)
         began = time.monotonic()
+        wording = self._prompts.wording
         comparisons = evaluate_round(
             self.config,
             self.engine,
@@ -118,6 +119,7 @@ class Loop:
             seeds_only_adapter=seeds_only.adapter if seeds_only else None,
             question=self._question,
             few_shot_question=self._few_shot_question,
+            few_shot_stop=(f"\n{wording.task}", f"\n{wording.example} "),
             report=self.progress,
         )
         for comparison in comparisons:
@@ -167,6 +169,8 @@ class Loop:
             on_step=on_step,
             max_steps_override=steps,
         )
+        for warning in (*result.gate.warnings, *result.check.warnings):
+            self.progress.say(f"{stage}: {warning}")
         directory.finish(
             "train",
             time.monotonic() - began,
@@ -175,6 +179,8 @@ class Loop:
             too_long=result.too_long,
             final_loss=result.final_loss,
             precision=result.precision,
+            stopped_by_itself=result.check.stopped,
+            stop_checked_on=result.check.prompts,
         )
 
     def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:

@@ -1,6 +1,7 @@
 """Known data sets: fetched whole and right, or not at all, with a way out in the message."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,16 @@ def served() -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def official() -> Path:
+    """The official files, where the optional material is at hand."""
+    beside = Path(__file__).parents[1].parent / "shared"
+    folder = Path(os.environ.get("SELFINSTRUCT_MATERIAL", beside)) / "official"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; name a folder with it in SELFINSTRUCT_MATERIAL")
+    return folder
 
 
 def source(address: str, *names: str, sha256: str | None = HASH) -> Source:
@@ -206,8 +217,9 @@ def test_official_files_are_pinned_by_commit_and_hash() -> None:
         for file in known.files:
             assert "0b26ccaa415992100fa32df62d41b994cf928e23" in file.url
             assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
-    assert all(f.sha256 for n in ("self-instruct-seeds", "user-oriented-252")
-               for f in find_source(n).files)
+    assert all(
+        f.sha256 for n in ("self-instruct-seeds", "user-oriented-252") for f in find_source(n).files
+    )
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,8 @@ def export(trainer: Trainer, folder: Path) -> None:
     )
     # A copy, since the checkpoint's own weights stay in float32.
     copy.deepcopy(trainer.model).to(torch.bfloat16).save_pretrained(folder)
+    # safetensors writes for the owner alone; a package's file is for everyone.
+    (folder / "model.safetensors").chmod(0o644)
     generation.save_pretrained(folder)
     trainer.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card(trainer), encoding="utf-8")

@@ -55,6 +55,10 @@ class Draft:
         self._logprob = 0.0
         self._lasts = {stop[-1] for stop in request.sampling.stop if stop}
 
+    def anew(self) -> Draft:
+        """The same request from its beginning."""
+        return Draft(self.request, self.prompt, self.limit, self._reader)
+
     def add(self, token: int, logprob: float) -> Completion | None:
         """Take the next token; the completion, if that ended it."""
         if token in self._reader.ends:

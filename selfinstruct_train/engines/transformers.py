@@ -1,7 +1,12 @@
-"""The engine in this process: any causal model that ``transformers`` loads, on CPU or GPU."""
+"""The engine in this process: any causal model that ``transformers`` loads, on CPU or GPU.
+
+Prompts that begin alike share the keys and values of that beginning, finished rows make room for the next requests,
+and a request's text depends on its own seed alone.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,10 +14,20 @@ import torch
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.decoding import Decoder
 from selfinstruct_train.engines.drafts import Draft, Reader
+from selfinstruct_train.engines.kv import free_memory, is_out_of_memory
 from selfinstruct_train.engines.models import LoadedModel, end_tokens
-from selfinstruct_train.engines.sampling import Chooser
+from selfinstruct_train.engines.passes import Passes
+from selfinstruct_train.engines.plain import score_alone, write_alone
+from selfinstruct_train.engines.prefixes import agreement, group_by_beginning, shared_length
+from selfinstruct_train.engines.scoring import Question, score_together
 from selfinstruct_train.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+_SCORED_TOKENS = 4096
+"""Most tokens, padding included, that are scored in one pass."""
 
 
 class TransformersEngine:
@@ -22,6 +37,8 @@ class TransformersEngine:
         self._loaded = loaded
         self._config = config
         self._reader = Reader(loaded.tokenizer, end_tokens(loaded))
+        self._passes = Passes(loaded)
+        self._together: bool | None = None
 
     @property
     def model_id(self) -> str:
@@ -42,44 +59,33 @@ class TransformersEngine:
     ) -> Iterator[Completion]:
         """Yield one completion per request, each as it is finished.
 
+        The same requests in the same order give the same completions to the bit, whatever was asked before.
+
         Raises:
-            EngineError: a prompt leaves no room in the context; the other requests are answered first.
+            EngineError: a request does not fit the context or the memory; the others are answered first.
         """
-        refused = []
-        for request, prompt in zip(
-            requests, self._encode([r.prompt for r in requests]), strict=True
-        ):
+        refused: list[str] = []
+        drafts: list[Draft] = []
+        prompts = self._encode([request.prompt for request in requests])
+        for request, prompt in zip(requests, prompts, strict=True):
             if (room := self.context_length - len(prompt)) < 1:
-                refused.append((request.id, len(prompt)))
+                refused.append(
+                    f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in the context of "
+                    f"{self.context_length} tokens; shorten it"
+                )
             else:
-                yield self._write(Draft(request, prompt, room, self._reader), adapter)
+                drafts.append(Draft(request, prompt, room, self._reader))
+        if drafts and self._is_together():
+            for group in group_by_beginning([draft.prompt for draft in drafts]):
+                yield from self._write([drafts[i] for i in group], adapter, refused)
+        else:
+            for draft in drafts:
+                self._loaded.adapters.activate(adapter)
+                yield write_alone(self._loaded, draft)
         if refused:
-            raise EngineError(
-                f"request {refused[0][0]}: its prompt of {refused[0][1]} tokens leaves no room in the context of "
-                f"{self.context_length} tokens ({len(refused)} of {len(requests)} requests); shorten it"
-            )
+            more = f" ({len(refused)} of {len(requests)} requests do not fit)"
+            raise EngineError(refused[0] + (more if len(refused) > 1 else ""))
 
-    @torch.no_grad()
-    def _write(self, draft: Draft, adapter: Path | None) -> Completion:
-        chooser = Chooser([draft.request.sampling], self._loaded.device)
-        tokens, cache = draft.prompt, None
-        while True:
-            self._loaded.adapters.activate(adapter)
-            output = self._loaded.model(
-                torch.tensor([tokens], device=self._loaded.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            seen = torch.tensor([draft.prompt + draft.tokens], device=self._loaded.device)
-            choice = chooser.choose(output.logits[:, -1], seen, [len(draft.tokens)])
-            done = draft.add(choice.tokens[0], choice.logprobs[0])
-            if done is not None:
-                return done
-            tokens = choice.tokens
-
-    @torch.no_grad()
     def score(
         self,
         prefix: str,
@@ -89,24 +95,99 @@ class TransformersEngine:
     ) -> list[list[float]]:
         """Log-probability of each continuation after ``prefix + suffix``.
 
+        Where a token straddles the end of the prompt, the tokens from there on are scored, for all continuations.
+
         Raises:
             EngineError: a prompt and its continuation do not fit the context.
         """
-        rows = []
-        for suffix in suffixes:
-            prompt = self._encode([prefix + suffix])[0]
-            wholes = self._encode([prefix + suffix + text for text in continuations])
-            # A token may straddle the seam: what all share is given, the rest is scored.
-            shared = min(_common(prompt, whole) for whole in wholes)
-            row = []
-            for whole in wholes:
-                self._loaded.adapters.activate(adapter)
-                ids = torch.tensor([whole], device=self._loaded.device)
-                logits = self._loaded.model(ids, use_cache=False).logits[0, shared - 1 : -1]
-                logprobs = torch.log_softmax(logits.float(), -1)
-                row.append(float(logprobs.gather(1, ids[0, shared:, None]).sum()))
-            rows.append(row)
-        return rows
+        questions = [
+            question
+            for suffix in suffixes
+            for question in self._questions(prefix + suffix, continuations)
+        ]
+        name = self._loaded.adapters.activate(adapter)
+        if questions and self._is_together():
+            rows = self._score(questions, name)
+        else:
+            rows = [score_alone(self._loaded, q.given, q.scored) for q in questions]
+        width = len(continuations)
+        return [rows[i * width : (i + 1) * width] for i in range(len(suffixes))]
+
+    def _write(
+        self, drafts: Sequence[Draft], adapter: Path | None, refused: list[str]
+    ) -> Iterator[Completion]:
+        name = self._loaded.adapters.activate(adapter)
+        shared = shared_length([draft.prompt for draft in drafts])
+        budget = int(free_memory(self._loaded.device) * self._config.memory_fraction)
+        budget = budget // self._passes.token_bytes - shared
+        waiting = []
+        for draft in drafts:
+            if (need := _places(draft) - shared) > budget:
+                refused.append(
+                    f"request {draft.request.id}: its {need} tokens need more memory than is free; shorten it, lower "
+                    "max_tokens or raise generation.engine.memory_fraction"
+                )
+            else:
+                waiting.append(draft)
+        if not waiting:
+            return
+        capacity = max(map(_places, waiting)) - shared
+        slots = min(self._config.max_batch_size, len(waiting), budget // capacity)
+        while waiting:
+            finished: set[str] = set()
+            try:
+                prefix = self._passes.prefix(drafts[0].prompt[:shared], name)
+                for completion in Decoder(self._passes, prefix, slots, capacity).write(waiting):
+                    finished.add(completion.id)
+                    yield completion
+                    self._loaded.adapters.activate(adapter)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            waiting = [draft.anew() for draft in waiting if draft.request.id not in finished]
+            if slots == 1:
+                refused.append(f"request {waiting[0].request.id}: out of memory; shorten it")
+                waiting = waiting[1:]
+            slots = self._shrink(slots)
+
+    def _shrink(self, size: int) -> int:
+        # Called outside of `except`: the error's traceback would keep the failed tensors alive.
+        self._passes.forget()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = max(1, size // 2)
+        log.warning("out of memory: going on with %d in place of %d at once", smaller, size)
+        return smaller
+
+    def _score(self, questions: Sequence[Question], name: str | None) -> list[float]:
+        tokens = _SCORED_TOKENS
+        while True:
+            try:
+                return score_together(self._passes, questions, name, tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or tokens == 1:
+                    raise
+            tokens = self._shrink(tokens)
+
+    def _questions(self, prompt: str, continuations: Sequence[str]) -> list[Question]:
+        given, *wholes = self._encode([prompt, *(prompt + text for text in continuations)])
+        shared = min([agreement(given, whole) for whole in wholes], default=0)
+        if (longest := max(map(len, wholes), default=0)) > self.context_length:
+            raise EngineError(
+                f"a prompt and its continuation take {longest} tokens, the context has {self.context_length}: shorten "
+                f"the prompt that ends in {prompt[-60:]!r}"
+            )
+        for whole, text in zip(wholes, continuations, strict=True):
+            if len(whole) <= shared or not shared:
+                raise EngineError(f"continuation {text!r} adds no token to the prompt; use another")
+        return [Question(whole[:shared], whole[shared:]) for whole in wholes]
+
+    def _is_together(self) -> bool:
+        """Whether requests can be answered together; decided by trying."""
+        if self._together is None:
+            self._together = self._passes.works()
+        return self._together
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -119,8 +200,5 @@ class TransformersEngine:
         return [tokens or [start] for tokens in encoded]
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+def _places(draft: Draft) -> int:
+    return len(draft.prompt) + draft.limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -106,9 +107,10 @@ def evaluate_round(
             if asked.home.path != run.round(number).path:
                 _copy(run.round(number), asked, suite, answers[asked.name])
         comparison = _compare(config, run, number, suite, answers)
-        if run.world.is_main:
-            path = run.round(number).evaluation(suite.name) / COMPARISON_FILE
-            write_atomically(path, comparison.model_dump_json(indent=1) + "\n")
+        text = comparison.model_dump_json(indent=1) + "\n"
+        path = run.round(number).evaluation(suite.name) / COMPARISON_FILE
+        # No process goes on before the file is there: the next round may ask which one is best.
+        run.world.on_main(functools.partial(write_atomically, path, text))
         comparisons.append(comparison)
     return comparisons
 
@@ -242,9 +244,7 @@ def _compare(
     found = {name: make_system(name, rows, suite) for name, rows in answers.items()}
     stopped = make_system("base-stopped", [_stopped(row) for row in answers["base"]], suite)
     tuned = found["tuned"]
-    others = [found["base"]]
-    if "seeds-only" in found:
-        others.append(found["seeds-only"])
+    others = [system for name, system in found.items() if name != "tuned"]
     if number > 0:
         folder = run.round(number - 1).evaluation(suite.name)
         # Only a finished evaluation has answered everything.

@@ -51,7 +51,9 @@ def write_instructions(place: Workplace, pool: Pool) -> None:
             for asked, completion in zip(batch, completions, strict=True)
             for text in _read(completion, len(asked.shown) + 1, config.instructions.last_item)
         ]
-        barren = barren + size if not found else 0
+        # What the lists had room for, counted only while nothing at all comes back.
+        room = sum(config.instructions.last_item - 1 - len(asked.shown) for asked in batch)
+        barren = barren + room if not found else 0
         candidates += len(found)
         kept, dropped = _screen(place, pool, screen, found, candidates - len(found))
         accepted.emit(row for row, _ in kept)
@@ -168,7 +170,10 @@ def _why_stop(
                 f"{config.saturation_floor:.0%}"
             )
     if barren >= config.saturation_window:
-        return f"saturated: the last {barren} requests yielded no instruction at all"
+        return (
+            f"saturated: the last prompts had room for {barren} instructions and yielded none: "
+            "the model does not continue the list, or its first item is cut off by max_tokens"
+        )
     if requests >= config.max_requests:
         return f"request cap: {requests} requests yielded {kept} instructions"
     return None

@@ -1,1 +1,1 @@
-"""The report: reads a finished or half-finished run directory and writes one self-contained page."""
+"""The report: reads a run directory, finished or not, and writes one self-contained page."""

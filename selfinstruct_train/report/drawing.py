@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from selfinstruct_train.report.wording import visible
 
-# matplotlib knows no style sheets: it draws in these colours, and each becomes a variable that light and dark fill.
+# matplotlib knows no style sheets: it draws in these colours, and each becomes a variable of the
+# page, which light and dark fill.
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
 GOOD, BAD = "#040404", "#050505"
 SERIES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
@@ -28,11 +29,11 @@ _VARIABLES = {
     BAD: "var(--bad)",
     **{colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)},
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
-    "font.size": 12,
+    "font.size": 13,
     # A dollar sign in a model's word is a dollar sign.
     "text.parse_math": False,
     "axes.unicode_minus": True,
@@ -52,7 +53,7 @@ _STYLE = {
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "legend.frameon": False,
-    "legend.fontsize": 11,
+    "legend.fontsize": 12,
 }
 _POINTS_PER_INCH = 72
 WIDTH = 480
@@ -79,7 +80,8 @@ def canvas(height: float, rows: int = 1) -> Iterator[tuple[Figure, tuple[Axes, .
         rows: axes below one another.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
+        size = (WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, 1, squeeze=False)
         yield figure, tuple(axes[:, 0])
 

@@ -1,4 +1,4 @@
-"""A run directory as typed facts: everything that the page says is read here, and nothing is made up."""
+"""A run directory as typed facts: everything that the page says is read here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.compare import COMPARISON_FILE, OVERALL, read_comparison
+from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.records import (
     Classified,
     Comparison,
@@ -62,7 +64,7 @@ class Result(NamedTuple):
         return tuple(
             p
             for p in self.comparison.pairs
-            if (p.a, p.b, p.metric) == (a, "tuned", metric) and (p.group == "overall") == overall
+            if (p.a, p.b, p.metric) == (a, "tuned", metric) and (p.group == OVERALL) == overall
         )
 
 
@@ -70,6 +72,8 @@ class SuiteFacts(NamedTuple):
     """All that is known of one suite."""
 
     name: str
+    source: str
+    """Name or path by which the config knows it."""
     results: tuple[Result, ...]
     """One for each evaluated round, in order; never empty."""
     answers: Mapping[str, tuple[Prediction, ...]]
@@ -110,7 +114,7 @@ class RunFacts(NamedTuple):
 
 
 def best_result(results: tuple[Result, ...]) -> Result:
-    """The result whose interval against the stop-controlled base begins highest; the earlier one in a tie."""
+    """The result whose interval against the base begins highest; the first of equal ones."""
     return max(results, key=lambda result: (result.comparison.ci_low, -result.round))
 
 
@@ -121,9 +125,11 @@ def read_facts(run: RunDirectory) -> RunFacts:
         RunError: the folder is no run, or no stage of it is finished.
         DataError: a row cannot be read.
     """
+    # Only the main process reports: a run of several would ask its peers, and wait for ever.
+    run = RunDirectory(run.path)
     config = run.config()
     directories = run.rounds()
-    rounds = tuple(_read_round(i, directory) for i, directory in enumerate(directories))
+    rounds = tuple(_read_round(directory) for directory in directories)
     if not any(facts.marks for facts in rounds):
         raise RunError(
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
@@ -142,10 +148,14 @@ def read_facts(run: RunDirectory) -> RunFacts:
     )
 
 
-def _read_round(number: int, directory: RoundDirectory) -> RoundFacts:
+def _number(directory: RoundDirectory) -> int:
+    return int(directory.path.name.removeprefix("round-"))
+
+
+def _read_round(directory: RoundDirectory) -> RoundFacts:
     marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
     return RoundFacts(
-        number=number,
+        number=_number(directory),
         marks=marks,
         instructions=_rows(directory.instructions, Instruction),
         rejections=_rows(directory.rejected, Rejection),
@@ -173,30 +183,22 @@ def _read_seeds_only(
 
 
 def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[SuiteFacts, ...]:
-    results: dict[str, list[Result]] = {}
-    for number, directory in enumerate(directories):
+    found: dict[str, list[tuple[Result, Path]]] = {}
+    for directory in directories:
         every = directory.evaluation("*")
-        for path in sorted(every.parent.glob(f"{every.name}/comparison.json")):
-            comparison = _read_comparison(path)
-            results.setdefault(path.parent.name, []).append(Result(number, comparison))
-    order = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl") for name in config.evaluation.suites]
-    names = sorted(results, key=lambda n: (order.index(n) if n in order else len(order), n))
+        for path in sorted(every.parent.glob(f"{every.name}/{COMPARISON_FILE}")):
+            result = Result(_number(directory), read_comparison(path))
+            found.setdefault(path.parent.name, []).append((result, path.parent))
+    # Names as the config gives them; a suite that was taken out of it comes last.
+    sources = {suite_name(source): source for source in config.evaluation.suites}
     suites = []
-    for name in names:
-        found = tuple(results[name])
-        folder = directories[best_result(found).round].evaluation(name)
+    for name in [n for n in sources if n in found] + sorted(found.keys() - sources.keys()):
+        results = tuple(result for result, _ in found[name])
+        best = results.index(best_result(results))
+        folder = found[name][best][1]
         answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
-        suites.append(SuiteFacts(name, found, answers))
+        suites.append(SuiteFacts(name, sources.get(name, name), results, answers))
     return tuple(suites)
-
-
-def _read_comparison(path: Path) -> Comparison:
-    try:
-        return Comparison.model_validate_json(path.read_text("utf-8"))
-    except ValidationError as error:
-        raise RunError(
-            f"{path}: {error.errors()[0]['msg']}; delete it and run 'selfinstruct evaluate' again"
-        ) from None
 
 
 def _read_manifest(path: Path) -> Manifest | None:
@@ -206,7 +208,7 @@ def _read_manifest(path: Path) -> Manifest | None:
         return Manifest.model_validate_json(path.read_text("utf-8"))
     except ValidationError as error:
         raise RunError(
-            f"{path}: {error.errors()[0]['msg']}; delete it, the next start of the run writes it anew"
+            f"{path}: {error.errors()[0]['msg']}; delete it; the next start of the run writes it"
         ) from None
 
 

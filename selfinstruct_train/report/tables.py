@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from selfinstruct_train.records import Instruction, Rejection
 from selfinstruct_train.report.facts import RoundFacts, RunFacts
 from selfinstruct_train.report.wording import number, share
 
@@ -18,7 +17,7 @@ class YieldRow(NamedTuple):
 
     fate: str
     """``kept``, or the reason of the rejection."""
-    count: int
+    rows: int
     percent: float
 
 
@@ -45,18 +44,17 @@ class Opening(NamedTuple):
 
     first: str
     then: str
-    count: int
+    instructions: int
 
 
 def instruction_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
-    """What became of the instruction candidates of all rounds: kept first, then by falling count."""
-    kept = dropped = 0
+    """What became of the instruction candidates of all rounds: kept, then by falling count."""
+    kept = 0
     reasons: Counter[str] = Counter()
     for facts in rounds:
         kept += len(facts.instructions)
         reasons.update(r.reason for r in facts.rejections if r.stage == "instruction")
-    dropped = reasons.total()
-    return _yield(kept, reasons, kept + dropped)
+    return _yield(kept, reasons)
 
 
 def instance_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
@@ -66,10 +64,11 @@ def instance_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
     reasons = Counter(
         r.reason for facts in rounds for r in facts.rejections if r.stage != "instruction"
     )
-    return _yield(kept, reasons, kept + reasons.total())
+    return _yield(kept, reasons)
 
 
-def _yield(kept: int, reasons: Counter[str], total: int) -> tuple[YieldRow, ...]:
+def _yield(kept: int, reasons: Counter[str]) -> tuple[YieldRow, ...]:
+    total = kept + reasons.total()
     if not total:
         return ()
     fates = [("kept", kept), *sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
@@ -88,12 +87,12 @@ def acceptance(facts: RoundFacts, points: int = 15, fewest: int = 20) -> tuple[A
     """
     asked: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for row in (*facts.instructions, *facts.rejections):
-        if isinstance(row, Rejection) and row.stage != "instruction":
-            continue
-        if row.provenance is not None:
-            asked[row.provenance.request] += 1
-            kept[row.provenance.request] += isinstance(row, Instruction)
+    for row in facts.instructions:
+        kept[row.provenance.request] += 1
+    for dropped in facts.rejections:
+        if dropped.stage == "instruction" and dropped.provenance is not None:
+            asked[dropped.provenance.request] += 1
+    asked.update(kept)
     least = max(fewest, asked.total() // points)
     found, seen, total, good = [], 0, 0, 0
     # Request ids end in a padded number: their order is the order in which they were asked.
@@ -141,13 +140,59 @@ def _length(name: str, texts: list[str], paper: str) -> Statistic:
     return Statistic(name, number(mean), "", paper, "")
 
 
-# Words that stand between a verb and what it acts on. No parser is at work: what is left is a guess at the object.
+# Words between a verb and what it acts on. No parser is at work: what is left is a guess.
 _PASSED_OVER = frozenset(
-    """a an the this that these those some any all each every both two three four five several many more
-    my your our their his her its me us you them him it one ones out up down of for to in on at from with by as into
-    about and or if whether how what which who whose why when where is are was were be do does did can could should
-    will would not no so then there here given following below above first next last new good short long simple
-    different possible""".split()
+    (
+        *(
+            "a",
+            "an",
+            "the",
+            "this",
+            "that",
+            "these",
+            "those",
+            "some",
+            "any",
+            "all",
+            "each",
+            "every",
+        ),
+        *("both", "two", "three", "four", "five", "several", "many", "more", "one", "ones", "next"),
+        *(
+            "my",
+            "your",
+            "our",
+            "their",
+            "his",
+            "her",
+            "its",
+            "me",
+            "us",
+            "you",
+            "them",
+            "him",
+            "it",
+        ),
+        *("out", "up", "down", "of", "for", "to", "in", "on", "at", "from", "with", "by", "as"),
+        *(
+            "into",
+            "about",
+            "and",
+            "or",
+            "if",
+            "whether",
+            "not",
+            "no",
+            "so",
+            "then",
+            "there",
+            "here",
+        ),
+        *("how", "what", "which", "who", "whose", "why", "when", "where", "is", "are", "was"),
+        *("were", "be", "do", "does", "did", "can", "could", "should", "will", "would", "given"),
+        *("following", "below", "above", "first", "last", "new", "good", "short", "long"),
+        *("simple", "different", "possible"),
+    )
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
@@ -155,8 +200,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 def openings(instructions: Iterable[str], firsts: int = 20, thens: int = 4) -> tuple[Opening, ...]:
     """The commonest first words and, for each, the commonest next words that are no function words.
 
-    In the manner of Figure 2 of the paper, which parses for the root verb and its direct object; here the first
-    word and the next content word stand in for them.
+    In the manner of Figure 2 of the paper, which parses for the root verb and its direct object;
+    here the first word and the next content word stand in for them.
     """
     pairs: Counter[tuple[str, str]] = Counter()
     for text in instructions:
@@ -169,7 +214,7 @@ def openings(instructions: Iterable[str], firsts: int = 20, thens: int = 4) -> t
     found: list[Opening] = []
     for word in ranked:
         own = [Opening(f, t, count) for (f, t), count in pairs.items() if f == word]
-        found += sorted(own, key=lambda o: (-o.count, o.then))[:thens]
+        found += sorted(own, key=lambda o: (-o.instructions, o.then))[:thens]
     return tuple(found)
 
 

@@ -38,7 +38,8 @@ def judge_suite(suite: SuiteFacts) -> Verdict:
     headline = {
         "helped": f"Tuning helped: {figures} over the stop-controlled base {where}.",
         "hurt": f"Tuning hurt: {figures} against the stop-controlled base {where}.",
-        "unclear": f"The tuned model cannot be told apart from the stop-controlled base: {figures} {where}.",
+        "unclear": "The tuned model cannot be told apart from the stop-controlled base: "
+        f"{figures} {where}.",
     }[found]
     return Verdict(found, headline, tuple(_details(suite, result)))
 
@@ -49,43 +50,41 @@ def _details(suite: SuiteFacts, result: Result) -> list[str]:
         details.append(_own_data(pair))
     else:
         details.append(
-            "There is no model tuned on the seed tasks alone to compare with, so what the model's own data add "
-            "cannot be told apart from what any tuning adds."
+            "There is no model tuned on the seed tasks alone to compare with, so what the model's "
+            "own data add cannot be told apart from what any tuning adds."
         )
     if pair := result.pair(BASELINE, "oracle_accuracy"):
-        verb = {"helped": "gives", "hurt": "loses", "unclear": "shows no sure change in"}[
-            outcome(pair.ci_low, pair.ci_high)
-        ]
+        unsure = outcome(pair.ci_low, pair.ci_high) == "unclear"
+        caution = ", which cannot be told apart from no change" if unsure else ""
         details.append(
-            f"By the oracle, which judges right or wrong, tuning {verb} right answers: {_figures(pair)} over the "
-            f"stop-controlled base{_absolute(result)}."
+            f"By the oracle, which judges answers right or wrong: {_figures(pair)} over the "
+            f"stop-controlled base{_absolute(result)}{caution}."
         )
         if own := result.pair("seeds-only", "oracle_accuracy"):
             details.append(_own_data(own))
-    if (few := result.pair("base-few-shot", "rouge_l")) is not None:
+    if previous := result.pair("previous", "rouge_l"):
+        details.append(f"Against the round before it: {_figures(previous)}.")
+    scores = {score.system: score.rouge_l for score in result.comparison.scores}
+    if (few := scores.get("base-few-shot")) is not None and (tuned := scores.get("tuned")):
         details.append(
-            f"Against the untuned base that is shown worked examples in its prompt: {_figures(few)}."
+            f"The untuned base that is shown worked examples in its prompt scores {number(few)} "
+            f"ROUGE-L; the tuned model, which is shown none, scores {number(tuned)}."
         )
     if len(suite.results) > 1:
         details.append(
-            f"Round {result.round} is shown, the best of {len(suite.results)} by the lower end of its interval. It "
-            "was chosen on these same items, which flatters it slightly."
+            f"Round {result.round} is shown, the best of {len(suite.results)} by the lower end of "
+            "its interval. It was chosen on these same items, which flatters it slightly."
         )
     return details
 
 
 def _own_data(pair: PairedComparison) -> str:
-    figures = _figures(pair)
-    match outcome(pair.ci_low, pair.ci_high):
-        case "helped":
-            return f"Against the model tuned on the seed tasks alone, the model's own data add {figures}."
-        case "hurt":
-            return f"Against the model tuned on the seed tasks alone, the model's own data cost: {figures}."
-        case _:
-            return (
-                "Against the model tuned on the seed tasks alone, it cannot be told whether the model's own data "
-                f"add anything: {figures}."
-            )
+    said = {
+        "helped": "the model's own data add",
+        "hurt": "the model's own data cost:",
+        "unclear": "it cannot be told whether the model's own data add anything:",
+    }[outcome(pair.ci_low, pair.ci_high)]
+    return f"Against the model tuned on the seed tasks alone, {said} {_figures(pair)}."
 
 
 def _figures(pair: PairedComparison) -> str:
@@ -104,4 +103,4 @@ def _absolute(result: Result) -> str:
     before, after = scores.get(BASELINE), scores.get("tuned")
     if before is None or after is None:
         return ""
-    return f", from {number(before)} % to {number(after)} %"
+    return f", from {number(before)} % right to {number(after)} %"

@@ -16,8 +16,8 @@ _UNSEEN = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs"))
 def visible(text: str) -> str:
     """Text with every control and direction mark spelled out, such as ``⟨U+202E⟩``.
 
-    A model may write marks that reorder or hide what stands beside them; spelled out, they are as plain as they
-    were to the model.
+    A model may write marks that reorder or hide what stands beside them; spelled out, they are as
+    plain as they were to the model.
     """
     return "".join(
         f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in _UNSEEN and c not in _KEPT else c
@@ -57,7 +57,7 @@ def share(part: int, whole: int) -> str:
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"

@@ -45,6 +45,12 @@ def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None
             "a new output_dir, "
             "or delete the folder to train anew"
         )
+    elif directory.training_steps.exists():
+        whole = directory.store(directory.training_steps, TrainingStep).read()
+        # A line torn by the kill would swallow the next one.
+        write_atomically(
+            directory.training_steps, "".join(row.model_dump_json() + "\n" for row in whole)
+        )
     complete = []
     for folder in directory.checkpoints.glob("checkpoint-*"):
         if (folder / _COMPLETE).exists():
@@ -73,8 +79,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self._on_step = on_step
         self.rows = list(directory.store(directory.training_steps, TrainingStep).read())
         self._written = self.rows[-1].step if self.rows else 0
-        # A checkpoint is saved where a row is logged, so its step has one; what came after is
-        # trained again.
+        # A checkpoint is saved where a row is logged, so its step has one.
         at = _step(resumed) if resumed else 0
         self._before = next((row for row in self.rows if row.step == at), None)
         self._began = time.monotonic()
@@ -86,12 +91,10 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log where a checkpoint is saved and at the end, and leave out the last checkpoint."""
         last = state.global_step >= state.max_steps
-        # Means of the loss start anew at a checkpoint, as they do for a training that resumes from
-        # it.
+        # Means of the loss start anew at a checkpoint, as they do for whoever resumes from it.
         if last or state.global_step % args.save_steps == 0:
             control.should_log = True
-        # The adapter itself is saved now, and a trainer that resumes at its last step would take
-        # one more.
+        # The adapter itself is saved now; a trainer resumed at its last step would take one more.
         if last:
             control.should_save = False
 
@@ -106,8 +109,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
                 f"the loss is {logs['loss']} at step {state.global_step}; lower "
-                "training.learning_rate (now "
-                f"{args.learning_rate:g}) and delete {self._directory.path} or use a new output_dir"
+                f"training.learning_rate (now {args.learning_rate:g}) and use a new output_dir"
             )
         before = self._before
         row = TrainingStep(

@@ -95,7 +95,7 @@ def train(
         loaded: the base, which is lent, and its tokenizer.
         rows: what to learn.
         config: how.
-        directory: where data, adapter, checkpoints, figures and, at the end, the mark ``train`` go.
+        directory: where data, adapter, checkpoints and figures go.
         seed: of the adapter's first weights, the order of the rows, dropout, and ``varied``
             templates.
         world: this process among its peers; each takes a share of every step's rows.
@@ -122,7 +122,6 @@ def train(
     )
     done = world.on_main(lambda: _finished(directory, fingerprint))
     if done:
-        _mark_done(directory, done)
         return done
     checkpoint = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
     write_dataset(rows, directory)
@@ -184,9 +183,7 @@ def train(
         return result
 
     with _lent(loaded.model), _quietly():
-        result = world.on_main(finish)
-    _mark_done(directory, result)
-    return result
+        return world.on_main(finish)
 
 
 def share_out(config: TrainingConfig, world: World) -> Batching:
@@ -330,23 +327,15 @@ def _save_adapter(tuned: PeftModel, folder: Path) -> None:
     write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
-def _mark_done(directory: RoundDirectory, result: TrainingResult) -> None:
-    directory.finish(
-        "train",
-        result.seconds,
-        steps=result.steps,
-        final_loss=result.final_loss,
-        rows=result.rows,
-        too_long=result.too_long,
-        precision=result.precision,
-        stopped=result.check.stopped / result.check.prompts,
-        warnings=" ".join(result.gate.warnings + result.check.warnings) or None,
-    )
-
-
 def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
     file = directory.adapter / _RESULT
     if not file.exists():
+        if directory.adapter.exists():
+            raise RunError(
+                f"{directory.adapter}: not the end of a training of this package (no {_RESULT}); "
+                "move the "
+                "folder away and run the same command again"
+            )
         return None
     result = TrainingResult.model_validate_json(file.read_text("utf-8"))
     if result.fingerprint != fingerprint:

@@ -1,15 +1,41 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.compare import System, make_system
+from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
 from selfinstruct_train.records import EvalTask, Instance, Prediction
 
 Answer = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def official() -> Path:
+    """The official files, where the optional material is at hand."""
+    beside = Path(__file__).parents[2].parent / "shared"
+    folder = Path(os.environ.get("SELFINSTRUCT_MATERIAL", beside)) / "official"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; name a folder with it in SELFINSTRUCT_MATERIAL")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published(official: Path) -> dict[str, System]:
+    """The published answers at hand, scored once: the base's are long."""
+    suite = load_suite(str(official / "user_oriented_instructions.jsonl"))
+    return {
+        name: make_system(
+            name,
+            read_predictions(official / "predictions" / f"{name}_predictions.jsonl", suite),
+            suite,
+        )
+        for name in ("davinci", "davinci-self-instruct", "text-davinci-001")
+    }
 
 
 @pytest.fixture

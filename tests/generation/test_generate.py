@@ -210,7 +210,7 @@ def test_silence_is_stopped_too(tmp_path: Path) -> None:
     )
     mark = directory.mark("instructions")
     assert mark is not None
-    assert "yielded no instruction at all" in str(mark.figures["stopped_because"])
+    assert "does not continue the list" in str(mark.figures["stopped_because"])
 
 
 def test_the_request_cap_ends_a_round_that_is_slow_to_grow(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 
+from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import GeneratedInstance, Instance, Provenance, Sampling, SeedTask
 from selfinstruct_train.run import RoundDirectory
@@ -55,17 +56,17 @@ def test_the_dataset_folder_holds_rows_and_counts_and_is_the_same_when_written_a
     tmp_path: Path,
 ) -> None:
     rows = training_rows([SEED], [GENERATED], include_seeds=True)
-    counts = write_dataset(rows, RoundDirectory(tmp_path, writable=True))
+    counts = write_dataset(rows, RoundDirectory(tmp_path))
     files = {p: p.read_bytes() for p in (tmp_path / "dataset").iterdir()}
     assert {p.name for p in files} == {"train.jsonl", "counts.json"}
-    assert write_dataset(rows, RoundDirectory(tmp_path, writable=True)) == counts
+    assert write_dataset(rows, RoundDirectory(tmp_path)) == counts
     assert {p: p.read_bytes() for p in (tmp_path / "dataset").iterdir()} == files
     assert (counts.rows, counts.seed_rows, counts.generated_rows) == (3, 2, 1)
     assert (counts.instructions, counts.classification_rows) == (2, 1)
 
 
 def test_a_peer_that_may_not_write_writes_nothing(tmp_path: Path) -> None:
-    write_dataset(training_rows([SEED], [], True), RoundDirectory(tmp_path, writable=False))
+    write_dataset(training_rows([SEED], [], True), RoundDirectory(tmp_path, World(1, 2)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,3 +126,16 @@ def test_the_trainer_gets_prompt_and_completion_columns(small: ModuleType) -> No
     dataset = to_dataset(kept)
     assert dataset.column_names == ["prompt", "completion"]
     assert dataset[1] == {"prompt": kept[1].prompt, "completion": " 1 1"}
+
+
+def test_a_real_chat_template_meets_its_answers_at_a_token_boundary(small: ModuleType) -> None:
+    tokenizer = small.real_tokenizer("Qwen2.5-Instruct")
+    if tokenizer is None:
+        pytest.skip(f"no {small.material()}/tokenizers; set SELFINSTRUCT_MATERIAL")
+    settings = small.settings(template="chat")
+    for example in encode_rows(small.rows(12), settings, tokenizer, max_length=999, seed=0).kept:
+        assert example.split_as_joined
+        assert example.prompt.endswith("<|im_start|>assistant\n")
+        assert tokenizer.decode(example.tokens[example.answer_start :]) == (
+            f"{example.completion}{tokenizer.eos_token}"
+        )

@@ -1,0 +1,94 @@
+"""Memory for keys and values: one slot for each row under way, written in place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class Slots(Cache):  # type: ignore[misc]
+    """Slots of equal size, the busy ones first; each holds its row's tokens from its first place on.
+
+    Set ``lengths`` before a pass: to the number of tokens in each busy slot for a step of one token a row, or to None,
+    with ``first``, to fill empty slots.
+    """
+
+    def __init__(self, count: int, capacity: int, layers: int) -> None:
+        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+        self.count = count
+        self.capacity = capacity
+        self.first = 0
+        self.lengths: torch.Tensor | None = None
+        self.rows: torch.Tensor | None = None
+        """[busy slots], counting from 0; goes with ``lengths``."""
+        self.width = 0
+        """Places of a slot that a step reads: the longest length, plus one."""
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a slot's first ``length`` places over another slot."""
+        for layer in self.layers:
+            for buffer in (layer.keys, layer.values):
+                buffer[target, :, :length] = buffer[source, :, :length]
+
+
+class _SlotLayer(DynamicLayer):  # type: ignore[misc]
+    def __init__(self, slots: Slots) -> None:
+        super().__init__()
+        self._slots = slots
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new states; return those that the rows attend to."""
+        slots = self._slots
+        if not self.is_initialized:
+            self._allocate(key_states, value_states)
+        if slots.lengths is None:
+            rows, tokens = slice(slots.first, slots.first + len(key_states)), key_states.shape[2]
+            self.keys[rows, :, :tokens] = key_states
+            self.values[rows, :, :tokens] = value_states
+            return key_states, value_states
+        self.keys[slots.rows, :, slots.lengths] = key_states[:, :, 0]
+        self.values[slots.rows, :, slots.lengths] = value_states[:, :, 0]
+        busy = len(key_states)
+        return self.keys[:busy, :, : slots.width], self.values[:busy, :, : slots.width]
+
+    def get_seq_length(self) -> int:
+        """Nothing that a model may count on: positions are given with each pass."""
+        return 0
+
+    def _allocate(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        # Zeros, because hidden places are multiplied by a weight of 0, which does not mend a NaN.
+        self.keys, self.values = (
+            states.new_zeros(self._slots.count, states.shape[1], self._slots.capacity, states.shape[3])
+            for states in (key_states, value_states)
+        )
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process could still take on a device, by the limits of machine and control group."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reusable
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    limit, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text()))
+    return max(0, free)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on either kind of device."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

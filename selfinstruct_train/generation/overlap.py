@@ -1,0 +1,154 @@
+"""Which pool entries can exceed the novelty threshold at all? An exact filter: it drops no entry that does.
+
+The longest common subsequence of two texts is no longer than their multiset overlap, so F1 above the threshold
+needs an overlap of so and so many tokens, and lengths that are not too far apart. Two texts of m and n tokens
+with overlap o share one of the m - o + 1 rarest tokens of the one and n - o + 1 rarest of the other (prefix
+filtering: Bayardo et al., "Scaling up all pairs similarity search", 2007; Xiao et al., "Efficient similarity
+joins for near duplicate detection", 2008). What shares such a token is screened by length and by a signature of
+token parities: texts whose signatures differ in d bits differ in at least d tokens.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfinstruct_train.generation.rouge import Code, f_measure, numbers
+
+_FIRST_ORDER = 1024
+_REPEAT = 2**32
+_UNSEEN = 2**62
+
+
+class OverlapFilter:
+    """An inverted index of the rarest tokens of each pool entry.
+
+    Args:
+        threshold: F1 that an entry must exceed, 0 to 1.
+        pool: the coded entries so far.
+    """
+
+    def __init__(self, threshold: float, pool: Iterable[Code]) -> None:
+        self._needs = _Needs(threshold)
+        self._codes: list[Code] = []
+        self._lengths = array("i")
+        self._signatures = array("Q")
+        self._postings: dict[int, array[int]] = {}
+        self._rank: dict[int, int] = {}
+        self._next_order = _FIRST_ORDER
+        for code in pool:
+            self.add(code)
+
+    def add(self, code: Code) -> None:
+        """Append an entry; its position is the number of entries before it."""
+        self._codes.append(code)
+        tokens = numbers(code)
+        self._lengths.append(len(tokens))
+        self._signatures.append(_signature(tokens))
+        if len(self._codes) == self._next_order:
+            self._reorder()
+        else:
+            self._post(len(self._codes) - 1, tokens)
+
+    def find(self, code: Code) -> list[int]:
+        """Positions, ascending, of all entries whose F1 exceeds the threshold, and of few others."""
+        tokens = numbers(code)
+        lists = [
+            np.frombuffer(postings, np.int32)
+            for key in self._prefix(tokens)
+            if (postings := self._postings.get(key)) is not None
+        ]
+        if not lists:
+            return []
+        found = np.concatenate(lists)
+        signatures = np.frombuffer(self._signatures, np.uint64)[found]
+        differing = np.bitwise_count(signatures ^ np.uint64(_signature(tokens)))
+        lengths = np.frombuffer(self._lengths, np.int32)[found]
+        allowed = self._needs.differing(len(tokens), int(max(lengths)))[lengths]
+        return sorted(set(found[differing <= allowed].tolist()))
+
+    def _post(self, position: int, tokens: list[int]) -> None:
+        for key in self._prefix(tokens):
+            postings = self._postings.get(key)
+            if postings is None:
+                self._postings[key] = postings = array("i")
+            postings.append(position)
+
+    def _prefix(self, tokens: list[int]) -> list[int]:
+        """The rarest tokens, so many that any entry above the threshold has one of them in its own."""
+        size = len(tokens) - self._needs.least(len(tokens)) + 1
+        rank = self._rank
+        # Tokens newer than the order count as rarest; among themselves any fixed order will do.
+        return sorted(_keys(tokens), key=lambda key: rank.get(key, key - _UNSEEN))[: max(size, 0)]
+
+    def _reorder(self) -> None:
+        """Rank tokens by rarity anew; done whenever the pool has doubled, since rarity only saves time."""
+        counts = Counter(key for code in self._codes for key in _keys(numbers(code)))
+        self._rank = {key: i for i, (key, _) in enumerate(reversed(counts.most_common()))}
+        self._postings = {}
+        for position, code in enumerate(self._codes):
+            self._post(position, numbers(code))
+        self._next_order *= 2
+
+
+def _keys(tokens: list[int]) -> list[int]:
+    """Tokens made distinct: the second, third … time a token occurs is another key."""
+    if len(set(tokens)) == len(tokens):
+        return tokens
+    seen: Counter[int] = Counter()
+    keys = []
+    for token in tokens:
+        keys.append(token + seen[token] * _REPEAT)
+        seen[token] += 1
+    return keys
+
+
+def _signature(tokens: list[int]) -> int:
+    """64 bits: is the number of tokens that fall on this bit odd?"""
+    bits = 0
+    for token in tokens:
+        bits ^= 1 << (token & 63)
+    return bits
+
+
+class _Needs:
+    """How long a common subsequence must be for F1 to exceed the threshold, by rouge_score's own floats."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._least: dict[int, int] = {}
+        self._differing: dict[int, NDArray[np.int32]] = {}
+
+    def least(self, length: int) -> int:
+        """Fewest common tokens with which a text of this length can exceed the threshold; length + 1 if none.
+
+        The best case for a common subsequence is an entry that holds nothing else.
+        """
+        least = self._least.get(length)
+        if least is None:
+            common = np.arange(1.0, length + 1)
+            enough = f_measure(common, np.float64(length), common) > self._threshold
+            least = int(enough.argmax()) + 1 if enough.any() else length + 1
+            self._least[length] = least
+        return least
+
+    def differing(self, length: int, longest: int) -> NDArray[np.int32]:
+        """For entries of 0 to at least `longest` tokens: in how many tokens both may differ; -1 if the
+        lengths alone rule it out.
+        """
+        table = self._differing.get(length)
+        if table is None or len(table) <= longest:
+            entry = np.arange(2.0 * longest + 1)
+            entry_or_one = np.maximum(entry, 1.0)
+            # One below the real-number bound, then up until the floats agree.
+            need = np.maximum(np.floor(self._threshold * (length + entry) / 2) - 1, 1.0)
+            for _ in range(4):
+                need += f_measure(need, np.float64(length), entry_or_one) <= self._threshold
+            possible = need <= np.minimum(entry, length)
+            table = np.where(possible, length + entry - 2 * need, -1).astype(np.int32)
+            self._differing[length] = table
+        return table

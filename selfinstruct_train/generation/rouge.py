@@ -1,0 +1,113 @@
+"""ROUGE-L over many texts at once, in the floats of rouge_score: tokens, their codes, F1.
+
+A token becomes a number and a text a string of one character a token, so that rapidfuzz finds longest common
+subsequences with bit-parallel arithmetic, many texts at once.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+
+TokenizerName = Literal["rouge", "unicode"]
+
+Code = str | list[int]
+"""One character a token, so that string functions work token by token; numbers where characters run out."""
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_ANY_WORD = regex.compile(
+    rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}]]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]+",
+    regex.VERSION1,
+)
+_SURROGATES_FROM, _SURROGATES = 0xD800, 0x800
+_LAST_CHARACTER = 0x10FFFF
+_TINY = np.finfo(np.float64).tiny
+
+
+def words(text: str, tokenizer: TokenizerName) -> list[str]:
+    """Split a text into the tokens that are compared.
+
+    ``rouge`` gives the tokens of rouge_score's default tokenizer without stemmer: lower case, runs of ASCII
+    letters and digits, everything else a separator. It sees nothing in a text of another script.
+
+    ``unicode`` gives runs of letters, digits and their marks of any script, casefolded and in NFC; in scripts
+    written without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) each letter with its marks is a token.
+    Punctuation, symbols and emoji are separators.
+    """
+    if tokenizer == "rouge":
+        return _ASCII_WORD.findall(text.lower())
+    folded = unicodedata.normalize("NFD", text).casefold()
+    return _ANY_WORD.findall(unicodedata.normalize("NFC", folded))
+
+
+class Vocabulary:
+    """Numbers tokens as they first appear, and writes a text as one number a token."""
+
+    def __init__(self, tokenizer: TokenizerName) -> None:
+        self.tokenizer = tokenizer
+        self._number: dict[str, int] = {}
+
+    def encode(self, text: str) -> Code:
+        """The text with each token as one character, equal where and only where tokens are equal."""
+        number = self._number
+        codes = [number.get(word) or self._enter(word) for word in words(text, self.tokenizer)]
+        if codes and max(codes) > _LAST_CHARACTER:
+            return codes
+        return "".join(map(chr, codes))
+
+    def _enter(self, word: str) -> int:
+        # From 1 on, so that `get(...) or` tells a known word; surrogates are no characters.
+        code = len(self._number) + 1
+        if code >= _SURROGATES_FROM:
+            code += _SURROGATES
+        self._number[word] = code
+        return code
+
+
+def numbers(code: Code) -> list[int]:
+    """The numbers of the tokens of a coded text."""
+    return list(map(ord, code)) if isinstance(code, str) else code
+
+
+def common_lengths(block: Sequence[Code], pool: Sequence[Code]) -> Integers:
+    """Lengths of longest common subsequences, one row for each of the block, one column for each of the pool."""
+    if not pool:
+        return np.empty((len(block), 0), np.int32)
+    return process.cdist(block, pool, scorer=LCSseq.similarity, dtype=np.int32, workers=1)
+
+
+def f_measure(lcs: Integers | Floats, target: Floats | float, prediction: Floats) -> Floats:
+    """ROUGE-L F1 from subsequence lengths, in the float operations and their order of rouge_score.
+
+    Args:
+        lcs: length of the longest common subsequence, in tokens.
+        target: length of the target (the candidate), at least 1 even where it has no token.
+        prediction: length of the prediction (the pool entry), at least 1 as well.
+
+    The three broadcast against each other. Texts without tokens have lcs 0 and so score 0.
+    """
+    precision = lcs / prediction
+    recall = lcs / target
+    total = precision + recall
+    # 0 / tiny is the 0 that rouge_score returns where nothing is shared; no other sum is as small.
+    np.maximum(total, _TINY, out=total)
+    precision *= 2.0
+    precision *= recall
+    precision /= total
+    return precision
+
+
+def divisors(lengths: Iterable[int]) -> Floats:
+    return np.maximum(np.fromiter(lengths, np.float64), 1.0)

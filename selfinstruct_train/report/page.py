@@ -1,0 +1,237 @@
+"""From a run directory to one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from selfinstruct_train.records import Rejection
+from selfinstruct_train.report import figures, tables
+from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
+from selfinstruct_train.report.drawing import Plot
+from selfinstruct_train.report.facts import (
+    STAGES,
+    Manifest,
+    RunFacts,
+    SuiteFacts,
+    read_facts,
+)
+from selfinstruct_train.report.treemap import openings_plot
+from selfinstruct_train.report.verdict import BASELINE, Verdict, judge_suite
+from selfinstruct_train.report.wording import (
+    clip,
+    duration,
+    number,
+    share,
+    signed,
+    spread,
+    visible,
+)
+from selfinstruct_train.run import RunDirectory, write_atomically
+
+_HERE = Path(__file__).parent
+_KEPT_SHOWN = 20
+_DROPPED_PER_REASON = 4
+
+
+class SuiteSection(NamedTuple):
+    """What the page says of one suite."""
+
+    facts: SuiteFacts
+    key: str
+    """Prefix of its ids on the page."""
+    verdict: Verdict
+    plots: tuple[Plot, ...]
+    answers: SideBySide
+
+
+class StageTime(NamedTuple):
+    """How long one stage of one round took and what it says of itself."""
+
+    round: int
+    stage: str
+    seconds: float
+    figures: str
+
+
+def write_report(run: RunDirectory) -> Path:
+    """Write the report of a run, finished or not, as one self-contained HTML file.
+
+    The page loads nothing: its content policy allows no network, and one script by its hash. All
+    that a model or a data file wrote is escaped, with control and direction marks spelled out.
+
+    Returns:
+        Path of the page, inside the run directory.
+
+    Raises:
+        RunError: the folder is no run, nothing in it is finished, or it cannot be written.
+        DataError: a row of the run cannot be read.
+    """
+    write_atomically(run.report, render_page(read_facts(run)))
+    return run.report
+
+
+def render_page(facts: RunFacts) -> str:
+    """The page as text."""
+    script = (_HERE / "page.js").read_text("utf-8")
+    suites = tuple(_suite_section(i, suite) for i, suite in enumerate(facts.suites))
+    instructions = [row for r in facts.rounds for row in r.instructions]
+    openings = tables.openings(row.instruction for row in instructions)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            facts=facts,
+            suites=suites,
+            # The page's own files are the only text that is not escaped.
+            style=Markup((_HERE / "style.css").read_text("utf-8")),
+            script=Markup(script),
+            script_hash=_hash(script),
+            data_plots=_data_plots(facts, openings),
+            training=_training_plot(facts),
+            statistics=tables.paper_statistics(facts),
+            openings=tuple(tables.by_first_word(openings)),
+            yields=_yields(facts),
+            kept=spread([row for r in facts.rounds for row in r.instances], _KEPT_SHOWN),
+            dropped=tuple(_dropped_sample(facts)),
+            stages=tuple(_stage_times(facts)),
+            commands=_commands(facts),
+            settings=yaml.safe_dump(
+                facts.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            ),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Whatever is put out passes here, so that no place of the template can forget it.
+        finalize=_seen,
+    )
+    environment.filters |= {
+        "number": number,
+        "signed": signed,
+        "duration": duration,
+        "clip": lambda text: clip(text, LONGEST),
+        "label": system_label,
+        "words": lambda name: name.replace("_", " "),
+    }
+    environment.globals |= {"share": share, "baseline": BASELINE}
+    return environment
+
+
+def _seen(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _suite_section(index: int, suite: SuiteFacts) -> SuiteSection:
+    key = f"suite-{index}"
+    confidence = suite.best.comparison.confidence
+    plots = []
+    for metric in figures.UNITS:
+        groups = suite.best.groups(BASELINE, metric)
+        plots += [
+            figures.rounds_plot(suite, metric, f"{key}-rounds-{metric}"),
+            figures.groups_plot(groups, metric, confidence, f"{key}-groups-{metric}"),
+        ]
+    found = tuple(plot for plot in plots if plot)
+    return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite))
+
+
+def _data_plots(facts: RunFacts, openings: tuple[tables.Opening, ...]) -> tuple[Plot, ...]:
+    instructions = [row for r in facts.rounds for row in r.instructions]
+    instances = [row for r in facts.rounds for row in r.instances]
+    lengths = {
+        "an instruction": [tables.count_words(row.instruction) for row in instructions],
+        "an input that is not empty": [
+            tables.count_words(row.input) for row in instances if row.input.strip()
+        ],
+        "an output": [tables.count_words(row.output) for row in instances],
+    }
+    plots = (
+        *(
+            figures.yield_plot(rows, what, f"yield-{i}")
+            for i, (what, rows) in enumerate(_yields(facts).items())
+        ),
+        figures.acceptance_plot(
+            {r.number: tables.acceptance(r) for r in facts.rounds},
+            facts.config.generation.saturation_floor,
+            "acceptance",
+        ),
+        figures.similarity_plot(
+            [row.nearest_seed.score for row in instructions if row.nearest_seed], "similarity"
+        ),
+        figures.lengths_plot(lengths, "lengths"),
+        openings_plot(
+            openings, sum(o.instructions for o in openings), len(instructions), "openings"
+        ),
+    )
+    return tuple(plot for plot in plots if plot)
+
+
+def _yields(facts: RunFacts) -> Mapping[str, tuple[tables.YieldRow, ...]]:
+    return {
+        "instruction candidates": tables.instruction_yield(facts.rounds),
+        "instances": tables.instance_yield(facts.rounds),
+    }
+
+
+def _training_plot(facts: RunFacts) -> Plot | None:
+    curves = {f"round {r.number}": r.steps for r in facts.rounds}
+    curves |= {f"seeds only, {steps} steps": rows for steps, rows in facts.seeds_only.items()}
+    return figures.training_plot(curves, "training")
+
+
+def _dropped_sample(facts: RunFacts) -> Iterator[tuple[str, tuple[Rejection, ...]]]:
+    """A few dropped rows for each reason, the commonest reason first."""
+    reasons: dict[str, list[Rejection]] = {}
+    for row in (row for r in facts.rounds for row in r.rejections):
+        reasons.setdefault(f"{row.stage}: {row.reason.replace('_', ' ')}", []).append(row)
+    for reason, rows in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
+        yield f"{reason} ({len(rows):,})", spread(rows, _DROPPED_PER_REASON)
+
+
+def _stage_times(facts: RunFacts) -> Iterator[StageTime]:
+    for r in facts.rounds:
+        for stage in STAGES:
+            if mark := r.marks.get(stage):
+                said = (
+                    f"{name.replace('_', ' ')} {number(v, 3) if isinstance(v, int | float) else v}"
+                    for name, v in mark.figures.items()
+                    if v is not None
+                )
+                yield StageTime(r.number, stage, mark.seconds, ", ".join(said))
+
+
+def _commands(facts: RunFacts) -> tuple[str, ...]:
+    """The command as it was typed, and one that repeats the run from its saved settings."""
+    config = shlex.quote(str(facts.path / "config.yaml"))
+    again = f"selfinstruct run {config} --output-dir {shlex.quote(f'{facts.path}-again')}"
+    typed = _typed(facts.manifest) if facts.manifest else ""
+    return (typed, again) if typed else (again,)
+
+
+def _typed(manifest: Manifest) -> str:
+    if not manifest.command:
+        return ""
+    program, *arguments = manifest.command
+    name = Path(program).name
+    start = ["python", program] if name.endswith(".py") else [name]
+    return shlex.join([*start, *arguments])

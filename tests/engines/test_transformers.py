@@ -1,0 +1,281 @@
+"""Laws of the in-process engine, held against ``generate`` of transformers."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.engines import transformers as engine_module
+from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.models import LoadedModel
+from selfinstruct_train.engines.transformers import TransformersEngine
+from selfinstruct_train.errors import EngineError
+from selfinstruct_train.records import Sampling
+
+EVERY = ["llama", "qwen2", "qwen2-windows", "qwen3", "mistral", "gemma2", "gemma3_text"]
+EVERY += ["gpt2", "gpt_neox", "opt", "bloom"]
+PREFIX = "Here is the test. Ab abc, the best of the rest.\n\n"
+WORDS = ["the", "abc", "Ünï", "st.", "\n\n", "x", "日本", "rest of", "?"]
+
+
+def engine(loaded: LoadedModel, size: int = 4) -> TransformersEngine:
+    return TransformersEngine(loaded, EngineConfig(max_batch_size=size))
+
+
+def prompts(count: int, prefix: str = "") -> list[str]:
+    rng = random.Random(1)
+    return [prefix + " ".join(rng.choices(WORDS, k=1 + i % 5)) for i in range(count)]
+
+
+def requests(texts: Sequence[str], **sampling: object) -> list[Request]:
+    return [
+        Request(f"q{i}", text, Sampling(**{"max_tokens": 4 + 5 * (i % 4), "seed": i} | sampling))
+        for i, text in enumerate(texts)
+    ]
+
+
+def answers(*args: object) -> dict[str, Completion]:
+    return {c.id: c for c in engine(args[0], *args[2:3]).generate(args[1], *args[3:4])}
+
+
+def by_generate(loaded: LoadedModel, request: Request) -> tuple[int, ...]:
+    ids = torch.tensor([loaded.tokenizer(request.prompt)["input_ids"]])
+    output = loaded.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=request.sampling.max_tokens,
+        repetition_penalty=request.sampling.repetition_penalty,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+    )[0, ids.shape[1] :].tolist()
+    eos = loaded.tokenizer.eos_token_id
+    return tuple(output[: output.index(eos)] if eos in output else output)
+
+
+def differences(loaded: LoadedModel, asked: Sequence[Request], *args: object) -> list[str]:
+    found = answers(loaded, asked, *args)
+    return [r.id for r in asked if found[r.id].token_ids != by_generate(loaded, r)]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("architecture", EVERY)
+def test_greedy_text_equals_generate_with_and_without_a_shared_prefix(
+    make_loaded, architecture, attention
+):
+    uncapped = {"attn_logit_softcapping": None} if (architecture, attention) == ("gemma2", "sdpa") else {}
+    loaded = make_loaded(architecture, attention, **uncapped)
+    assert not differences(loaded, requests(prompts(6)))
+    assert not differences(loaded, requests(prompts(6, PREFIX)))
+
+
+@pytest.mark.parametrize("architecture", [name for name in EVERY if name != "bloom"])
+def test_every_usual_architecture_is_answered_together(make_loaded, architecture):
+    assert engine(make_loaded(architecture, "eager"))._is_together()
+
+
+def test_a_model_that_cannot_share_attention_is_answered_alone(make_loaded):
+    assert not engine(make_loaded("bloom"))._is_together()
+
+
+@pytest.mark.parametrize("size", [1, 4, 24])
+def test_greedy_text_with_a_repetition_penalty_equals_generate(make_loaded, size):
+    asked = requests(prompts(24, PREFIX), repetition_penalty=1.3)
+    assert not differences(make_loaded(), asked, size)
+
+
+@pytest.mark.parametrize(
+    "sampling", [{"top_p": 0.8}, {"top_k": 5}, {"top_p": 0.9, "top_k": 20}, {}]
+)
+def test_seeds_hold_whatever_the_batch(make_loaded, sampling):
+    loaded = make_loaded()
+    asked = requests(prompts(24, PREFIX), temperature=1.2, **sampling)
+    texts = [
+        [answers(loaded, asked, size)[r.id].token_ids for r in asked] for size in (1, 4, 24)
+    ]
+    alone = [answers(loaded, [r])[r.id].token_ids for r in asked]
+    assert texts[0] == texts[1] == texts[2] == alone
+    assert len(set(texts[0])) > 12
+    other = [r._replace(sampling=r.sampling.model_copy(update={"seed": 99 + i})) for i, r in enumerate(asked)]
+    assert [answers(loaded, other)[r.id].token_ids for r in asked] != texts[0]
+
+
+def test_the_same_requests_give_the_same_bits_whatever_was_asked_before(make_loaded):
+    loaded = make_loaded()
+    asked = requests(prompts(12, PREFIX), temperature=1.0)
+    fresh = list(engine(loaded).generate(asked))
+    used = engine(loaded)
+    list(used.generate(requests(prompts(9, PREFIX[:40] + "other"))))
+    list(used.generate(requests(prompts(9, PREFIX))))
+    assert list(used.generate(asked)) == fresh
+
+
+def test_adapters_switch_on_and_off(make_loaded, tmp_path):
+    loaded = make_loaded()
+    asked = requests(prompts(6, PREFIX))
+    base = answers(loaded, asked)
+    tuned = get_peft_model(loaded.model, LoraConfig(r=2, target_modules="all-linear"))
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    tuned.save_pretrained(tmp_path / "adapter")
+    expected = {r.id: by_generate(loaded, r) for r in asked}
+    tuned.unload()
+    del loaded.model.peft_config
+    one = engine(loaded)
+    for _ in range(2):
+        assert {c.id: c.token_ids for c in one.generate(asked, tmp_path / "adapter")} == expected
+        assert {c.id: c for c in one.generate(asked)} == base
+    assert expected != {key: c.token_ids for key, c in base.items()}
+    scores = [one.score(PREFIX, ["a", "b"], ["c"], path) for path in (None, tmp_path / "adapter")]
+    assert scores[0] != scores[1]
+
+
+def test_a_stop_string_ends_the_text_wherever_tokens_part_it(make_loaded):
+    loaded = make_loaded()
+    free = answers(loaded, requests(prompts(8), max_tokens=40, temperature=1.0))
+    cut = 0
+    for i, text in enumerate(prompts(8)):
+        whole = free[f"q{i}"].text
+        for at in range(1, len(whole) - 3, 3):
+            stop = whole[at : at + 3]
+            if "\ufffd" in stop:
+                continue
+            asked = requests([text], max_tokens=40, temperature=1.0, stop=("\x00", stop), seed=i)
+            done = answers(loaded, asked)["q0"]
+            assert done.text == whole[: whole.index(stop)]
+            assert done.finish_reason == "stop"
+            assert done.token_ids == free[f"q{i}"].token_ids[: done.completion_tokens]
+            cut += 1
+    assert cut > 50
+
+
+def test_a_text_is_the_tokens_read_together_and_no_character_is_torn(make_loaded):
+    loaded = make_loaded()
+    torn = 0
+    for done in answers(loaded, requests(prompts(24), temperature=2.0, max_tokens=7)).values():
+        whole = loaded.tokenizer.decode(list(done.token_ids))
+        assert done.text == whole.rstrip("\ufffd")
+        torn += whole != done.text
+    assert torn
+
+
+def test_the_end_token_is_not_part_of_the_completion(make_loaded):
+    loaded = make_loaded()
+    eos = loaded.tokenizer.eos_token_id
+    found = answers(loaded, requests(prompts(40), temperature=3.0, max_tokens=60))
+    ended = [c for c in found.values() if c.finish_reason == "eos"]
+    assert ended
+    assert all(eos not in c.token_ids and len(c.token_ids) < 60 for c in ended)
+    assert all(c.completion_tokens == len(c.token_ids) for c in found.values())
+
+
+def test_mean_logprob_is_that_of_the_model_and_score_agrees(make_loaded):
+    loaded = make_loaded()
+    asked = requests(prompts(6, PREFIX), temperature=1.0, top_k=9, repetition_penalty=1.2)
+    for request in asked:
+        done = answers(loaded, [request])[request.id]
+        prompt = loaded.tokenizer(request.prompt)["input_ids"]
+        logits = loaded.model(torch.tensor([prompt + list(done.token_ids)])).logits[0]
+        table = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = table[range(len(done.token_ids)), list(done.token_ids)].mean()
+        assert done.mean_logprob == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", EVERY)
+def test_scores_equal_those_of_a_plain_pass(make_loaded, architecture):
+    loaded = make_loaded(architecture, "eager")
+    suffixes, continuations = prompts(7), [" Yes", " No", "x", "abc the"]
+    scores = engine(loaded).score(PREFIX, suffixes, continuations)
+    for suffix, row in zip(suffixes, scores, strict=True):
+        for text, score in zip(continuations, row, strict=True):
+            whole = loaded.tokenizer(PREFIX + suffix + text)["input_ids"]
+            start = len(loaded.tokenizer(PREFIX + suffix)["input_ids"])
+            table = loaded.model(torch.tensor([whole])).logits[0].log_softmax(-1)
+            expected = sum(float(table[i - 1, whole[i]]) for i in range(start, len(whole)))
+            assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_continuation_that_merges_with_the_prompt_is_scored_from_a_common_place(make_loaded):
+    loaded = make_loaded()
+    first, second = engine(loaded).score("the a", [""], ["bc", "x"])[0]
+    ids = [loaded.tokenizer(text)["input_ids"] for text in ("the abc", "the ax")]
+    tables = [loaded.model(torch.tensor([i])).logits[0].log_softmax(-1) for i in ids]
+    start = len(loaded.tokenizer("the ")["input_ids"])
+    for found, row, table in zip((first, second), ids, tables, strict=True):
+        expected = sum(float(table[i - 1, row[i]]) for i in range(start, len(row)))
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_empty_prompt_is_continued_and_no_request_is_no_work(make_loaded):
+    loaded = make_loaded()
+    done = answers(loaded, requests(["", "a"]))
+    assert done["q0"].prompt_tokens == 1
+    assert done["q0"].completion_tokens > 0
+    assert answers(loaded, []) == {}
+    assert engine(loaded).score("a", [], ["b"]) == []
+
+
+def test_a_prompt_beyond_the_context_is_refused_by_name_and_alone(make_loaded):
+    loaded = make_loaded()
+    asked = requests(["fine", "x" * 128, "x" * 125, "fine too"], max_tokens=50)
+    found: list[Completion] = []
+    with pytest.raises(EngineError, match="request q1: its prompt of 128 tokens leaves no room"):
+        for completion in engine(loaded).generate(asked):
+            found.append(completion)
+    assert {c.id for c in found} == {"q0", "q2", "q3"}
+    assert next(c for c in found if c.id == "q2").completion_tokens <= 3
+    with pytest.raises(EngineError, match="the context has 128"):
+        engine(loaded).score("x" * 100, ["x" * 28], [" Yes"])
+
+
+def test_memory_decides_the_slots_and_what_never_fits_is_refused_alone(make_loaded, monkeypatch):
+    loaded = make_loaded()
+    asked = [*requests(prompts(6, PREFIX), max_tokens=10), *requests(["ab"], max_tokens=120)]
+    asked[-1] = asked[-1]._replace(id="large")
+    wanted = {r.id: by_generate(loaded, r) for r in asked}
+    one = engine(loaded)
+    one._is_together()
+    small = 100 * one._passes.token_bytes
+    monkeypatch.setattr(engine_module, "free_memory", lambda device: int(small / 0.6))
+    found: list[Completion] = []
+    with pytest.raises(EngineError, match="request large: its 12. tokens need more memory"):
+        for completion in one.generate(asked):
+            found.append(completion)
+    assert {c.id: c.token_ids for c in found} == {k: v for k, v in wanted.items() if k != "large"}
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, monkeypatch, limit):
+    loaded = make_loaded()
+    asked = requests(prompts(20, PREFIX), temperature=1.0)
+    expected = answers(loaded, asked)
+    one = engine(loaded, 16)
+    one._is_together()
+    sizes = []
+    step = one._passes.step
+
+    def tight(slots, *args):
+        sizes.append(slots.count)
+        if slots.count > limit:
+            raise torch.OutOfMemoryError("full")
+        return step(slots, *args)
+
+    monkeypatch.setattr(one._passes, "step", tight)
+    found = {c.id: c for c in one.generate(asked)}
+    assert {k: c.token_ids for k, c in found.items()} == {k: c.token_ids for k, c in expected.items()}
+    assert sorted(set(sizes), reverse=True)[:3] == [16, 8, 4]
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(make_loaded, monkeypatch):
+    one = engine(make_loaded())
+    one._is_together()
+
+    def broken(*args):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(one._passes, "step", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        list(one.generate(requests(["a"])))

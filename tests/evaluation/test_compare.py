@@ -1,0 +1,179 @@
+"""Two sets of answers against each other, and the best round of a run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selfinstruct_train.config import EvaluationConfig, load_config
+from selfinstruct_train.errors import DataError, RunError
+from selfinstruct_train.evaluation.compare import (
+    System,
+    best_round,
+    compare_predictions,
+    compare_sources,
+    make_system,
+    read_comparison,
+)
+from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
+from selfinstruct_train.records import Comparison, Prediction
+from selfinstruct_train.run import RunDirectory, write_atomically
+
+ROOT = Path(__file__).parents[2]
+AnswerFile = Callable[[str, Callable[[str], str]], Path]
+
+
+def better_on(*numbers: int) -> Callable[[str], str]:
+    """Right answers to the tasks of these numbers, no answer to the others."""
+    return lambda target: target if int(target.split()[1]) in numbers else ""
+
+
+def comparison(suite: str, low: float) -> Comparison:
+    return Comparison(
+        suite=suite,
+        n=2,
+        delta=low + 1,
+        ci_low=low,
+        ci_high=low + 2,
+        wins=1,
+        ties=1,
+        losses=0,
+        confidence=0.95,
+        scores=(),
+        pairs=(),
+    )
+
+
+def made_run(path: Path, suite: str, lows: list[float | None]) -> RunDirectory:
+    """A run whose rounds have these lower ends; None for a round that is not evaluated."""
+    run = RunDirectory(path)
+    run.open(load_config(ROOT / "configs" / "quickstart.yaml", output_dir=path))
+    for number, low in enumerate(lows):
+        folder = run.round(number).evaluation(suite)
+        folder.parent.mkdir(parents=True)
+        if low is not None:
+            write_atomically(
+                folder / "comparison.json", comparison(suite, low).model_dump_json() + "\n"
+            )
+    return run
+
+
+def test_b_is_compared_with_a_overall_and_per_application(
+    suite: Suite, answer_file: AnswerFile, tmp_path: Path
+) -> None:
+    a = answer_file("a.jsonl", better_on(0, 1))
+    b = answer_file("b.jsonl", better_on(0, 2, 3, 4))
+    result = compare_sources(a, b, str(tmp_path / "words.jsonl"))
+    # Eight instances: B gains tasks 2, 3 and both instances of 4, and loses task 1.
+    assert (result.wins, result.ties, result.losses) == (4, 3, 1)
+    assert result.delta == pytest.approx(300 / 8)
+    assert result.ci_low < result.delta < result.ci_high
+    assert [score.system for score in result.scores] == ["a", "b"]
+    assert [score.rouge_l for score in result.scores] == pytest.approx([200 / 8, 500 / 8])
+    groups = {pair.group: pair for pair in result.pairs}
+    assert list(groups) == ["overall", "Chat", "Mail"]
+    assert (groups["Chat"].n, groups["Mail"].n) == (5, 3)
+    assert groups["Chat"].delta == pytest.approx(60.0)
+    assert groups["Mail"].delta == pytest.approx(0.0)
+    assert groups["overall"].delta == result.delta
+    back = compare_sources(b, a, str(tmp_path / "words.jsonl"))
+    assert (back.delta, back.wins, back.losses) == (-result.delta, 1, 4)
+
+
+def test_a_comparison_with_itself_is_zero(answer_file: AnswerFile, tmp_path: Path) -> None:
+    a = answer_file("a.jsonl", better_on(0, 1))
+    result = compare_sources(a, a, str(tmp_path / "words.jsonl"))
+    assert (result.delta, result.ci_low, result.ci_high, result.ties) == (0.0, 0.0, 0.0, 8)
+
+
+def test_on_the_microworld_the_oracle_is_compared_too() -> None:
+    suite = load_suite("microworld-dev")
+    right = [item.target for item in suite.items]
+    systems = []
+    for name, answers in (("a", ["gnorf"] * len(right)), ("b", right)):
+        rows = [
+            {"task_id": i.task_id, "instruction": i.instruction, "input": i.input}
+            | {"response": answer, "target": i.target}
+            for i, answer in zip(suite.items, answers, strict=True)
+        ]
+        systems.append(make_system(name, [Prediction.model_validate(r) for r in rows], suite))
+    evaluation = EvaluationConfig(suites=("microworld-dev",), bootstrap_samples=50)
+    result = compare_predictions(systems[0], systems[1], suite, evaluation, seed=0)
+    overall = {pair.metric: pair for pair in result.pairs if pair.group == "overall"}
+    assert overall["oracle_accuracy"].delta == 100.0
+    assert overall["oracle_accuracy"].n == 126
+    assert result.pairs[0].metric == "rouge_l" and result.delta == result.pairs[0].delta
+    assert sum(p.n for p in result.pairs if p.group != "overall") == 2 * 126
+
+
+def test_unjudged_answers_leave_the_oracle_pairs_and_not_the_rouge_pairs(
+    suite: Suite, answer_file: AnswerFile
+) -> None:
+    rows = read_predictions(answer_file("a.jsonl", str), suite)
+    judged = make_system("a", rows, suite)
+    oracle = np.array([0.0, 100.0] + [np.nan] * 6)
+    a = judged._replace(scores=judged.scores._replace(oracle_accuracy=oracle))
+    b = a._replace(name="b", scores=a.scores._replace(oracle_accuracy=100.0 - 0.0 * oracle))
+    evaluation = EvaluationConfig(suites=("words",), bootstrap_samples=50)
+    result = compare_predictions(a, b, suite._replace(is_microworld=True), evaluation, seed=0)
+    counts = {(pair.metric, pair.group): pair.n for pair in result.pairs}
+    assert counts["rouge_l", "overall"] == 8
+    assert counts["oracle_accuracy", "overall"] == 2
+
+
+def test_the_best_round_is_the_one_that_is_most_surely_better(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", "words", [1.0, None, 3.0, 3.0, -2.0])
+    assert best_round(run, "words") == 2
+    assert best_round(run, "elsewhere/words.jsonl") == 2
+    assert best_round(run, "microworld") is None
+
+
+def test_a_damaged_comparison_is_named(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", "words", [1.0])
+    path = run.round(0).evaluation("words") / "comparison.json"
+    path.write_text("{}")
+    with pytest.raises(DataError, match="comparison.json"):
+        read_comparison(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_comparison(tmp_path / "none.json")
+
+
+def test_a_run_stands_for_the_tuned_model_of_its_best_round(
+    answer_file: AnswerFile, tmp_path: Path
+) -> None:
+    a = answer_file("a.jsonl", better_on())
+    run = made_run(tmp_path / "run", "words", [1.0, 2.0])
+    for number, right in enumerate(((0,), (0, 1))):
+        tuned = answer_file("tuned.jsonl", better_on(*right))
+        shutil.move(tuned, run.round(number).evaluation("words") / "tuned.jsonl")
+    result = compare_sources(a, run.path, str(tmp_path / "words.jsonl"))
+    assert (result.wins, result.ties, result.losses) == (2, 6, 0)
+    assert [score.system for score in result.scores] == ["a", "run"]
+
+
+def test_a_folder_without_the_answers_is_refused(answer_file: AnswerFile, tmp_path: Path) -> None:
+    a, words = answer_file("a.jsonl", str), str(tmp_path / "words.jsonl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="not a run directory"):
+        compare_sources(a, tmp_path / "empty", words)
+    run = made_run(tmp_path / "run", "words", [None])
+    with pytest.raises(RunError, match="no round was evaluated on 'words'"):
+        compare_sources(a, run.path, words)
+    with pytest.raises(DataError, match="no such file"):
+        compare_sources(a, tmp_path / "none.jsonl", words)
+
+
+def test_published_davinci_001_and_self_instruct_cannot_be_told_apart(
+    official: Path, published: dict[str, System]
+) -> None:
+    suite = load_suite(str(official / "user_oriented_instructions.jsonl"))
+    evaluation = EvaluationConfig(suites=(suite.name,))
+    base, ours, other = published.values()
+    close = compare_predictions(ours, other, suite, evaluation, seed=0)
+    assert close.delta == pytest.approx(29.00 - 28.13, abs=0.02)
+    assert close.ci_low < 0 < close.ci_high
+    far = compare_predictions(base, ours, suite, evaluation, seed=0)
+    assert far.ci_low > 20
+    assert len({pair.group for pair in far.pairs}) == 72

@@ -1,0 +1,43 @@
+"""Two trainings in a row on two processes; launched by test_two_processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small_models as small
+
+from selfinstruct_train.distributed import join_world
+from selfinstruct_train.records import TrainingStep
+from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.training.sft import train
+
+
+class Stopped(Exception):
+    pass
+
+
+def main(folder: Path) -> None:
+    world = join_world()
+    assert world.size == 2
+    lent = small.loaded_model()
+    tokens = torch.arange(2, 40)[None]
+    logits = lent.model(tokens).logits
+    config = small.settings(lora_dropout=0.0)
+    calls = []
+
+    def count(step: TrainingStep, total: int) -> None:
+        calls.append(step.step)
+
+    for name in ("first", "second"):
+        directory = RoundDirectory(folder / name, world)
+        result = train(lent, small.rows(), config, directory, seed=1, world=world, on_step=count)
+        assert result.steps == 6
+        assert torch.equal(lent.model(tokens).logits, logits)
+    assert len(calls) == (12 if world.is_main else 0)
+
+
+main(Path(sys.argv[1]))
