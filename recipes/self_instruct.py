@@ -1,4 +1,4 @@
-"""The whole loop: a model writes instruction data, is tuned on it, is measured, and goes round again.
+"""The whole loop: a model writes data, is tuned on it, is measured, and goes round again.
 
 accelerate launch recipes/self_instruct.py --config configs/quickstart.yaml [key.sub=value ...]
 accelerate launch --config_file configs/accelerate/cpu_2.yaml recipes/self_instruct.py --config ...

@@ -1,0 +1,1 @@
+"""Self-Instruct for open models, end to end: generate, train, evaluate, go round again."""

@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported inside the command that needs it, so that help is instant."""
+"""The command line. Heavy imports stay inside the commands, so that help is instant."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from selfinstruct_train.program import conclude, guard
 
 app = typer.Typer(
     name="selfinstruct",
-    help="A language model writes its own instruction data, is fine-tuned on it, is measured against the model it "
-    "was, and goes round again.",
+    help="A language model writes its own instruction data, is fine-tuned on it, is measured "
+    "against the model it was, and goes round again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(
-    help="Seed tasks, suites and published predictions.", no_args_is_help=True
-)
+data_app = typer.Typer(help="Seed tasks, suites and published predictions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings to change, as key.sub=value.", show_default=False)
+    list[str] | None,
+    typer.Argument(help="Settings to change, as key.sub=value.", show_default=False),
 ]
 OutputDir = Annotated[Path | None, typer.Option(help="Run directory, instead of the config's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
-SuiteOption = Annotated[str, typer.Option(help="Suite: a name that 'data list' shows, or a JSONL file.")]
+SuiteOption = Annotated[
+    str, typer.Option(help="Suite: a name that 'data list' shows, or a JSONL file.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
 
 
@@ -66,7 +67,9 @@ def generate(
 
 
 @app.command()
-def train(config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
+def train(
+    config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None
+) -> None:
     """Step 5 alone: LoRA on what has been generated."""
     _stages(config, overrides, output_dir, ("train",))
 
@@ -135,12 +138,15 @@ def compare(
     if as_json:
         print(_json(result.model_dump()))
         return
-    verdict = "cannot be told apart" if result.ci_low <= 0 <= result.ci_high else (
-        "B is better" if result.delta > 0 else "A is better"
+    verdict = (
+        "cannot be told apart"
+        if result.ci_low <= 0 <= result.ci_high
+        else ("B is better" if result.delta > 0 else "A is better")
     )
     print(
         f"{suite}: B - A = {result.delta:+.2f} ROUGE-L (95 % interval {result.ci_low:+.2f} to "
-        f"{result.ci_high:+.2f}): {verdict}; {result.wins} wins, {result.ties} ties, {result.losses} losses"
+        f"{result.ci_high:+.2f}): {verdict}; {result.wins} wins, {result.ties} ties, "
+        f"{result.losses} losses"
     )
 
 
@@ -148,7 +154,9 @@ def compare(
 def dedup(
     pool: Annotated[list[Path], typer.Option(help="Instructions already known; may be repeated.")],
     candidates: Annotated[list[Path], typer.Option(help="Instructions that ask to join.")],
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Highest ROUGE-L F1 that is new.")] = 0.7,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Highest ROUGE-L F1 that is new.")
+    ] = 0.7,
     tokenizer: Annotated[
         str, typer.Option(help="rouge (ASCII, as the paper) or unicode (any language).")
     ] = "rouge",
@@ -175,7 +183,9 @@ def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     settings = load_config(config, overrides or ())
     seeds = read_seed_tasks(resolve(settings.seeds.path))
-    require_demonstrations(load_prompt_set(settings.generation.prompts), settings.generation.prompts)
+    require_demonstrations(
+        load_prompt_set(settings.generation.prompts), settings.generation.prompts
+    )
     load_rules(settings.generation.prompts)
     suites = [load_suite(suite) for suite in settings.evaluation.suites]
     print(

@@ -1,4 +1,4 @@
-"""Every setting of a run, with its type, its default and its meaning. There are no defaults anywhere else."""
+"""Every setting of a run: its type, its default, its meaning. No default stands elsewhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class ModelConfig(Section):
     context_length: int | None = Field(default=None, ge=16)
     """Most tokens of prompt and completion together; by default what the model's config says."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process; by default the cores divided by the processes on this machine."""
+    """CPU threads of each process; by default the cores divided by the processes on this
+    machine."""
 
 
 class SeedsConfig(Section):
@@ -139,7 +140,8 @@ class InstanceStep(Section):
     max_per_instruction: Count = 5
     """Instances kept for one instruction (paper: 5)."""
     consistency: bool = False
-    """From the second round on, keep an instance only if the tuned model, asked in its own template, agrees."""
+    """From the second round on, keep an instance only if the tuned model, asked in its own
+    template, agrees."""
 
 
 class FilterConfig(Section):
@@ -164,7 +166,8 @@ class GenerationConfig(Section):
 
     engine: EngineConfig = EngineConfig()
     prompts: str = "en"
-    """Prompt set: a built-in language, or a folder with prompts.yaml and three demonstration files."""
+    """Prompt set: a built-in language, or a folder with prompts.yaml and three demonstration
+    files."""
     instructions_per_round: Count = 500
     """New instructions that each round adds to the pool before it stops."""
     max_requests: Count = 2000
@@ -176,7 +179,8 @@ class GenerationConfig(Section):
     instruction_writer: Literal["base", "tuned"] = "base"
     """Who writes instructions after the first round: the base, or the best round's model so far."""
     instance_writer: Literal["base", "tuned"] = "base"
-    """Who writes instances after the first round; ``tuned`` answers in the template it was tuned in."""
+    """Who writes instances after the first round; ``tuned`` answers in the template it was tuned
+    in."""
     instructions: InstructionStep = InstructionStep()
     classification: ClassificationStep = ClassificationStep()
     instances: InstanceStep = InstanceStep()
@@ -187,7 +191,8 @@ class TrainingConfig(Section):
     """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only."""
 
     template: Literal["plain", "varied", "chat"] = "plain"
-    """How instruction and input become a prompt: one template, the paper's variety, or the model's chat template."""
+    """How instruction and input become a prompt: one template, the paper's variety, or the model's
+    chat template."""
     include_seeds: bool = True
     """Train on the seed tasks too."""
     start: Literal["base", "previous"] = "base"
@@ -219,7 +224,8 @@ class TrainingConfig(Section):
     max_length: Count = 1024
     """Most tokens of prompt and answer; longer rows are dropped and counted, never cut."""
     packing: bool = False
-    """Put several rows into one sequence (best-fit, without leaks between rows; needs flash attention on GPU)."""
+    """Put several rows into one sequence (best-fit, without leaks between rows; needs flash
+    attention on GPU)."""
     gradient_checkpointing: bool = False
     """Recompute activations: less memory, a third more time."""
     save_steps: Count = 100
@@ -228,6 +234,37 @@ class TrainingConfig(Section):
     """Steps between rows of figures."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers that also get the figures."""
+
+
+class JudgeConfig(Section):
+    """A model that compares two systems' answers, or grades them, where a reference cannot."""
+
+    model: ModelConfig | None = None
+    """The judge; by default the run's base model, which is no impartial judge of itself."""
+    engine: EngineConfig | None = None
+    """Where the judge's text comes from; by default as the run's own."""
+    tasks: tuple[Literal["pairwise", "grade"], ...] = Field(default=("pairwise",), min_length=1)
+    """``pairwise``: which of two answers is better. ``grade``: one answer, level A to D."""
+    pairwise_prompt: Path | None = None
+    """A text file that holds {instruction}, {input}, {first} and {second}; by default the built-in."""
+    grade_prompt: Path | None = None
+    """A text file that holds {instruction}, {input} and {answer}; by default the built-in."""
+    max_tokens: Count = 64
+    """Most tokens of a verdict; raise it for a prompt that asks for reasons first."""
+
+
+class ContaminationConfig(Section):
+    """What is done with training rows that resemble rows of the evaluation suites."""
+
+    drop: Literal["none", "exact", "similar", "instruction"] = "similar"
+    """Generated rows to leave out: none; those that ask a suite's question; also those that nearly do; also
+    those that give its instruction with another input. Whatever is kept is listed all the same."""
+    drop_seeds: bool = False
+    """Leave out seed tasks too; by default they are only listed, for they are yours to mend."""
+    rouge_threshold: Fraction = 0.7
+    """Lowest ROUGE-L F1 of two instructions, or two inputs, that counts as a resemblance."""
+    ngram_threshold: Fraction = 0.5
+    """Lowest share of a suite row's 8-grams found in one training row that counts as a resemblance."""
 
 
 class EvaluationConfig(Section):
@@ -245,6 +282,10 @@ class EvaluationConfig(Section):
     """Resamples behind each interval."""
     confidence: Fraction = 0.95
     """Coverage of each interval."""
+    judge: JudgeConfig | None = None
+    """Also let a model judge tuned against stop-controlled base; by default no model is asked."""
+    contamination: ContaminationConfig = ContaminationConfig()
+    """What is done, before training, with rows that resemble a suite."""
 
 
 class Config(Section):
@@ -268,7 +309,8 @@ class Config(Section):
         shown = step.seed_demonstrations + step.machine_demonstrations
         if step.last_item <= shown + 1:
             raise ValueError(
-                f"generation.instructions.last_item is {step.last_item}, but {shown} demonstrations come first; "
+                f"generation.instructions.last_item is {step.last_item}, but {shown} "
+                "demonstrations come first; "
                 f"set it above {shown + 1}"
             )
         return self
@@ -285,7 +327,8 @@ def load_config(
         output_dir: replaces the file's ``output_dir``.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or any setting is wrong; all faults are named at once.
+        ConfigError: the file is missing or not YAML, or any setting is wrong; all faults are named
+        at once.
     """
     try:
         data = yaml.safe_load(path.read_text("utf-8"))

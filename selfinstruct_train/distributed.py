@@ -1,7 +1,8 @@
-"""Several processes that take the same decisions: each does a share of the model's work, one writes.
+"""Processes that take the same decisions: each does a share of the work, one writes.
 
-Every process holds the same pool and sees the same completions in the same order, so that nothing but completions
-is ever sent between them and a run with two processes writes the files of a run with one.
+Every process holds the same pool and sees the same completions in the same order, so that nothing
+but completions is ever sent between them and a run with two processes writes the files of a run
+with one.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class World(NamedTuple):
         return items[self.rank :: self.size]
 
     def gather(self, make: Callable[[], list[T]]) -> list[T]:
-        """What ``make`` returns on all processes, put back into the order that `share` took it from.
+        """What ``make`` returns on all processes, in the order that `share` took it from.
 
-        An error of one process is raised on all of them: none is left waiting for a share that never comes.
+        An error of one process is raised on all of them: none is left waiting for a share that
+        never comes.
         """
         if self.size == 1:
             return make()
@@ -52,7 +54,7 @@ class World(NamedTuple):
         return [parts[i % self.size][i // self.size] for i in range(sum(map(len, parts)))]
 
     def on_main(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns on the main process, on every process; an error there is raised everywhere."""
+        """What ``make`` returns on the main process, on every one; so with an error."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
@@ -76,7 +78,8 @@ ALONE = World(rank=0, size=1)
 def join_world() -> World:
     """Join the processes that the launcher started; a program started without a launcher is alone.
 
-    Without a GPU the processes meet over gloo, which accelerate chooses only when told that this is a CPU run.
+    Without a GPU the processes meet over gloo, which accelerate chooses only when told that this is
+    a CPU run.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE

@@ -9,8 +9,8 @@ from collections.abc import MutableMapping
 def prepare_environment(environment: MutableMapping[str, str] | None = None) -> None:
     """Set what libraries read from the environment, without overruling the user.
 
-    Idle OpenMP threads that spin make two threads slower than one on a busy machine, so they sleep; nothing is
-    reported to anyone; tokenizers' threads would only warn about forks.
+    Idle OpenMP threads that spin make two threads slower than one on a busy machine, so they sleep;
+    nothing is reported to anyone; tokenizers' threads would only warn about forks.
     """
     target = os.environ if environment is None else environment
     target.setdefault("OMP_WAIT_POLICY", "PASSIVE")

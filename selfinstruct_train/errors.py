@@ -1,4 +1,4 @@
-"""What a user sees when something they can mend goes wrong: one sentence, no traceback, exit code 2."""
+"""What a user can mend: one sentence, no traceback, exit code 2."""
 
 from __future__ import annotations
 

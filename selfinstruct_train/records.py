@@ -180,7 +180,8 @@ class SystemScore(Row):
     """How one system did on a suite; figures that do not apply are None, never zero."""
 
     system: str
-    """``base``, ``base-stopped`` (cut where it starts a new example), ``base-few-shot``, ``seeds-only`` or ``tuned``."""
+    """``base``, ``base-stopped`` (cut where it starts a new example), ``base-few-shot``,
+    ``seeds-only`` or ``tuned``."""
     n: int
     """Instances scored."""
     rouge_l: float
@@ -216,7 +217,7 @@ class PairedComparison(Row):
 
 
 class Comparison(Row):
-    """eval/<suite>/comparison.json: tuned against stop-controlled base, and everything else beside it."""
+    """eval/<suite>/comparison.json: tuned against stop-controlled base, the rest beside it."""
 
     suite: str
     n: int

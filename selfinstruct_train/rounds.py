@@ -34,7 +34,7 @@ from selfinstruct_train.training.sft import train
 
 
 class Loop:
-    """One run, opened: the model is loaded once and serves as writer, as student and as both sides of the test."""
+    """One run, opened: one loaded model is the writer, the student and both sides of the test."""
 
     def __init__(self, config: Config) -> None:
         """Check everything that can be checked, then load the model.
@@ -85,9 +85,12 @@ class Loop:
             return
         if directory.mark("instances") is None:
             raise RunError(
-                f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' first"
+                f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' "
+                "first"
             )
-        rows = training_rows(self.seeds, self._instances(number), self.config.training.include_seeds)
+        rows = training_rows(
+            self.seeds, self._instances(number), self.config.training.include_seeds
+        )
         start = None
         if number > 0 and self.config.training.start == "previous":
             start = self.run.round(number - 1).adapter
@@ -98,7 +101,9 @@ class Loop:
         directory = self.run.round(number)
         trained = directory.mark("train")
         if trained is None:
-            raise RunError(f"{directory.path}: has no trained adapter; run 'selfinstruct train' first")
+            raise RunError(
+                f"{directory.path}: has no trained adapter; run 'selfinstruct train' first"
+            )
         if self._is_evaluated(directory):
             return
         seeds_only = None
@@ -194,13 +199,16 @@ class Loop:
         best = best_round(self.run, self.config.evaluation.suites[0])
         if best is None:
             raise RunError(
-                f"{self.run.path}: round {number} is written with the help of a tuned model, but no earlier round "
+                f"{self.run.path}: round {number} is written with the help of a tuned model, but "
+                "no earlier round "
                 "is trained and evaluated; use 'selfinstruct run'"
             )
         return self.run.round(best).adapter
 
     def _question(self, instruction: str, given: str) -> str:
-        template = "plain" if self.config.training.template == "varied" else self.config.training.template
+        template = (
+            "plain" if self.config.training.template == "varied" else self.config.training.template
+        )
         return encode(template, instruction, given, tokenizer=self.model.tokenizer)
 
     def _few_shot_question(self, instruction: str, given: str) -> str:
@@ -210,7 +218,9 @@ class Loop:
 
 def _sentence(number: int, comparison: Comparison) -> str:
     return (
-        f"round {number} on {comparison.suite}: tuned - stop-controlled base = {comparison.delta:+.1f} ROUGE-L "
-        f"({comparison.confidence:.0%} interval {comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), "
+        f"round {number} on {comparison.suite}: tuned - stop-controlled base = "
+        f"{comparison.delta:+.1f} ROUGE-L "
+        f"({comparison.confidence:.0%} interval {comparison.ci_low:+.1f} to "
+        f"{comparison.ci_high:+.1f}), "
         f"{comparison.wins} wins, {comparison.ties} ties, {comparison.losses} losses"
     )

@@ -1,4 +1,4 @@
-"""The run directory: the only place that knows file names, and how to write so that a kill loses nothing."""
+"""The run directory: sole owner of file names, and of writing so that a kill loses nothing."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _PACKAGES = (
 class RowStore(Generic[RowT]):
     """An append-only JSONL file of one row type that a deterministic stage writes, or writes again.
 
-    A stage that is resumed runs from its start with the stored completions and emits the same rows; those that
-    are already in the file are recognised and passed over. So the file only ever grows, and the end of a stopped
-    run equals the end of an undisturbed one.
+    A stage that is resumed runs from its start with the stored completions and emits the same rows;
+    those that are already in the file are recognised and passed over. So the file only ever grows,
+    and the end of a stopped run equals the end of an undisturbed one.
     """
 
     def __init__(self, path: Path, row_type: type[RowT], writable: bool = True) -> None:
@@ -62,7 +62,8 @@ class RowStore(Generic[RowT]):
                 rows.append(self._row_type.model_validate_json(line))
             except ValidationError as error:
                 raise DataError(
-                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was changed by hand or by "
+                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was changed "
+                    "by hand or by "
                     "another version: restore it, or delete the run's folder of this round"
                 ) from None
         return tuple(rows)
@@ -96,7 +97,8 @@ class RowStore(Generic[RowT]):
         """Write the stage's next rows, less those that a stopped run already wrote.
 
         Raises:
-            RunError: a row differs from what the file holds, so this is not the run that wrote it; or the disk
+            RunError: a row differs from what the file holds, so this is not the run that wrote it;
+            or the disk
                 is full.
         """
         fresh = []
@@ -105,7 +107,8 @@ class RowStore(Generic[RowT]):
             if self._next < len(self._lines):
                 if self._lines[self._next] != line:
                     raise RunError(
-                        f"{self.path}, line {self._next + 1}: this run would write another row here; the run "
+                        f"{self.path}, line {self._next + 1}: this run would write another row "
+                        "here; the run "
                         "directory is of another machine, model or version: use a new output_dir"
                     )
             else:
@@ -138,7 +141,8 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); make room or mend the permissions and run the same "
+            f"{path}: cannot be written ({error.strerror}); make room or mend the permissions and "
+            "run the same "
             "command again: what was finished is kept"
         ) from None
 
@@ -159,7 +163,8 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.replace(path)
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); make room and run the same command again"
+            f"{path}: cannot be written ({error.strerror}); make room and run the same command "
+            "again"
         ) from None
 
 
@@ -300,7 +305,8 @@ class RunDirectory:
             changed = [k for k in changed_keys(old, config) if not k.startswith(_FREE_KEYS)]
             if changed:
                 raise ConfigError(
-                    f"{self.path}: this run was begun with another {', '.join(changed)}; restore the setting, or "
+                    f"{self.path}: this run was begun with another {', '.join(changed)}; restore "
+                    "the setting, or "
                     "give another output_dir"
                 )
         elif self.path.exists() and any(self.path.iterdir()):

@@ -44,7 +44,8 @@ def read_rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
     """Read a JSONL file of one row type.
 
     Raises:
-        DataError: a line is not such a row (the message names file, line and field), two rows share an id, or
+        DataError: a line is not such a row (the message names file, line and field), two rows share
+        an id, or
             the file holds no row.
     """
     rows: list[RowT] = []

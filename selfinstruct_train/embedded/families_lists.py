@@ -14,7 +14,7 @@ _POOLS = (*_LOWER_POOLS, lex.NAMES, lex.DAYS)
 _LOWER = tuple(dict.fromkeys(word for pool in _LOWER_POOLS for word in pool))
 _SLOT_WORDS = lex.ANIMALS + lex.FRUITS + lex.TOOLS
 _CATEGORY_OF = {w: c for c, words in lex.CATEGORIES.items() for w in words}
-# Everything edible counts as one kind, and a peach is also a colour: such pairs would be disputable.
+# Edible things count as one kind, and a peach is a colour too: such pairs are disputable.
 _KIND = dict.fromkeys(("fruit", "vegetable", "food", "drink", "colour"), "edible or colour")
 _FINDABLE = tuple(c for c in lex.CATEGORIES if c != "food")
 _ORDINALS = ("first", "second", "third")

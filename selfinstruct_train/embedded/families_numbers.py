@@ -185,7 +185,8 @@ def _left_sentence(rng: random.Random, slots: Slots, text: str, answer: str) -> 
 
 
 def _later(slots: Slots, text: str) -> tuple[str, ...]:
-    found = re.fullmatch(r"(?:The )?([A-Za-z]+) leaves at (\d{1,2}) o'clock\.", text.strip(), re.ASCII)
+    pattern = r"(?:The )?([A-Za-z]+) leaves at (\d{1,2}) o'clock\."
+    found = re.fullmatch(pattern, text.strip(), re.ASCII)
     if found is None or found[1] not in _LEAVERS or not 1 <= int(found[2]) <= 12:
         return ()
     hour = (int(found[2]) + lex.NUMBER_WORDS.index(slots["n"]) - 1) % 12 + 1

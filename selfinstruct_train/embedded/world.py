@@ -1,8 +1,9 @@
 """The grammar of the microworld: families of tasks, their wordings, contexts and answer modifiers.
 
-An instruction of the microworld is ``[context ]core[ modifier]``. The core is a wording of one family with
-its slots filled; the context says for whom or why; the modifier says how to dress the answer. Every
-part can be parsed back, so that an oracle can judge an answer to any instruction of the world.
+An instruction of the microworld is ``[context ]core[ modifier]``. The core is a wording of one
+family with its slots filled; the context says for whom or why; the modifier says how to dress the
+answer. Every part can be parsed back, so that an oracle can judge an answer to any instruction of
+the world.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ class Family:
     group: str
     """Theme of the family: the application under which an evaluation reports it."""
     wordings: tuple[str, ...]
-    """Ways to ask for it, with ``{slot}`` fields. The last two are reserved: never in pretraining."""
+    """Ways to ask for it, with ``{slot}`` fields. The last two are reserved: never in
+    pretraining."""
     answers: Callable[[Slots, str], tuple[str, ...]]
-    """(slots, input) -> every right answer, the best first; empty if the input makes no sense here."""
+    """(slots, input) -> every right answer, the best first; empty if the input makes no sense
+    here."""
     sample_input: Callable[[random.Random, Slots], str] = no_input
     """Draws an input for the given slots; an empty string where the family takes none."""
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -42,7 +45,8 @@ class Family:
     labels: Callable[[Slots], tuple[str, ...]] | None = None
     """For a classification family, the finite label set, given the slots; None otherwise."""
     sentences: Callable[[random.Random, Slots, str, str], str] | None = None
-    """(rng, slots, input, answer) -> a plain sentence or drill line that states the fact or shows the skill."""
+    """(rng, slots, input, answer) -> a plain sentence or drill line that states the fact or shows
+    the skill."""
     distinct: tuple[tuple[str, str], ...] = ()
     """Pairs of slots that must not be filled with the same word."""
     reserved: bool = False
@@ -68,7 +72,7 @@ class Family:
         return tuple(_wording_pattern(wording, self.slots) for wording in self.wordings)
 
     def parse_core(self, core: str) -> tuple[int, dict[str, str]] | None:
-        """The index of the wording that ``core`` is, and its slots; None if it is not of this family."""
+        """The wording that ``core`` is, by index, and its slots; None if it is not of this family."""
         for index, pattern in enumerate(self.patterns):
             if match := pattern.fullmatch(core):
                 slots = match.groupdict()
@@ -95,10 +99,10 @@ def _wording_pattern(wording: str, slots: Mapping[str, tuple[str, ...]]) -> re.P
 
 
 def split_of(family: str, slots: Slots, input_text: str) -> str:
-    """The split that a problem belongs to, by a hash of its content: test, dev, seed or pretraining.
+    """The split of a problem, by a hash of its content: test, dev, seed or pretraining.
 
-    Wording, context and modifier play no part: a problem of the test split is never seen in pretraining in any
-    dress.
+    Wording, context and modifier play no part: a problem of the test split is never seen in
+    pretraining in any dress.
     """
     key = "\x1f".join(
         [family, *(f"{k}={slots[k]}" for k in sorted(slots)), input_text.strip().lower()]

@@ -32,7 +32,8 @@ class Completion(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     mean_logprob: float | None
-    """Mean natural log-probability of the tokens under the model (temperature 1); None where not offered."""
+    """Mean natural log-probability of the tokens under the model (temperature 1); None where not
+    offered."""
 
 
 class Engine(Protocol):
@@ -75,9 +76,11 @@ class Engine(Protocol):
         """Log-probability of each continuation after ``prefix + suffix``.
 
         Returns:
-            One row per suffix with one natural log-probability (summed over tokens) per continuation.
+            One row per suffix with one natural log-probability (summed over tokens) per
+            continuation.
 
         Raises:
-            EngineError: a prompt leaves no room in the context, or the engine offers no log-probabilities.
+            EngineError: a prompt leaves no room in the context, or the engine offers no
+            log-probabilities.
         """
         ...

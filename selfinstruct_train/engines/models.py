@@ -60,20 +60,13 @@ def load_model(config: ModelConfig) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=config.revision, trust_remote_code=False
         )
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=config.revision,
-            dtype=dtype,
-            attn_implementation=config.attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        model = _read(source, config, dtype, config.attention)
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
         raise EngineError(_reason(config.name_or_path, error)) from error
     model.to(device).eval()
     notes = (
         f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} parameters, "
-        f"{str(dtype).removeprefix('torch.')} on {device}, attention {config.attention}",
+        f"{str(dtype).removeprefix('torch.')} on {device}, attention {model.config._attn_implementation}",
         f"CPU threads: {threads}",
         _set_pad_token(tokenizer, model),
     )
@@ -125,6 +118,23 @@ def _source(config: ModelConfig) -> str:
             f"{EMBEDDED_WEIGHTS / 'model.safetensors'}); install the package again, or name another model"
         )
     return str(EMBEDDED_WEIGHTS)
+
+
+def _read(source: str, config: ModelConfig, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=config.revision,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except ValueError as error:
+        # Some architectures, such as Gemma 2, have no sdpa in transformers.
+        if attention == "eager" or "scaled_dot_product_attention" not in str(error):
+            raise
+        return _read(source, config, dtype, "eager")
 
 
 def _set_threads(wanted: int | None) -> int:

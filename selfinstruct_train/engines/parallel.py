@@ -1,4 +1,4 @@
-"""An engine spread over processes: each answers a strided share of the requests, all see every answer."""
+"""An engine spread over processes: each answers a share, all see every answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfinstruct_train.engines.base import Completion, Engine, Request
 
 
 class ParallelEngine:
-    """Wraps the engine of each process; every process must make the same calls in the same order."""
+    """Wraps the engine of each process; all must make the same calls in the same order."""
 
     def __init__(self, engine: Engine, world: World) -> None:
         self._engine = engine

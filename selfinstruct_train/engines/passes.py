@@ -57,7 +57,7 @@ class Passes:
                 lengths = torch.tensor([i - 2, 3], device=self.device)
                 ids = torch.tensor([tokens[i], tokens[5]], device=self.device)
                 parts.append(self.step(slots, prefix, ids, lengths, i - 2)[0])
-        except (NotAttention, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        except (NotAttention, TypeError, RuntimeError) as error:
             log.info("one request at a time: %s: %s", type(error).__name__, error)
             return False
         expected = whole[0, [5, 6, 7]].float()
@@ -122,7 +122,9 @@ class Passes:
         ids = torch.tensor(padded, device=self.device)
         picks = torch.tensor(places, device=self.device)
         view = View(prefix, None, longest - 1)
-        return self._run(ids, _positions(ids, prefix), view, cache or DynamicCache(), picks)
+        # An empty cache is false.
+        cache = DynamicCache() if cache is None else cache
+        return self._run(ids, _positions(ids, prefix), view, cache, picks)
 
     @torch.no_grad()
     def step(

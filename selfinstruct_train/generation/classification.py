@@ -1,4 +1,4 @@
-"""Step 2: is it a classification task? The log-probabilities of Yes and No decide, not parsed text."""
+"""Step 2: is it a classification task? Log-probabilities of Yes and No decide."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def classify_instructions(place: Workplace, instructions: Sequence[Instruction])
         rows = _classify(place, demonstrations, batch, counts)
         store.emit(rows)
         counts.kept += sum(row.is_classification for row in rows)
-        counts.show(
-            start + len(batch), len(instructions), note=f"{counts.kept} are classification"
-        )
+        counts.show(start + len(batch), len(instructions), note=f"{counts.kept} are classification")
     place.directory.finish(
         "classification",
         counts.seconds,

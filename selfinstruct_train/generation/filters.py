@@ -1,4 +1,4 @@
-"""Step 4: named predicates over what the model wrote. Each says what it saw, or None where nothing is wrong."""
+"""Step 4: named predicates over what the model wrote. Each says what it saw, or None."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def load_rules(name_or_path: str) -> Rules:
     try:
         return Rules.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except FileNotFoundError:
-        raise ConfigError(f"generation.prompts: {path} is missing; copy it from a built-in set") from None
+        raise ConfigError(
+            f"generation.prompts: {path} is missing; copy it from a built-in set"
+        ) from None
     except (ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -59,7 +61,9 @@ class InstructionFilter:
         self._rules = rules
         words = "|".join(regex.escape(word) for word in rules.unsuitable_words)
         self._unsuitable = regex.compile(rf"\b(?:{words})\b", regex.IGNORECASE) if words else None
-        self._start = regex.compile(rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]")
+        self._start = regex.compile(
+            rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]"
+        )
 
     def fault(self, text: str) -> Fault | None:
         """The first predicate that the text fails, or None."""
@@ -91,7 +95,7 @@ def count_words(text: str) -> int:
 
 
 def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
-    """An n-gram of words that stands more than ``most`` times in a row, as text; None if there is none.
+    """An n-gram of words that stands more than ``most`` times in a row; None if there is none.
 
     Args:
         text: what to search.
@@ -117,12 +121,17 @@ class Judged(NamedTuple):
 
 
 def judge_instances(
-    instruction: str, instances: Iterable[Instance], is_classification: bool, most: int, max_repeats: int
+    instruction: str,
+    instances: Iterable[Instance],
+    is_classification: bool,
+    most: int,
+    max_repeats: int,
 ) -> list[Judged]:
     """Judge the instances of one instruction, in order.
 
-    One input with two different outputs says that one of them is wrong, and nobody knows which: both go. An
-    instruction that takes no input may rightly have several answers, unless it is a classification task.
+    One input with two different outputs says that one of them is wrong, and nobody knows which:
+    both go. An instruction that takes no input may rightly have several answers, unless it is a
+    classification task.
     """
     found = list(instances)
     outputs: dict[str, set[str]] = {}

@@ -38,7 +38,8 @@ def generate_round(
         number: the round, counted from 0.
         seeds: the human-written tasks.
         adapter: the best tuned model so far, for the steps that the config gives to it.
-        tuned_prompt: (instruction, input) -> the prompt in the template that the adapter was tuned in.
+        tuned_prompt: (instruction, input) -> the prompt in the template that the adapter was tuned
+        in.
         report: told how far the work is.
 
     Raises:

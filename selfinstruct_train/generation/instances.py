@@ -152,10 +152,10 @@ def _read(place: Workplace, task: _Task, completion: StoredCompletion) -> list[I
 def _ask_tuned(
     place: Workplace, journal: Journal, written: list[_Written], first: int, counts: Counts
 ) -> list[_Written]:
-    """Let the tuned model answer in the template it was tuned in, few-shot prompts being lost on it.
+    """Let the tuned model answer in its own template, few-shot prompts being lost on it.
 
-    As the writer its answer replaces the base's; under the consistency filter an instance stays only where both
-    agree.
+    As the writer its answer replaces the base's; under the consistency filter an instance stays
+    only where both agree.
     """
     generation = place.config.generation
     replace = generation.instance_writer == "tuned"

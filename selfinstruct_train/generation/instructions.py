@@ -23,8 +23,9 @@ class _Asked(NamedTuple):
 def write_instructions(place: Workplace, pool: Pool) -> None:
     """Grow the pool until the round has its share, or the model has nothing new to say.
 
-    It ends when the round's number of instructions is reached, when the last ``saturation_window`` candidates
-    yielded less than ``saturation_floor``, or after ``max_requests`` requests; the completion mark says which.
+    It ends when the round's number of instructions is reached, when the last ``saturation_window``
+    candidates yielded less than ``saturation_floor``, or after ``max_requests`` requests; the
+    completion mark says which.
 
     Raises:
         EngineError: the engine failed, or a prompt cannot fit the context.
@@ -166,7 +167,8 @@ def _why_stop(
         rate = sum(recent) / len(recent)
         if rate < config.saturation_floor:
             return (
-                f"saturated: {sum(recent)} of the last {len(recent)} candidates were new, under the floor of "
+                f"saturated: {sum(recent)} of the last {len(recent)} candidates were new, under "
+                "the floor of "
                 f"{config.saturation_floor:.0%}"
             )
     if barren >= config.saturation_window:

@@ -52,7 +52,9 @@ class Journal:
             return found
         rows = {c.id: _stored(c, asked[c.id]) for c in self._engine.generate(requests, adapter)}
         if missing := [r.id for r in requests if r.id not in rows]:
-            raise EngineError(f"the engine gave no completion for {len(missing)} requests, first {missing[0]}")
+            raise EngineError(
+                f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
+            )
         answers = [rows[r.id] for r in requests]
         self._store.append(answers)
         self._stored.update(rows)

@@ -1,11 +1,12 @@
-"""The novelty test of Self-Instruct: is an instruction's ROUGE-L F1 with every pool entry at most 0.7?
+"""The novelty test of Self-Instruct: is ROUGE-L F1 with every pool entry at most 0.7?
 
-Scores are the floats of rouge_score to the last bit. The test of the paper's scripts is
-``scorer.score(candidate, entry)["rougeL"].fmeasure`` with ``RougeScorer(["rougeL"], use_stemmer=False)``: the
-candidate is the target, the pool entry the prediction. Hence, with l the length of the longest common
-subsequence, precision = l / len(entry), recall = l / len(candidate) and F1 = 2 * precision * recall /
-(precision + recall), in this order of float64 operations. The order matters: where F1 is exactly 7/10 its float
-exceeds 0.7 for about half of the pairs of lengths, so comparing fractions would decide otherwise.
+Scores are the floats of rouge_score to the last bit. The paper's scripts ask
+``scorer.score(candidate, entry)["rougeL"].fmeasure`` of a ``RougeScorer(["rougeL"])``, no stemmer:
+the candidate is the target, the pool entry the prediction. With l the length of the longest common
+subsequence, precision = l / len(entry), recall = l / len(candidate) and
+F1 = 2 * precision * recall / (precision + recall), in this order of float64 operations. The order
+matters: where F1 is exactly 7/10 its float exceeds 0.7 for about half of the pairs of lengths, so
+comparing fractions would decide otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from selfinstruct_train.generation.rouge import (
 )
 
 _BLOCK_ROWS = 256
-_BLOCK_CELLS = 2**24
+_BLOCK_CELLS = 2**22
 
 
 class Near(NamedTuple):
@@ -68,14 +69,14 @@ class Decision(NamedTuple):
     id: str
     accepted: bool
     nearest: Near | None
-    """The nearest entry of a candidate that was rejected, of equals the earliest; None where it was accepted."""
+    """What a rejected candidate resembles most, of equals the earliest; None where accepted."""
 
 
 class NoveltyIndex:
     """The pool of instructions, coded for exact ROUGE-L against all of it.
 
-    The index keeps ids and coded tokens, not the texts. Decisions and scores do not depend on how a stream of
-    candidates is cut into batches.
+    The index keeps ids and coded tokens, not the texts. Decisions and scores do not depend on how a
+    stream of candidates is cut into batches.
 
     Args:
         threshold: highest ROUGE-L F1 that is still new, 0 to 1 (paper: 0.7).
@@ -92,7 +93,8 @@ class NoveltyIndex:
         self._vocabulary = Vocabulary(tokenizer)
         self._ids: list[str] = []
         self._codes: list[Code] = []
-        self._divisors: Floats = np.empty(_BLOCK_ROWS, np.float64)
+        self._divisors: Floats = np.empty(_BLOCK_ROWS)
+        self._buffers: Floats = np.empty((3, _BLOCK_ROWS))
         self._filter: OverlapFilter | None = None
 
     def __len__(self) -> int:
@@ -122,7 +124,7 @@ class NoveltyIndex:
         return results
 
     def admit(self, batch: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """Resolve (id, text) candidates in order: one that is new joins the pool and bars those after it.
+        """Resolve (id, text) candidates in order: one that is new joins the pool before the next.
 
         A candidate is rejected if and only if its highest F1 exceeds the threshold.
         """
@@ -143,7 +145,7 @@ class NoveltyIndex:
         return verdicts
 
     def decide(self, batch: Sequence[tuple[str, str]]) -> list[Decision]:
-        """The decisions of `admit` without the scores of those that join: many times faster on a large pool.
+        """The decisions of `admit` without the scores of those that join: faster on a large pool.
 
         The first call makes an index beside the pool, which grows with it from then on.
         """
@@ -172,6 +174,7 @@ class NoveltyIndex:
     def _join(self, row_id: str, code: Code) -> None:
         if len(self) == len(self._divisors):
             self._divisors = np.concatenate((self._divisors, np.empty_like(self._divisors)))
+            self._buffers = np.empty((3, len(self._divisors)))
         self._divisors[len(self)] = max(len(code), 1)
         self._ids.append(row_id)
         self._codes.append(code)
@@ -187,7 +190,7 @@ class NoveltyIndex:
             start += rows
 
     def _scores(self, code: Code, lcs: Integers) -> Floats:
-        return f_measure(lcs, max(len(code), 1.0), self._divisors[: len(self)])
+        return f_measure(lcs, max(len(code), 1.0), self._divisors[: len(self)], self._buffers)
 
     def _result(self, scores: Floats, k: int) -> SearchResult:
         if not len(scores):

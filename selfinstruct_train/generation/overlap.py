@@ -1,11 +1,12 @@
-"""Which pool entries can exceed the novelty threshold at all? An exact filter: it drops no entry that does.
+"""Which pool entries can exceed the novelty threshold? An exact filter: it drops none that does.
 
-The longest common subsequence of two texts is no longer than their multiset overlap, so F1 above the threshold
-needs an overlap of so and so many tokens, and lengths that are not too far apart. Two texts of m and n tokens
-with overlap o share one of the m - o + 1 rarest tokens of the one and n - o + 1 rarest of the other (prefix
-filtering: Bayardo et al., "Scaling up all pairs similarity search", 2007; Xiao et al., "Efficient similarity
-joins for near duplicate detection", 2008). What shares such a token is screened by length and by a signature of
-token parities: texts whose signatures differ in d bits differ in at least d tokens.
+The longest common subsequence of two texts is no longer than their multiset overlap, so F1 above
+the threshold needs an overlap of so many tokens, and lengths that are not too far apart. Two texts
+of m and n tokens with overlap o share one of the m - o + 1 rarest tokens of the one and the
+n - o + 1 rarest of the other (prefix filtering: Bayardo et al., "Scaling up all pairs similarity
+search", 2007; Xiao et al., "Efficient similarity joins for near duplicate detection", 2008). What
+shares such a token is screened by length and by a signature of token parities: texts whose
+signatures differ in d bits differ in at least d tokens.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class OverlapFilter:
         self._needs = _Needs(threshold)
         self._codes: list[Code] = []
         self._lengths = array("i")
+        self._longest = 0
         self._signatures = array("Q")
         self._postings: dict[int, array[int]] = {}
         self._rank: dict[int, int] = {}
@@ -48,6 +50,7 @@ class OverlapFilter:
         self._codes.append(code)
         tokens = numbers(code)
         self._lengths.append(len(tokens))
+        self._longest = max(self._longest, len(tokens))
         self._signatures.append(_signature(tokens))
         if len(self._codes) == self._next_order:
             self._reorder()
@@ -55,7 +58,7 @@ class OverlapFilter:
             self._post(len(self._codes) - 1, tokens)
 
     def find(self, code: Code) -> list[int]:
-        """Positions, ascending, of all entries whose F1 exceeds the threshold, and of few others."""
+        """Positions, ascending, of all entries above the threshold, and of few others."""
         tokens = numbers(code)
         lists = [
             np.frombuffer(postings, np.int32)
@@ -68,7 +71,7 @@ class OverlapFilter:
         signatures = np.frombuffer(self._signatures, np.uint64)[found]
         differing = np.bitwise_count(signatures ^ np.uint64(_signature(tokens)))
         lengths = np.frombuffer(self._lengths, np.int32)[found]
-        allowed = self._needs.differing(len(tokens), int(max(lengths)))[lengths]
+        allowed = self._needs.differing(len(tokens), self._longest)[lengths]
         return sorted(set(found[differing <= allowed].tolist()))
 
     def _post(self, position: int, tokens: list[int]) -> None:
@@ -79,14 +82,14 @@ class OverlapFilter:
             postings.append(position)
 
     def _prefix(self, tokens: list[int]) -> list[int]:
-        """The rarest tokens, so many that any entry above the threshold has one of them in its own."""
+        """The rarest tokens, so many that two texts above the threshold share one of theirs."""
         size = len(tokens) - self._needs.least(len(tokens)) + 1
         rank = self._rank
         # Tokens newer than the order count as rarest; among themselves any fixed order will do.
         return sorted(_keys(tokens), key=lambda key: rank.get(key, key - _UNSEEN))[: max(size, 0)]
 
     def _reorder(self) -> None:
-        """Rank tokens by rarity anew; done whenever the pool has doubled, since rarity only saves time."""
+        """Rank tokens by rarity anew, whenever the pool has doubled: the order only saves time."""
         counts = Counter(key for code in self._codes for key in _keys(numbers(code)))
         self._rank = {key: i for i, (key, _) in enumerate(reversed(counts.most_common()))}
         self._postings = {}
@@ -116,7 +119,7 @@ def _signature(tokens: list[int]) -> int:
 
 
 class _Needs:
-    """How long a common subsequence must be for F1 to exceed the threshold, by rouge_score's own floats."""
+    """How many common tokens F1 above the threshold needs, by rouge_score's own floats."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
@@ -124,21 +127,22 @@ class _Needs:
         self._differing: dict[int, NDArray[np.int32]] = {}
 
     def least(self, length: int) -> int:
-        """Fewest common tokens with which a text of this length can exceed the threshold; length + 1 if none.
+        """Fewest common tokens that take a text of this length above the threshold, or length + 1.
 
-        The best case for a common subsequence is an entry that holds nothing else.
+        A common subsequence counts most with an entry that holds nothing else.
         """
         least = self._least.get(length)
         if least is None:
             common = np.arange(1.0, length + 1)
-            enough = f_measure(common, np.float64(length), common) > self._threshold
+            enough = f_measure(common, length, common) > self._threshold
             least = int(enough.argmax()) + 1 if enough.any() else length + 1
             self._least[length] = least
         return least
 
     def differing(self, length: int, longest: int) -> NDArray[np.int32]:
-        """For entries of 0 to at least `longest` tokens: in how many tokens both may differ; -1 if the
-        lengths alone rule it out.
+        """In how many tokens a text of this length may differ from entries of 0, 1, … tokens.
+
+        The table goes to `longest` or beyond; -1 where the lengths alone keep F1 down.
         """
         table = self._differing.get(length)
         if table is None or len(table) <= longest:
@@ -147,7 +151,7 @@ class _Needs:
             # One below the real-number bound, then up until the floats agree.
             need = np.maximum(np.floor(self._threshold * (length + entry) / 2) - 1, 1.0)
             for _ in range(4):
-                need += f_measure(need, np.float64(length), entry_or_one) <= self._threshold
+                need += f_measure(need, length, entry_or_one) <= self._threshold
             possible = need <= np.minimum(entry, length)
             table = np.where(possible, length + entry - 2 * need, -1).astype(np.int32)
             self._differing[length] = table

@@ -73,7 +73,7 @@ class Pool:
         return admissions
 
     def demonstrations(self, rng: random.Random, seeds: int, machine: int) -> list[Entry]:
-        """Draw demonstrations in random order; seeds stand in while there are too few machine-written ones."""
+        """Draw demonstrations in random order; seeds stand in for missing machine-written ones."""
         written = rng.sample(self.machine, min(machine, len(self.machine)))
         missing = machine - len(written)
         shown = rng.sample(self.seeds, min(seeds + missing, len(self.seeds))) + written

@@ -1,9 +1,11 @@
 """The prompts of steps 1 to 3 and the readers of what comes back.
 
-A prompt set is a folder: ``prompts.yaml`` holds the wording, and three JSONL files hold the demonstrations for
-classification (``classification.jsonl``), input-first (``input_first.jsonl``) and output-first (``output_first.jsonl``)
-prompts, all in the seed schema. A language or a domain brings its own folder. No prompt ends in white space, so
-that the first token of the completion is the one the model has seen in running text.
+A prompt set is a folder: ``prompts.yaml`` holds the wording, and three JSONL files hold the
+demonstrations for
+classification (``classification.jsonl``), input-first (``input_first.jsonl``) and output-first
+(``output_first.jsonl``) prompts, all in the seed schema. A language or a domain brings its own
+folder. No prompt ends in white space, so that the first token of the completion is the one the
+model has seen in running text.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class PromptSet(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt in two parts, so that demonstrations can be given up when it does not fit the context."""
+    """A prompt in parts, so that demonstrations can be given up when it does not fit."""
 
     header: str
     demonstrations: tuple[str, ...]
@@ -89,7 +91,8 @@ def prompt_folder(name_or_path: str) -> Path:
     if not (folder / "prompts.yaml").is_file():
         known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
         raise ConfigError(
-            f"generation.prompts: no prompt set '{name_or_path}' (no file {folder / 'prompts.yaml'}); "
+            f"generation.prompts: no prompt set '{name_or_path}' (no file "
+            f"{folder / 'prompts.yaml'}); "
             f"use one of {known}, or a folder with prompts.yaml"
         )
     return folder
@@ -126,7 +129,7 @@ def instruction_prompt(wording: Wording, demonstrations: Sequence[str]) -> Promp
 def classification_prompt(
     wording: Wording, demonstrations: Sequence[SeedTask], instruction: str
 ) -> Prompt:
-    """Step 2: few-shot question whether a task is classification; the answer is scored, not parsed."""
+    """Step 2: few-shot question whether a task is classification; the answer is scored."""
     shown = tuple(
         f"\n{wording.task} {one_line(d.instruction)}\n{wording.classification} "
         f"{wording.yes if d.is_classification else wording.no}\n"
@@ -153,7 +156,7 @@ def input_first_prompt(
 def few_shot_prompt(
     wording: Wording, demonstrations: Sequence[SeedTask], instruction: str, given: str
 ) -> Prompt:
-    """The input-first shape with the input already there: how a base model is asked one question few-shot."""
+    """The input-first shape with the input already there: one question, asked few-shot."""
     prompt = input_first_prompt(wording, demonstrations, instruction)
     line = f"\n{wording.input} {given}" if given else ""
     return prompt._replace(question=f"{prompt.question}{line}\n{wording.output}")
@@ -162,7 +165,7 @@ def few_shot_prompt(
 def output_first_prompt(
     wording: Wording, demonstrations: Sequence[SeedTask], instruction: str
 ) -> Prompt:
-    """Step 3 for classification: a label first, then an input that has it, lest one label take all."""
+    """Step 3 for classification: a label, then an input that has it, lest one label take all."""
     shown = tuple(
         f"\n{wording.task} {one_line(d.instruction)}\n"
         + "\n".join(_output_first_example(wording, i) for i in d.instances)
@@ -189,7 +192,7 @@ def _output_first_example(wording: Wording, instance: Instance) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space made one blank: a list item must not break its line."""
+    """The text with all white space folded: a list item must not break its line."""
     return " ".join(text.split())
 
 
@@ -199,11 +202,13 @@ def read_instructions(completion: str, first_number: int, truncated: bool) -> li
     Args:
         completion: text that continues ``"{first_number}."``.
         first_number: number of the item that the completion begins with.
-        truncated: the completion was cut by the length limit: its last item is incomplete and is left out.
+        truncated: the completion was cut by the length limit: its last item is incomplete and is
+        left out.
     """
     number, found, rest = first_number, [], completion
     while True:
-        # Only the expected next number separates items, so "2. " inside an instruction stays where it is.
+        # Only the expected next number separates items, so "2. " inside an instruction stays where
+        # it is.
         pieces = re.split(rf"\n\s*{number + 1}\s*[.)]", rest, maxsplit=1)
         found.append(pieces[0])
         if len(pieces) == 1:

@@ -1,14 +1,14 @@
 """ROUGE-L over many texts at once, in the floats of rouge_score: tokens, their codes, F1.
 
-A token becomes a number and a text a string of one character a token, so that rapidfuzz finds longest common
-subsequences with bit-parallel arithmetic, many texts at once.
+A token becomes a number and a text a string of one character a token, so that rapidfuzz finds
+longest common subsequences with bit-parallel arithmetic, many texts at once.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from rapidfuzz.distance import LCSseq
 TokenizerName = Literal["rouge", "unicode"]
 
 Code = str | list[int]
-"""One character a token, so that string functions work token by token; numbers where characters run out."""
+"""A text with one character for each token, or its numbers where they are no characters."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
@@ -39,17 +39,18 @@ _TINY = np.finfo(np.float64).tiny
 def words(text: str, tokenizer: TokenizerName) -> list[str]:
     """Split a text into the tokens that are compared.
 
-    ``rouge`` gives the tokens of rouge_score's default tokenizer without stemmer: lower case, runs of ASCII
-    letters and digits, everything else a separator. It sees nothing in a text of another script.
+    ``rouge`` gives the tokens of rouge_score's default tokenizer without stemmer: lower case, runs
+    of ASCII letters and digits, everything else a separator. It is blind to other scripts.
 
-    ``unicode`` gives runs of letters, digits and their marks of any script, casefolded and in NFC; in scripts
-    written without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) each letter with its marks is a token.
-    Punctuation, symbols and emoji are separators.
+    ``unicode`` gives runs of letters, digits and their marks of any script, casefolded and in NFC;
+    in scripts written without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) each letter with its
+    marks is a token. Punctuation, symbols and emoji are separators.
     """
     if tokenizer == "rouge":
         return _ASCII_WORD.findall(text.lower())
     folded = unicodedata.normalize("NFD", text).casefold()
-    return _ANY_WORD.findall(unicodedata.normalize("NFC", folded))
+    found: list[str] = _ANY_WORD.findall(unicodedata.normalize("NFC", folded))
+    return found
 
 
 class Vocabulary:
@@ -60,7 +61,7 @@ class Vocabulary:
         self._number: dict[str, int] = {}
 
     def encode(self, text: str) -> Code:
-        """The text with each token as one character, equal where and only where tokens are equal."""
+        """The text with a character for each token, equal where tokens are and nowhere else."""
         number = self._number
         codes = [number.get(word) or self._enter(word) for word in words(text, self.tokenizer)]
         if codes and max(codes) > _LAST_CHARACTER:
@@ -82,32 +83,38 @@ def numbers(code: Code) -> list[int]:
 
 
 def common_lengths(block: Sequence[Code], pool: Sequence[Code]) -> Integers:
-    """Lengths of longest common subsequences, one row for each of the block, one column for each of the pool."""
+    """Lengths of longest common subsequences: rows as the block, columns as the pool."""
     if not pool:
         return np.empty((len(block), 0), np.int32)
     return process.cdist(block, pool, scorer=LCSseq.similarity, dtype=np.int32, workers=1)
 
 
-def f_measure(lcs: Integers | Floats, target: Floats | float, prediction: Floats) -> Floats:
+def f_measure(
+    lcs: Integers | Floats,
+    target: float,
+    prediction: Floats,
+    buffers: Floats | None = None,
+) -> Floats:
     """ROUGE-L F1 from subsequence lengths, in the float operations and their order of rouge_score.
 
     Args:
         lcs: length of the longest common subsequence, in tokens.
         target: length of the target (the candidate), at least 1 even where it has no token.
-        prediction: length of the prediction (the pool entry), at least 1 as well.
+        prediction: lengths of the predictions (the pool entries), at least 1 as well, shape as lcs.
+        buffers: room for three rows as wide as lcs or wider; the result is a view into it, good
+            until the next call. Fresh pages for a wide row cost more than the arithmetic.
 
-    The three broadcast against each other. Texts without tokens have lcs 0 and so score 0.
+    Texts without tokens have lcs 0 and so score 0.
     """
-    precision = lcs / prediction
-    recall = lcs / target
-    total = precision + recall
+    if buffers is None:
+        buffers = np.empty((3, len(lcs)))
+    precision, recall, total = buffers[:, : len(lcs)]
+    np.divide(lcs, prediction, out=precision)
+    np.divide(lcs, target, out=recall)
+    np.add(precision, recall, out=total)
     # 0 / tiny is the 0 that rouge_score returns where nothing is shared; no other sum is as small.
     np.maximum(total, _TINY, out=total)
     precision *= 2.0
     precision *= recall
     precision /= total
     return precision
-
-
-def divisors(lengths: Iterable[int]) -> Floats:
-    return np.maximum(np.fromiter(lengths, np.float64), 1.0)

@@ -79,7 +79,14 @@ class Counts:
         """Report the counts."""
         self._report(
             Tally(
-                self.stage, done, total, self.kept, self.dropped, self.tokens, self.seconds, note=note
+                self.stage,
+                done,
+                total,
+                self.kept,
+                self.dropped,
+                self.tokens,
+                self.seconds,
+                note=note,
             )
         )
 

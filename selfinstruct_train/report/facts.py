@@ -112,6 +112,11 @@ class RunFacts(NamedTuple):
     missing: tuple[str, ...]
     """What is not there yet, one sentence each."""
 
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.path.resolve().name
+
 
 def best_result(results: tuple[Result, ...]) -> Result:
     """The result whose interval against the base begins highest; the first of equal ones."""

@@ -23,7 +23,7 @@ from selfinstruct_train.report.drawing import (
 from selfinstruct_train.report.facts import SuiteFacts
 from selfinstruct_train.report.tables import Acceptance, YieldRow
 from selfinstruct_train.report.verdict import BASELINE, outcome
-from selfinstruct_train.report.wording import clip, number, visible
+from selfinstruct_train.report.wording import number, shorten, visible
 
 UNITS = {"rouge_l": "ROUGE-L × 100", "oracle_accuracy": "% right by the oracle"}
 _RIVALS = {BASELINE: "over the stop-controlled base", "seeds-only": "over the seeds-only model"}
@@ -95,10 +95,11 @@ def groups_plot(
                 linewidth=1.6,
                 capsize=3,
             )
-        labels = [f"{clip(visible(p.group), 24)} ({p.n})" for p in shown]
+        labels = [f"{shorten(visible(p.group), 24)} ({p.n})" for p in shown]
         axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(-0.7, len(shown) - 0.3)
-        axes.set_xlabel(f"gain over the stop-controlled base, {UNITS[metric]}")
+        # Long names leave the axes narrower than this label.
+        figure.supxlabel(f"gain over the stop-controlled base, {UNITS[metric]}", fontsize=13)
         axes.grid(axis="y", visible=False)
         sure = sum(outcome(p.ci_low, p.ci_high) == "helped" for p in pairs)
         worse = sum(outcome(p.ci_low, p.ci_high) == "hurt" for p in pairs)
@@ -124,7 +125,7 @@ def yield_plot(rows: Sequence[YieldRow], what: str, key: str) -> Plot | None:
         axes.bar_label(
             bars, [f"{row.rows:,} ({row.percent:.1f} %)" for row in rows], padding=4, fontsize=12
         )
-        axes.set_yticks(y, [clip(visible(row.fate), 28) for row in rows])
+        axes.set_yticks(y, [shorten(visible(row.fate), 28) for row in rows])
         axes.invert_yaxis()
         axes.set_xlim(0, max(row.rows for row in rows) * 1.48)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

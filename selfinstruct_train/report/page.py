@@ -144,13 +144,12 @@ def _hash(script: str) -> str:
 def _suite_section(index: int, suite: SuiteFacts) -> SuiteSection:
     key = f"suite-{index}"
     confidence = suite.best.comparison.confidence
-    plots = []
-    for metric in figures.UNITS:
-        groups = suite.best.groups(BASELINE, metric)
-        plots += [
-            figures.rounds_plot(suite, metric, f"{key}-rounds-{metric}"),
-            figures.groups_plot(groups, metric, confidence, f"{key}-groups-{metric}"),
-        ]
+    # Plots of one kind stand side by side.
+    plots = [figures.rounds_plot(suite, m, f"{key}-rounds-{m}") for m in figures.UNITS]
+    plots += [
+        figures.groups_plot(suite.best.groups(BASELINE, m), m, confidence, f"{key}-groups-{m}")
+        for m in figures.UNITS
+    ]
     found = tuple(plot for plot in plots if plot)
     return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite))
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from selfinstruct_train.report.drawing import INK, SERIES, WIDTH, Plot, canvas, render
 from selfinstruct_train.report.tables import Opening, by_first_word
-from selfinstruct_train.report.wording import clip, visible
+from selfinstruct_train.report.wording import shorten, visible
 
 _HEIGHT = 420
 _HEAD = 17
@@ -122,11 +122,10 @@ def _label(axes: Axes, box: Box, text: str, bold: bool) -> None:
     fits = int((box.width - 6) / (size * (0.62 if bold else 0.56)))
     if fits < 3 or box.height < size + 2:
         return
-    shown = text if len(text) <= fits else text[: fits - 1] + "…"
     axes.text(
         box.x + 4,
         box.y + 3,
-        clip(shown, 40),
+        shorten(text, fits),
         color=INK,
         fontsize=size,
         fontweight="bold" if bold else "normal",

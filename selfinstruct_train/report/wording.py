@@ -32,6 +32,11 @@ def clip(text: str, longest: int) -> str:
     return f"{text[:longest].rstrip()} … ({len(text) - longest:,} more characters)"
 
 
+def shorten(text: str, longest: int) -> str:
+    """A label of at most so many characters."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
 def number(value: float | int | None, digits: int = 1) -> str:
     """A number with thousands separators and a true minus sign; a dash where there is none."""
     if value is None:

@@ -1,0 +1,1 @@
+"""Step 5: LoRA on the data that the model wrote."""

@@ -60,13 +60,15 @@ def differences(loaded: LoadedModel, asked: Sequence[Request], *args: object) ->
     return [r.id for r in asked if found[r.id].token_ids != by_generate(loaded, r)]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("architecture", EVERY)
+@pytest.mark.parametrize(
+    ("architecture", "attention"),
+    # transformers has no sdpa for Gemma 2, whose scores are capped.
+    [(a, b) for a in EVERY for b in ("sdpa", "eager") if (a, b) != ("gemma2", "sdpa")],
+)
 def test_greedy_text_equals_generate_with_and_without_a_shared_prefix(
     make_loaded, architecture, attention
 ):
-    uncapped = {"attn_logit_softcapping": None} if (architecture, attention) == ("gemma2", "sdpa") else {}
-    loaded = make_loaded(architecture, attention, **uncapped)
+    loaded = make_loaded(architecture, attention)
     assert not differences(loaded, requests(prompts(6)))
     assert not differences(loaded, requests(prompts(6, PREFIX)))
 

@@ -1,4 +1,5 @@
-"""Steps 1 to 4 with a scripted engine: what is kept, what is dropped, and that a kill changes nothing."""
+"""Steps 1 to 4 with a scripted engine: what is kept, what is dropped, and that a kill changes
+nothing."""
 
 import json
 import random
@@ -86,7 +87,14 @@ def run_generation(
     run = RunDirectory(config.output_dir)
     run.open(config)
     generate_round(
-        config, engine, run, number, SEEDS, adapter, lambda i, g: f"ASK {i} | {g}", lambda tally: None
+        config,
+        engine,
+        run,
+        number,
+        SEEDS,
+        adapter,
+        lambda i, g: f"ASK {i} | {g}",
+        lambda tally: None,
     )
     return run.round(number)
 
@@ -228,9 +236,7 @@ def test_a_small_context_gives_up_the_longest_demonstrations_and_says_so(tmp_pat
     run = RunDirectory(config.output_dir)
     run.open(config)
     with pytest.raises(EngineError, match="even with one demonstration"):
-        generate_round(
-            config, engine, run, 0, SEEDS, None, lambda i, g: "", lambda tally: None
-        )
+        generate_round(config, engine, run, 0, SEEDS, None, lambda i, g: "", lambda tally: None)
     mark = run.round(0).mark("instructions")
     assert mark is not None and int(mark.figures["trimmed_prompts"] or 0) > 0
     shown = run.round(0).store(run.round(0).instructions, Instruction).read()[0].provenance
@@ -281,7 +287,8 @@ def test_a_tuned_writer_answers_in_its_own_template(tmp_path: Path) -> None:
 def test_classification_follows_the_log_probabilities(tmp_path: Path) -> None:
     directory = run_generation(small_config(tmp_path), scripted())
     texts = {
-        row.id: row.instruction for row in directory.store(directory.instructions, Instruction).read()
+        row.id: row.instruction
+        for row in directory.store(directory.instructions, Instruction).read()
     }
     for row in directory.store(directory.classified, Classified).read():
         assert row.is_classification == texts[row.id].startswith("judge")

@@ -100,7 +100,7 @@ class Writer:
             EvalTask(
                 id=f"t{i}",
                 motivation_app=APPS[i % len(APPS)] + self.plan.hostile,
-                instruction=f"{VERBS[i % 9]} the {NOUNS[i // 9]} number {i}.{self.plan.hostile}",
+                instruction=f"{VERBS[i % 9]} the {NOUNS[i // 9 % 9]} no. {i}.{self.plan.hostile}",
                 instances=(Instance(input=f"item {i}", output=self._target(i)),),
             )
             for i in range(self.plan.tasks)

@@ -3,7 +3,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ HOSTILE = (
 # Runs in a copy of the page that allows it: measures what lies outside the window, then searches.
 PROBE = """
 const outside = [...document.body.querySelectorAll("*")]
-  .filter((e) => !e.closest(".scroll, pre, .skip") && e.getBoundingClientRect().right > innerWidth + 1)
+  .filter((e) => !e.closest(".scroll, pre, .skip"))
+  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
   .map((e) => e.outerHTML.slice(0, 80));
 const section = document.querySelector(".answers");
 const visible = () => [...section.querySelectorAll(".question")].filter((q) => !q.hidden).length;
@@ -33,20 +34,20 @@ found.more = visible();
 found.focus = [...section.querySelectorAll(".question")].indexOf(document.activeElement);
 found.done = more.hidden;
 const needle = section.querySelector(".needle");
-needle.value = "NUMBER 17.";
+needle.value = "NO. 17.";
 needle.dispatchEvent(new Event("input"));
 found.searched = visible();
 needle.value = "";
 const application = section.querySelector(".application");
-application.value = "facts";
+application.value = [...application.options].find((o) => o.value.startsWith("facts")).value;
 application.dispatchEvent(new Event("change"));
 found.facts = visible();
 found.count = section.querySelector(".count").textContent;
-document.body.dataset.found = JSON.stringify(found);
+parent.document.body.dataset.found = JSON.stringify(found);
 """
 
 
-def browse(page: Path, profile: Path, width: int) -> str:
+def browse(page: Path, profile: Path) -> str:
     """The page's elements after its script has run, as text."""
     assert CHROMIUM is not None
     command = [
@@ -57,7 +58,6 @@ def browse(page: Path, profile: Path, width: int) -> str:
         "--no-first-run",
         "--disable-background-networking",
         f"--user-data-dir={profile}",
-        f"--window-size={width},900",
         "--dump-dom",
         page.as_uri(),
     ]
@@ -69,7 +69,7 @@ def test_hostile_answers_do_not_run_and_the_pages_own_script_does(
     make_run: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
     run = make_run(rounds=1, hostile=HOSTILE, tasks=12, instructions=10)
-    shown = browse(write_report(run), tmp_path / "profile", 1280)
+    shown = browse(write_report(run), tmp_path / "profile")
     assert "<title>run · self-instruct report</title>" in shown
     assert "12 shown of 12 that fit, 12 in all" in shown
     assert len(re.findall(r"<script", shown)) == 1
@@ -79,11 +79,16 @@ def test_hostile_answers_do_not_run_and_the_pages_own_script_does(
 def test_search_filter_and_layout_hold_on_a_phone(
     make_run: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
-    text = write_report(make_run(rounds=1, tasks=36, instructions=10)).read_text("utf-8")
+    text = write_report(
+        make_run(rounds=1, tasks=36, instructions=10, hostile=" " + "W" * 90)
+    ).read_text("utf-8")
     probed = tmp_path / "probed.html"
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    probed.write_text(text.replace("</body>", f"<script>{PROBE}</script></body>"), "utf-8")
-    shown = browse(probed, tmp_path / "profile", 390)
+    inside = escape(text.replace("</body>", f"<script>{PROBE}</script></body>"))
+    # A headless window is at least 500 pixels wide; a frame may be as narrow as a phone.
+    frame = f'<iframe style="width: 390px; border: 0" srcdoc="{inside}"></iframe>'
+    probed.write_text(f"<!doctype html><meta charset=utf-8><body>{frame}", "utf-8")
+    shown = browse(probed, tmp_path / "profile")
     match = re.search(r'data-found="([^"]*)"', shown)
     assert match is not None
     found = json.loads(unescape(match.group(1)))

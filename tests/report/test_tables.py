@@ -14,7 +14,16 @@ from selfinstruct_train.report.tables import (
     paper_statistics,
 )
 from selfinstruct_train.report.treemap import Box, squarify
-from selfinstruct_train.report.wording import clip, duration, number, share, signed, spread, visible
+from selfinstruct_train.report.wording import (
+    clip,
+    duration,
+    number,
+    share,
+    shorten,
+    signed,
+    spread,
+    visible,
+)
 from selfinstruct_train.run import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
@@ -116,6 +125,7 @@ def test_numbers_are_put_as_a_reader_expects() -> None:
     )
     assert (share(1, 8), share(0, 0)) == ("12.5 %", "–")
     assert (duration(12.34), duration(61), duration(7260)) == ("12.3 s", "1 min 1 s", "2 h 1 min")
+    assert (shorten("abcdef", 6), shorten("ab cdefg", 4)) == ("abcdef", "ab…")
     assert (clip("abcdef", 6), clip("abcdefg", 6)) == ("abcdef", "abcdef … (1 more characters)")
 
 

@@ -62,8 +62,8 @@ def suite(*comparisons: Comparison) -> SuiteFacts:
 def test_an_interval_above_zero_says_that_tuning_helped() -> None:
     verdict = judge_suite(suite(comparison(41.2, 37.0, 45.1)))
     assert verdict.headline == (
-        "Tuning helped: +41.2 ROUGE-L (95 % interval 37.0 to 45.1) over the stop-controlled base on 252 "
-        "items of tasks."
+        "Tuning helped: +41.2 ROUGE-L (95 % interval 37.0 to 45.1) over the stop-controlled "
+        "base on 252 items of tasks."
     )
 
 

@@ -1,0 +1,83 @@
+"""The user's own commands, on the embedded model and a suite small enough for seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = (
+    "model.threads=1",
+    "generation.instructions_per_round=6",
+    "generation.instructions.requests_per_batch=1",
+    "generation.instructions.max_tokens=120",
+    "generation.classification.requests_per_batch=4",
+    "generation.instances.requests_per_batch=4",
+    "generation.instances.max_tokens=60",
+    "generation.instances.demonstrations=3",
+    "training.max_steps=6",
+    "training.batch_size=4",
+    "training.save_steps=2",
+    "training.logging_steps=2",
+    "evaluation.max_tokens=16",
+    "evaluation.few_shot_demonstrations=2",
+    "evaluation.bootstrap_samples=500",
+)
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight tasks of the development suite."""
+    lines = (ROOT / "data/microworld/dev.jsonl").read_text().splitlines()
+    path = tmp_path_factory.mktemp("suite") / "eight.jsonl"
+    path.write_text("\n".join(lines[:8]) + "\n")
+    return path
+
+
+def command(*program: str, suite: Path, run: Path, more: tuple[str, ...] = ()) -> list[str]:
+    return [
+        *program,
+        "configs/quickstart.yaml",
+        *SMALL,
+        f"evaluation.suites=[{suite}]",
+        *more,
+        "--output-dir",
+        str(run),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+def execute(arguments: list[str], timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+def cli(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "selfinstruct_train.cli", *arguments]
+
+
+# What holds times, paths or the moment of a kill; everything else must be the same to the byte.
+_TIMED = {"manifest.json", "report.html", "config.yaml", "training.json", "training.jsonl"}
+
+
+def contents(run: Path) -> dict[str, bytes | list[object]]:
+    """Every file of a run that a repetition must give again; figures of steps without their
+    seconds."""
+    found: dict[str, bytes | list[object]] = {}
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        if not path.is_file() or "done/" in name:
+            continue
+        if path.name == "training.jsonl":
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+        elif path.name not in _TIMED and path.name != "README.md":
+            found[name] = path.read_bytes()
+    return found

@@ -1,0 +1,197 @@
+"""The whole loop as a user runs it: what it leaves, that a kill changes nothing, that errors are
+clear."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.conftest import ROOT, cli, command, contents, environment, execute
+
+
+@pytest.fixture(scope="session")
+def whole(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two rounds that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = execute(command(*cli("run"), suite=suite, run=run, more=("rounds=2",)))
+    assert done.returncode == 0, done.stderr
+    assert "report:" in done.stdout and "best by the interval" in done.stdout
+    return run
+
+
+def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> None:
+    evaluation = {
+        f"eval/eight/{name}.jsonl" for name in ("base", "base-few-shot", "seeds-only", "tuned")
+    } | {"eval/eight/comparison.json"}
+    expected = evaluation | {
+        "instructions.jsonl",
+        "rejected.jsonl",
+        "classified.jsonl",
+        "instances.jsonl",
+        "training.jsonl",
+        "completions/instructions.jsonl",
+        "completions/instances.jsonl",
+        "dataset/train.jsonl",
+        "dataset/counts.json",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/training.json",
+        "done/instructions.json",
+        "done/classification.json",
+        "done/instances.json",
+        "done/train.json",
+        "done/evaluate.json",
+    }
+    for number in (0, 1):
+        folder = whole / f"round-{number}"
+        found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+        assert found - {"adapter/README.md"} == expected
+    top = {p.name for p in whole.iterdir()}
+    assert top == {
+        "config.yaml",
+        "manifest.json",
+        "report.html",
+        "round-0",
+        "round-1",
+        "seeds-only",
+    }
+
+
+def test_the_comparison_has_the_keys_of_the_compare_command(whole: Path) -> None:
+    data = json.loads((whole / "round-1/eval/eight/comparison.json").read_text())
+    assert {"delta", "ci_low", "ci_high", "wins", "ties", "losses"} <= data.keys()
+    assert [s["system"] for s in data["scores"]] == [
+        "base",
+        "base-stopped",
+        "base-few-shot",
+        "seeds-only",
+        "tuned",
+    ]
+    assert data["wins"] + data["ties"] + data["losses"] == data["n"] == 8
+
+
+def test_the_second_round_trains_on_the_data_of_both(whole: Path) -> None:
+    rows = (whole / "round-1/dataset/train.jsonl").read_text()
+    assert '"r0-' in rows and '"r1-' in rows and '"source":"seed"' in rows
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        ("completions/instructions.jsonl", "classified.jsonl", "eval/eight/base.jsonl"),
+        ("instructions.jsonl", "completions/instances.jsonl", "checkpoints/checkpoint-4"),
+        ("instances.jsonl", "training.jsonl", "eval/eight/tuned.jsonl"),
+    ],
+    ids=lambda kills: "+".join(k.rpartition("/")[2] for k in kills),
+)
+def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_happened(
+    kills: tuple[str, ...], whole: Path, suite: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = command(*cli("run"), suite=suite, run=run, more=("rounds=1",))
+    kept: dict[str, bytes] = {}
+    for appears in kills:
+        _kill_when(arguments, run / "round-0" / appears)
+        for name, data in kept.items():
+            assert (run / name).read_bytes().startswith(data), f"{name} lost finished rows"
+        kept = {
+            str(path.relative_to(run)): path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1]
+            for path in (run / "round-0").glob("*.jsonl")
+        }
+    done = execute(arguments)
+    assert done.returncode == 0, done.stderr
+    undisturbed = contents(whole)
+    disturbed = contents(run)
+    assert disturbed.keys() == {name for name in undisturbed if not name.startswith("round-1/")}
+    assert [name for name in disturbed if disturbed[name] != undisturbed[name]] == []
+
+
+def _kill_when(arguments: list[str], path: Path) -> None:
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, f"the run ended before {path.name} was there"
+        assert time.monotonic() < deadline, f"{path.name} never came"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_finished_run_is_not_done_again(whole: Path, suite: Path) -> None:
+    before = contents(whole)
+    done = execute(command(*cli("run"), suite=suite, run=whole, more=("rounds=2",)))
+    assert done.returncode == 0, done.stderr
+    assert contents(whole) == before
+
+
+def test_ctrl_c_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*cli("run"), suite=suite, run=run),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (run / "round-0/completions/instructions.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "run the same command to go on" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "configs/none.yaml"), "configs/none.yaml: no such config file"),
+        (
+            ("run", "configs/quickstart.yaml", "training.lerning_rate=1"),
+            "did you mean 'training.learning_rate'",
+        ),
+        (("run", "configs/quickstart.yaml", "seeds.path=none.jsonl"), "none.jsonl"),
+        (("run", "configs/quickstart.yaml", "model.name_or_path=./none"), "no folder './none'"),
+        (("validate", "configs/quickstart.yaml", "evaluation.suites=[nonee]"), "nonee"),
+        (("report", "data"), "not a run directory"),
+        (
+            ("train", "configs/quickstart.yaml", "model.threads=1"),
+            "run 'selfinstruct generate' first",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_user_fault_is_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    more = ("--output-dir", str(tmp_path / "r")) if arguments[0] in ("run", "train") else ()
+    done = execute(cli(*arguments, *more))
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+@pytest.mark.parametrize("line", ["{not json", '{"id": "x"}', ""])
+def test_a_malformed_seed_file_is_named_with_its_line(line: str, tmp_path: Path) -> None:
+    seeds = tmp_path / "seeds.jsonl"
+    good = (ROOT / "data/microworld/seed_tasks.jsonl").read_text().splitlines()[0]
+    seeds.write_text(f"{good}\n{line}\n" if line else "")
+    done = execute(cli("validate", "configs/quickstart.yaml", f"seeds.path={seeds}"))
+    assert done.returncode == 2
+    assert re.search(r"seeds\.jsonl(, line 2)?: ", done.stderr)
+
+
+def test_every_shipped_config_of_our_own_data_validates() -> None:
+    done = execute(cli("validate", "configs/quickstart.yaml"))
+    assert done.returncode == 0 and "175 seed tasks" in done.stdout
+
+
+def test_help_names_every_command() -> None:
+    done = execute(cli("--help"))
+    for name in ("run", "generate", "train", "evaluate", "score", "compare", "dedup", "validate"):
+        assert name in done.stdout
