@@ -69,13 +69,18 @@ class EngineConfig(Section):
     max_batch_size: Count = 32
     """Most sequences decoded at once; the engine takes fewer where memory is short."""
     memory_fraction: Fraction = 0.6
-    """Share of the free memory that the engine may fill with cached keys and values."""
+    """Share of the free memory that the engine may fill with cached keys and values; for kind
+    ``vllm``, share of the GPU's whole memory, weights included."""
     base_url: str = "http://127.0.0.1:8000/v1"
     """Address of the server (kind ``server``); its key comes from the environment."""
     api_key_variable: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the server's key."""
     server_model: str | None = None
     """Name that the server knows the model by; by default model.name_or_path."""
+    server_dialect: Literal["openai", "vllm", "llama.cpp"] = "openai"
+    """Whose words for top_k and repetition_penalty the server knows; ``openai``: neither."""
+    server_adapters: dict[str, str] = {}
+    """Names that the server knows tuned models by, for adapters such as ``round-0/adapter``."""
     concurrency: Count = 16
     """Requests under way at once (kind ``server``)."""
     timeout_seconds: Float = 120.0
@@ -246,9 +251,9 @@ class JudgeConfig(Section):
     tasks: tuple[Literal["pairwise", "grade"], ...] = Field(default=("pairwise",), min_length=1)
     """``pairwise``: which of two answers is better. ``grade``: one answer, level A to D."""
     pairwise_prompt: Path | None = None
-    """A text file that holds {instruction}, {input}, {first} and {second}; by default the built-in."""
+    """A text file with {instruction}, {input}, {first} and {second}; by default the built-in."""
     grade_prompt: Path | None = None
-    """A text file that holds {instruction}, {input} and {answer}; by default the built-in."""
+    """A text file with {instruction}, {input} and {answer}; by default the built-in."""
     max_tokens: Count = 64
     """Most tokens of a verdict; raise it for a prompt that asks for reasons first."""
 
@@ -257,14 +262,14 @@ class ContaminationConfig(Section):
     """What is done with training rows that resemble rows of the evaluation suites."""
 
     drop: Literal["none", "exact", "similar", "instruction"] = "similar"
-    """Generated rows to leave out: none; those that ask a suite's question; also those that nearly do; also
-    those that give its instruction with another input. Whatever is kept is listed all the same."""
+    """Generated rows to leave out: none; those that ask a suite's question; also those that nearly
+    do; also those that give its instruction with another input. What is kept is listed as well."""
     drop_seeds: bool = False
     """Leave out seed tasks too; by default they are only listed, for they are yours to mend."""
     rouge_threshold: Fraction = 0.7
     """Lowest ROUGE-L F1 of two instructions, or two inputs, that counts as a resemblance."""
     ngram_threshold: Fraction = 0.5
-    """Lowest share of a suite row's 8-grams found in one training row that counts as a resemblance."""
+    """Lowest share of a suite row's 8-grams in a training row that counts as a resemblance."""
 
 
 class EvaluationConfig(Section):

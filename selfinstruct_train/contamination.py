@@ -1,20 +1,22 @@
-"""Has the exam been seen? What is trained on or shown, held against every evaluation suite of a run.
+"""Has the exam been seen? What is trained on or shown, held against every suite of a run.
 
 A row is compared with each suite in three ways: is it the same question, how alike are the
-instructions (ROUGE-L F1, the novelty test of Self-Instruct), and which share of a suite row's 8-grams
-does it hold (the measure of PaLM, Chowdhery et al., arXiv 2204.02311, section 8, per training row).
+instructions (ROUGE-L F1, as in the novelty test of Self-Instruct), and which share of a suite row's
+8-grams does it hold (as Chowdhery et al., arXiv 2204.02311, but within a single training row).
 A resemblance is one of three things, the gravest first:
 
 - ``exact``: instruction and input are the suite's. The answer can be learnt by heart.
 - ``similar``: the instructions are alike and so are the inputs (or neither row has one), or the row
   holds the 8-grams that make up the suite row's own problem.
 - ``instruction``: the instructions are alike, but the input is another one. This is what a suite is
-  to test: the same kind of task on material not seen. "Answer the following question." stands in the
-  official seeds and in the 252 tasks, with questions that have nothing in common; and of
-  instructions written from a grammar many share most of their words.
+  to test: the same kind of task on material not seen. "Answer the following question." stands in
+  the official seeds and in the 252 tasks, with questions that have nothing in common; the seed
+  "Write a cover letter based on the given facts." is alike a task that wants a review. In the
+  microworld, whose instructions come from a grammar, what is alike in this way alone mostly asks
+  for something else with the same trimmings.
 
-So generated rows are dropped up to ``similar`` by default, where a gain could be memory, and the
-third kind is listed. Seeds and demonstrations are listed alone: they are the user's to mend, and a
+So by default generated rows are dropped down to ``similar``, where a gain could be memory, and the
+third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed alone: they are the user's to mend, and a
 seed left out of training would still be shown in prompts.
 """
 
@@ -54,7 +56,7 @@ class Contamination(NamedTuple):
     kept: tuple[TrainingRow, ...]
     """The rows to train on, in their order."""
     found: tuple[Rejection, ...]
-    """The gravest resemblance of each row with each suite; its evidence says whether it was dropped."""
+    """The gravest resemblance of each row with each suite; the evidence says if it was dropped."""
     dropped: int
     """Rows left out."""
 
@@ -63,9 +65,9 @@ class Contamination(NamedTuple):
         """What a user is told."""
         count = Counter(row.reason for row in self.found)
         return (
-            f"{len(self.found)} rows resemble a row of an evaluation suite ({count['suite_exact']} ask "
-            f"the same, {count['suite_rouge']} by instruction, {count['suite_ngram']} by 8-grams); "
-            f"{self.dropped} are left out of training"
+            f"{len(self.found)} times a row resembles one of a suite ({count['suite_exact']} ask the "
+            f"same, {count['suite_rouge']} by instruction, {count['suite_ngram']} by 8-grams); "
+            f"{self.dropped} rows are left out of training"
         )
 
 
@@ -89,7 +91,7 @@ class _Item(NamedTuple):
     input: str
     grams: frozenset[int]
     own: frozenset[int]
-    """Those that are not of the instruction alone; all where there is no input to tell rows apart."""
+    """Those that are not of the instruction alone; all where there is no input."""
 
 
 class _Finding(NamedTuple):
@@ -151,7 +153,7 @@ def check(
 def normalise(text: str) -> str:
     """Lower case, white space folded, marks at the ends of words left out.
 
-    Marks within a word stay, and so do words of marks alone: ``3.5`` is not ``35``, ``+`` is not ``-``.
+    Marks within a word stay, and so do words of marks alone: ``3.5`` is not ``35``, ``!`` not ``?``.
     """
     return " ".join(word.strip(_MARKS) or word for word in text.casefold().split())
 
@@ -173,7 +175,9 @@ class _SuiteIndex:
             for gram in item.grams:
                 self._holders[gram].append(number)
         self._instructions = NoveltyIndex(threshold=config.rouge_threshold, tokenizer=tokenizer)
-        self._instructions.extend((wording, wording) for wording in self._wordings)
+        self._instructions.extend(
+            (wording, items[0].instruction) for wording, items in self._wordings.items()
+        )
         self._inputs: dict[str, NoveltyIndex] = {}
 
     def find(self, rows: Sequence[_Row]) -> Iterable[tuple[int, _Finding]]:
@@ -200,9 +204,9 @@ class _SuiteIndex:
         for text, result in zip(alike, full, strict=True):
             near[text] = {n.id: n.score for n in result.nearest if n.score >= least}
         for text in texts:
-            # Equal texts without a token that ROUGE-L sees score 0.
+            # Texts without a token that ROUGE-L sees score 0, equal or not.
             if (wording := normalise(text)) in self._wordings:
-                near[text] = {wording: 1.0, **near[text], wording: 1.0}
+                near[text] = near[text] | {wording: 1.0}
         return near
 
     def _exact(self, row: _Row) -> Iterable[_Finding]:

@@ -48,6 +48,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def independent_requests(self) -> bool:
+        """Whether each request is answered, and so may be kept, apart from those beside it."""
+        ...
+
+    @property
     def context_length(self) -> int:
         """Most tokens of prompt and completion together."""
         ...

@@ -81,8 +81,8 @@ class Draft:
         count = len(self.tokens)
         return Completion(
             id=self.request.id,
-            # A character of which only the first bytes came is no text.
-            text=text.rstrip(_TORN),
+            # A character of which only the first bytes came before the cut is no text.
+            text=text if reason == "stop" else text.rstrip(_TORN),
             token_ids=tuple(self.tokens),
             finish_reason=reason,
             prompt_tokens=len(self.prompt),

@@ -22,6 +22,11 @@ class ParallelEngine:
         return self._engine.model_id
 
     @property
+    def independent_requests(self) -> bool:
+        """Whether the wrapped engine answers each request apart from those beside it."""
+        return self._engine.independent_requests
+
+    @property
     def context_length(self) -> int:
         """Most tokens of prompt and completion together."""
         return self._engine.context_length

@@ -26,10 +26,12 @@ class ScriptedEngine:
         answer: Callable[[Request, Path | None], ScriptedAnswer],
         score: Callable[[str, str], float] = lambda prompt, continuation: 0.0,
         context_length: int = 100_000,
+        independent_requests: bool = False,
     ) -> None:
         self._answer = answer
         self._score = score
         self.context_length = context_length
+        self.independent_requests = independent_requests
         self.asked: list[str] = []
         """Ids of all requests so far."""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
-from selfinstruct_train.engines.models import LoadedModel
 from selfinstruct_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from selfinstruct_train.engines.models import LoadedModel
 
 
 def make_engine(config: Config, model: LoadedModel) -> Engine:
@@ -13,18 +19,60 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
 
     Args:
         config: the run's settings.
-        model: the loaded base, which the in-process engine asks.
+        model: the loaded base, which the in-process engine asks; its tokenizer serves the others.
 
     Raises:
         ConfigError: a package that the engine needs is not installed.
         EngineError: the engine cannot be started.
     """
-    match config.generation.engine.kind:
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        tokens: list[list[int]] = model.tokenizer(list(texts), return_attention_mask=False)[
+            "input_ids"
+        ]
+        return tokens
+
+    engine = config.generation.engine
+    match engine.kind:
         case "transformers":
             from selfinstruct_train.engines.transformers import TransformersEngine
 
-            return TransformersEngine(model, config.generation.engine)
-        case "server" | "vllm" as kind:
-            raise ConfigError(
-                f"generation.engine.kind: '{kind}' is not available yet; use 'transformers'"
+            return TransformersEngine(model, engine)
+        case "server":
+            try:
+                from selfinstruct_train.engines.server import ServerEngine
+            except ModuleNotFoundError as error:
+                raise _missing("server", "openai", error) from error
+            return ServerEngine(engine, model.model_id, model.context_length, encode)
+        case "vllm":
+            try:
+                from selfinstruct_train.engines.vllm import VllmEngine
+            except ModuleNotFoundError as error:
+                raise _missing("vllm", "vllm", error) from error
+            from selfinstruct_train.engines.models import EMBEDDED, EMBEDDED_WEIGHTS
+
+            name = config.model.name_or_path
+            return VllmEngine(
+                engine,
+                model.model_id,
+                model.context_length,
+                encode,
+                source=str(EMBEDDED_WEIGHTS) if name == EMBEDDED else str(_local(name)),
+                revision=config.model.revision,
+                dtype=str(model.dtype).removeprefix("torch."),
+                lora_rank=config.training.lora_r,
             )
+
+
+def _local(name: str) -> Path | str:
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else name
+
+
+def _missing(kind: str, package: str, error: ModuleNotFoundError) -> Exception:
+    if error.name is None or error.name.partition(".")[0] != package:
+        return error
+    return ConfigError(
+        f"generation.engine.kind: '{kind}' needs the package {package}; run: pip install "
+        f"'selfinstruct-train[{kind}]'"
+    )

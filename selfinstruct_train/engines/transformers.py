@@ -33,6 +33,8 @@ _SCORED_TOKENS = 4096
 class TransformersEngine:
     """Writes and scores with a loaded model."""
 
+    independent_requests = False
+
     def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         self._loaded = loaded
         self._config = config

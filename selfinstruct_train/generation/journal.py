@@ -32,6 +32,7 @@ class Journal:
 
     An in-process engine may write other text for a request when other requests stand beside it in the batch (float
     ties), so a batch is either all stored or asked as a whole: that makes a resumed run equal an undisturbed one.
+    Where requests are independent, each completion is stored as it arrives and only missing ones are asked for.
     """
 
     def __init__(self, store: RowStore[StoredCompletion], engine: Engine) -> None:
@@ -50,15 +51,25 @@ class Journal:
         found = [row for row in stored if row is not None and row.asked == asked[row.id]]
         if len(found) == len(requests):
             return found
-        rows = {c.id: _stored(c, asked[c.id]) for c in self._engine.generate(requests, adapter)}
+        if self._engine.independent_requests:
+            rows = {row.id: row for row in found}
+            for c in self._engine.generate([r for r in requests if r.id not in rows], adapter):
+                rows[c.id] = _stored(c, asked[c.id])
+                self._keep([rows[c.id]])
+        else:
+            rows = {c.id: _stored(c, asked[c.id]) for c in self._engine.generate(requests, adapter)}
         if missing := [r.id for r in requests if r.id not in rows]:
             raise EngineError(
                 f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
             )
         answers = [rows[r.id] for r in requests]
-        self._store.append(answers)
-        self._stored.update(rows)
+        if not self._engine.independent_requests:
+            self._keep(answers)
         return answers
+
+    def _keep(self, rows: Sequence[StoredCompletion]) -> None:
+        self._store.append(rows)
+        self._stored |= {row.id: row for row in rows}
 
 
 def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from selfinstruct_train.generation.rouge import Code, f_measure, numbers
 
 _FIRST_ORDER = 1024
+_TABLES = 1024
 _REPEAT = 2**32
 _UNSEEN = 2**62
 
@@ -154,5 +155,7 @@ class _Needs:
                 need += f_measure(need, length, entry_or_one) <= self._threshold
             possible = need <= np.minimum(entry, length)
             table = np.where(possible, length + entry - 2 * need, -1).astype(np.int32)
+            if len(self._differing) == _TABLES:
+                self._differing.clear()
             self._differing[length] = table
         return table

@@ -37,16 +37,14 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def small_run(suite: Path, run: Path, more: tuple[str, ...] = ()) -> list[str]:
+    """The arguments of a small run: config, overrides, output folder."""
+    suites = f"evaluation.suites=[{suite}]"
+    return ["configs/quickstart.yaml", *SMALL, suites, *more, "--output-dir", str(run)]
+
+
 def command(*program: str, suite: Path, run: Path, more: tuple[str, ...] = ()) -> list[str]:
-    return [
-        *program,
-        "configs/quickstart.yaml",
-        *SMALL,
-        f"evaluation.suites=[{suite}]",
-        *more,
-        "--output-dir",
-        str(run),
-    ]
+    return [*program, *small_run(suite, run, more)]
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,128 @@
+"""What an OpenAI-compatible completions endpoint replies, read into one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from selfinstruct_train.records import Sampling
+
+
+class _Reply(BaseModel):
+    # Every server adds fields of its own.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Alternative(_Reply):
+    """A token that might have come."""
+
+    token: str
+    logprob: float
+
+
+class ContentToken(Alternative):
+    """A token as llama.cpp reports it."""
+
+    top_logprobs: tuple[Alternative, ...] = ()
+
+
+class Logprobs(_Reply):
+    """Log-probabilities: parallel lists (OpenAI, vLLM) or one list of tokens (llama.cpp)."""
+
+    tokens: tuple[str, ...] | None = None
+    token_logprobs: tuple[float | None, ...] | None = None
+    """None for the first token of an echoed prompt."""
+    top_logprobs: tuple[dict[str, float] | None, ...] | None = None
+    content: tuple[ContentToken, ...] | None = None
+
+
+class Choice(_Reply):
+    """A completion."""
+
+    text: str
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    """vLLM: the stop string or token that matched, None for the end token."""
+    matched_stop: str | int | None = None
+    """SGLang: the stop string or token that matched."""
+    logprobs: Logprobs | None = None
+
+
+class Usage(_Reply):
+    """Tokens as the server counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+class Reply(_Reply):
+    """The body of a reply."""
+
+    choices: tuple[Choice, ...] = Field(min_length=1)
+    usage: Usage | None = None
+
+
+class Token(NamedTuple):
+    """A token of a reply."""
+
+    text: str
+    logprob: float | None
+    top: Mapping[str, float]
+    """The likeliest tokens in its place and their log-probabilities."""
+
+
+class Ending(NamedTuple):
+    """A completion's text and why it ends there."""
+
+    text: str
+    reason: Literal["stop", "eos", "length"]
+
+
+def tokens_of(choice: Choice) -> tuple[Token, ...]:
+    """The tokens of a choice; none where the server offers no log-probabilities."""
+    given = choice.logprobs
+    if given is None:
+        return ()
+    if given.content is not None:
+        return tuple(
+            Token(t.token, t.logprob, {a.token: a.logprob for a in t.top_logprobs})
+            for t in given.content
+        )
+    texts, logprobs = given.tokens or (), given.token_logprobs or ()
+    tops = given.top_logprobs or (None,) * len(texts)
+    return tuple(
+        Token(text, logprob, top or {})
+        for text, logprob, top in zip(texts, logprobs, tops, strict=False)
+    )
+
+
+def mean_logprob(tokens: Sequence[Token]) -> float | None:
+    """Mean log-probability of the tokens; None where not offered."""
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    return sum(known) / len(known) if known else None
+
+
+def ending(choice: Choice, sampling: Sampling) -> Ending:
+    """What ended a completion.
+
+    Most servers say "stop" for a stop string and for the model's end token alike. vLLM, SGLang and
+    TGI tell them apart; elsewhere "stop" means the end token if no stop string was asked for, and a
+    stop string otherwise. Any other reason, such as a content filter, counts as a cut.
+    """
+    found = [at for stop in sampling.stop if (at := choice.text.find(stop)) >= 0]
+    if found:  # some servers leave the stop string in the text
+        return Ending(choice.text[: min(found)], "stop")
+    match choice.finish_reason:
+        case "eos_token":
+            reason: Literal["stop", "eos", "length"] = "eos"
+        case "stop_sequence":
+            reason = "stop"
+        case "stop":
+            told = {"stop_reason", "matched_stop"} & choice.model_fields_set
+            by_string = isinstance(choice.stop_reason or choice.matched_stop, str)
+            reason = "stop" if (by_string if told else sampling.stop) else "eos"
+        case _:
+            reason = "length"
+    return Ending(choice.text, reason)

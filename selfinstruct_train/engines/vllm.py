@@ -1,0 +1,254 @@
+"""vLLM's offline engine, on GPUs: a thin layer that speaks the Engine protocol."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
+
+from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.prefixes import agreement
+from selfinstruct_train.errors import EngineError
+from selfinstruct_train.records import Sampling
+
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM reserves room for."""
+
+
+class VllmSampling(NamedTuple):
+    """Sampling in vLLM's words: the arguments of its SamplingParams."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+    stop: list[str]
+    seed: int
+    logprobs: int | None = 0
+    """0 asks for the chosen token's alone."""
+    prompt_logprobs: int | None = None
+
+
+def vllm_sampling(sampling: Sampling, room: int) -> VllmSampling:
+    """Translate the settings of a request.
+
+    Args:
+        sampling: what the request asks for.
+        room: tokens that the context has left beside the prompt.
+    """
+    return VllmSampling(
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k or -1,
+        repetition_penalty=sampling.repetition_penalty,
+        stop=list(sampling.stop),
+        seed=sampling.seed,
+    )
+
+
+class VllmEngine:
+    """Starts vLLM when it is first asked, and again after `close`."""
+
+    independent_requests = False
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_id: str,
+        context_length: int,
+        encode: Callable[[Sequence[str]], list[list[int]]],
+        *,
+        source: str,
+        revision: str | None,
+        dtype: str,
+        lora_rank: int,
+    ) -> None:
+        """Note the settings; no memory is taken yet.
+
+        Args:
+            config: memory share, batch size, tensor parallel size.
+            model_id: name of the base model, for provenance.
+            context_length: most tokens of prompt and completion together.
+            encode: the model's tokenizer; texts -> token ids as prompts.
+            source: hub name or folder of the weights.
+            revision: hub revision.
+            dtype: precision by its torch name.
+            lora_rank: highest rank of an adapter.
+        """
+        self._config = config
+        self._model_id = model_id
+        self._context_length = context_length
+        self._encode = encode
+        self._source = source
+        self._revision = revision
+        self._dtype = dtype
+        self._lora_rank = min((r for r in _LORA_RANKS if r >= lora_rank), default=lora_rank)
+        self._adapters: dict[tuple[Path, int], int] = {}
+        self._llm: Any = None
+
+    @property
+    def model_id(self) -> str:
+        """Name of the base model."""
+        return self._model_id
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and completion together."""
+        return self._context_length
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a prompt, special tokens included."""
+        return [len(tokens) for tokens in self._encode(texts)] if texts else []
+
+    def generate(
+        self, requests: Sequence[Request], adapter: Path | None = None
+    ) -> Iterator[Completion]:
+        """Yield one completion per request, after all are finished.
+
+        Raises:
+            EngineError: a prompt leaves no room in the context, or vLLM cannot start.
+        """
+        if not requests:
+            return
+        prompts = self._encode([request.prompt for request in requests])
+        settings = []
+        for request, prompt in zip(requests, prompts, strict=True):
+            if (room := self._context_length - len(prompt)) < 1:
+                raise EngineError(
+                    f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
+                    "the context of "
+                    f"{self._context_length} tokens; shorten it"
+                )
+            settings.append(vllm_sampling(request.sampling, room))
+        outputs = self._ask(prompts, settings, adapter)
+        for request, prompt, output in zip(requests, prompts, outputs, strict=True):
+            yield _completion(request, len(prompt), output.outputs[0])
+
+    def score(
+        self,
+        prefix: str,
+        suffixes: Sequence[str],
+        continuations: Sequence[str],
+        adapter: Path | None = None,
+    ) -> list[list[float]]:
+        """Log-probability of each continuation after ``prefix + suffix``.
+
+        Raises:
+            EngineError: a prompt does not fit the context, or vLLM cannot start.
+        """
+        wholes: list[list[int]] = []
+        shared: list[int] = []
+        for suffix in suffixes:
+            prompt = prefix + suffix
+            given, *longer = self._encode([prompt, *(prompt + c for c in continuations)])
+            # Where a token straddles the end of the prompt, it is scored too, for all
+            # continuations.
+            common = min((agreement(given, whole) for whole in longer), default=0)
+            wholes += longer
+            shared += [common] * len(longer)
+        if not wholes:
+            return [[] for _ in suffixes]
+        # One token is always written, and needs its place.
+        if (longest := max(map(len, wholes))) >= self._context_length:
+            raise EngineError(
+                f"a prompt and its continuation take {longest} tokens, the context has "
+                f"{self._context_length}: "
+                "shorten the prompt"
+            )
+        reading = vllm_sampling(Sampling(max_tokens=1), 1)._replace(prompt_logprobs=0)
+        outputs = self._ask(wholes, [reading] * len(wholes), adapter)
+        sums = [
+            math.fsum(output.prompt_logprobs[i][whole[i]].logprob for i in range(start, len(whole)))
+            for output, whole, start in zip(outputs, wholes, shared, strict=True)
+        ]
+        width = len(continuations)
+        return [sums[i * width : (i + 1) * width] for i in range(len(suffixes))]
+
+    def close(self) -> None:
+        """Stop vLLM and give its memory back; training needs it."""
+        if self._llm is None:
+            return
+        import torch
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def _ask(
+        self,
+        prompts: Sequence[list[int]],
+        settings: Sequence[VllmSampling],
+        adapter: Path | None,
+    ) -> list[Any]:
+        if self._llm is None:
+            self._llm = self._start()
+        outputs: list[Any] = self._llm.generate(
+            [{"prompt_token_ids": tokens} for tokens in prompts],
+            [SamplingParams(**setting._asdict()) for setting in settings],
+            use_tqdm=False,
+            lora_request=None if adapter is None else self._lora(adapter),
+        )
+        return outputs
+
+    def _start(self) -> Any:
+        try:
+            return LLM(
+                model=self._source,
+                revision=self._revision,
+                dtype=self._dtype,
+                trust_remote_code=False,
+                load_format="safetensors",
+                tensor_parallel_size=self._config.tensor_parallel_size,
+                gpu_memory_utilization=self._config.memory_fraction,
+                max_num_seqs=self._config.max_batch_size,
+                max_model_len=self._context_length,
+                enable_prefix_caching=True,
+                enable_lora=True,
+                max_lora_rank=self._lora_rank,
+            )
+        except Exception as error:  # missing GPUs, memory and unknown models come as many classes
+            detail = " ".join(str(error).split())[:300]
+            raise EngineError(
+                f"generation.engine: vLLM cannot start with {self._source} ({detail}); lower "
+                "generation.engine.memory_fraction, or set generation.engine.kind to transformers"
+            ) from error
+
+    def _lora(self, adapter: Path) -> Any:
+        # An adapter that was trained anew under the same name is another adapter.
+        weights = adapter / "adapter_model.safetensors"
+        if not weights.is_file():
+            raise EngineError(
+                f"{adapter}: holds no adapter (no file {weights.name}); train it first"
+            )
+        key = (adapter.resolve(), weights.stat().st_mtime_ns)
+        number = self._adapters.setdefault(key, len(self._adapters) + 1)
+        return LoRARequest(f"adapter-{number}", number, str(adapter.resolve()))
+
+
+def _completion(request: Request, prompt_tokens: int, output: Any) -> Completion:
+    ids = tuple(output.token_ids)
+    reason: Literal["stop", "eos", "length"] = "length"
+    if output.finish_reason == "stop":
+        # The stop reason is the string that matched, or for an end token its id or nothing.
+        reason = "stop" if isinstance(output.stop_reason, str) else "eos"
+    chosen = [
+        place[token].logprob for token, place in zip(ids, output.logprobs or (), strict=False)
+    ]
+    return Completion(
+        id=request.id,
+        text=output.text,
+        token_ids=ids[:-1] if reason == "eos" else ids,
+        finish_reason=reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(ids) - (reason == "eos"),
+        mean_logprob=math.fsum(chosen) / len(chosen) if chosen else None,
+    )

@@ -1,0 +1,334 @@
+"""What judges said, and what follows from it: win rate, consistency, bias, levels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfinstruct_train.records import Row
+
+Choice = Literal["first", "second", "tie"]
+Level = Literal["A", "B", "C", "D"]
+
+_RIDGE = 0.1
+"""Keeps the fit finite where one system wins always, or the longer answer does."""
+_STEPS = 50
+
+
+class PairVerdict(Row):
+    """A judge's answer to: which of these two is better?"""
+
+    id: str
+    """Id of the request; the two orders of a pair follow each other."""
+    task_id: str
+    first: str
+    """Name of the system whose answer stood first."""
+    second: str
+    first_words: int
+    second_words: int
+    choice: Choice | None
+    """None where the text says none, or more than one."""
+    text: str
+    """What the judge wrote."""
+    finish_reason: Literal["stop", "eos", "length"] | None
+    """None where the prompt did not fit the judge's context, so that it was not asked."""
+    asked: str
+    """16 hex digits of the prompt, the sampling and the judge."""
+
+
+class GradeVerdict(Row):
+    """A judge's answer to: at which level is this answer?"""
+
+    id: str
+    task_id: str
+    system: str
+    level: Level | None
+    """None where the text says none, or more than one."""
+    text: str
+    finish_reason: Literal["stop", "eos", "length"] | None
+    """None where the prompt did not fit the judge's context, so that it was not asked."""
+    asked: str
+
+
+class Estimate(Row):
+    """A figure and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PairwiseSummary(Row):
+    """B against A by one judge. A figure that nothing was left to compute from is None."""
+
+    suite: str
+    judge: str
+    a: str
+    b: str
+    confidence: float
+    pairs: int
+    wins: int
+    """Pairs in which both orders say that B is better."""
+    ties: int
+    """Both orders say tie, or they contradict each other."""
+    losses: int
+    unparsed: int
+    """Pairs with a verdict that could not be read or was not asked for: in no other count."""
+    unparsed_verdicts: int
+    unasked_verdicts: int
+    """Prompts longer than the judge's context."""
+    consistency: Estimate | None
+    """Percent of the judged pairs with the same verdict in both orders."""
+    win_rate: Estimate | None
+    """Percent of the judged pairs that B won, a tie counted half."""
+    length_controlled: Estimate | None
+    """The win rate had both answers been of one length, by `length_control`."""
+    length_effect: Estimate | None
+    """Log-odds that a much longer answer gains by its length."""
+    position_bias: Estimate | None
+    """Percent of the verdicts for one side that went to the first place, minus 50: 0 is fair."""
+
+    @property
+    def favoured_place(self) -> Literal["first", "second"] | None:
+        """The place that the judge favours beyond doubt."""
+        sign = _sign(self.position_bias)
+        return None if sign == 0 else "first" if sign > 0 else "second"
+
+    @property
+    def favoured_length(self) -> Literal["longer", "shorter"] | None:
+        """The answers that the judge favours beyond doubt, the system held equal."""
+        sign = _sign(self.length_effect)
+        return None if sign == 0 else "longer" if sign > 0 else "shorter"
+
+    @property
+    def sentence(self) -> str:
+        """What a user is told, the judge's bias included."""
+        parts = [
+            f"{self.judge} on {self.suite}, {self.b} against {self.a}: {self.wins} wins, "
+            f"{self.ties} ties, {self.losses} losses, {self.unparsed} of {self.pairs} pairs unread"
+        ]
+        if self.win_rate:
+            parts.append(f"win rate {_show(self.win_rate)} %")
+        if self.length_controlled:
+            parts.append(f"at equal length {_show(self.length_controlled)} %")
+        if self.consistency:
+            parts.append(f"the same verdict both ways in {self.consistency.value:.0f} %")
+        if self.position_bias and self.favoured_place:
+            parts.append(
+                f"biased: favours the {self.favoured_place} place "
+                f"({_show(self.position_bias, '+')} points)"
+            )
+        if self.favoured_length:
+            parts.append(f"biased: favours the {self.favoured_length} answer")
+        return "; ".join(parts)
+
+
+class GradeSummary(Row):
+    """How many answers of a system a judge put at each level."""
+
+    suite: str
+    judge: str
+    system: str
+    confidence: float
+    n: int
+    a: int
+    b: int
+    c: int
+    d: int
+    unparsed: int
+    """Grades that could not be read: at no level."""
+    unasked: int
+    """Prompts longer than the judge's context: at no level."""
+    acceptable: Estimate | None
+    """Percent of the graded answers at level A or B."""
+
+
+class LengthControl(NamedTuple):
+    """A win rate freed from lengths."""
+
+    win_rate: Estimate
+    effect: Estimate
+
+
+def summarise_pairs(
+    verdicts: Sequence[PairVerdict], a: str, b: str, suite: str, judge: str, confidence: float
+) -> PairwiseSummary:
+    """Count pairs and name the judge's bias.
+
+    A verdict counts only if the judge gives it in both orders. The intervals of shares are Wilson's
+    (1927), which do not shrink to a point where all agree. The one of the position bias takes the
+    pairs for its n, half of the verdicts: two verdicts of a pair are not independent.
+
+    Args:
+        verdicts: two for each pair, one after the other, A first and then B first.
+        a: name of the system that is compared with.
+        b: name of the system whose wins are counted.
+        suite: name of the suite.
+        judge: name of the judge.
+        confidence: coverage of the intervals.
+    """
+    pairs = list(zip(verdicts[::2], verdicts[1::2], strict=True))
+    assert all(p.first == q.second == a and p.second == q.first == b for p, q in pairs)
+    outcomes: list[float] = []
+    growth: list[int] = []
+    consistent = places = firsts = sided = 0
+    for pair in pairs:
+        winners = [_winner(verdict) for verdict in pair]
+        if None in winners:
+            continue
+        same = winners[0] == winners[1]
+        consistent += same
+        outcomes.append(
+            1.0 if same and winners[0] == b else 0.0 if same and winners[0] == a else 0.5
+        )
+        growth.append(pair[0].second_words - pair[0].first_words)
+        decided = [verdict.choice for verdict in pair if verdict.choice != "tie"]
+        places += len(decided)
+        firsts += decided.count("first")
+        sided += bool(decided)
+    n = len(outcomes)
+    control = length_control(outcomes, growth, confidence)
+    bias = None
+    if places:
+        first = share(firsts / places, sided, confidence)
+        bias = Estimate(value=first.value - 50, low=first.low - 50, high=first.high - 50)
+    unread = [verdict for verdict in verdicts if verdict.choice is None]
+    unasked = sum(verdict.finish_reason is None for verdict in unread)
+    return PairwiseSummary(
+        suite=suite,
+        judge=judge,
+        a=a,
+        b=b,
+        confidence=confidence,
+        pairs=len(pairs),
+        wins=outcomes.count(1.0),
+        ties=outcomes.count(0.5),
+        losses=outcomes.count(0.0),
+        unparsed=len(pairs) - n,
+        unparsed_verdicts=len(unread) - unasked,
+        unasked_verdicts=unasked,
+        consistency=share(consistent / n, n, confidence) if n else None,
+        win_rate=share(sum(outcomes) / n, n, confidence) if n else None,
+        length_controlled=control.win_rate if control else None,
+        length_effect=control.effect if control else None,
+        position_bias=bias
+        and Estimate(value=bias.value - 50, low=bias.low - 50, high=bias.high - 50),
+    )
+
+
+def summarise_grades(
+    verdicts: Sequence[GradeVerdict], system: str, suite: str, judge: str, confidence: float
+) -> GradeSummary:
+    """Count the levels of a system's answers."""
+    count = Counter(verdict.level for verdict in verdicts)
+    graded = len(verdicts) - count[None]
+    unasked = sum(verdict.finish_reason is None for verdict in verdicts)
+    good = count["A"] + count["B"]
+    return GradeSummary(
+        suite=suite,
+        judge=judge,
+        system=system,
+        confidence=confidence,
+        n=len(verdicts),
+        a=count["A"],
+        b=count["B"],
+        c=count["C"],
+        d=count["D"],
+        unparsed=count[None] - unasked,
+        unasked=unasked,
+        acceptable=share(good / graded, graded, confidence) if graded else None,
+    )
+
+
+def length_control(
+    outcomes: Sequence[float], growth: Sequence[int], confidence: float
+) -> LengthControl | None:
+    """The win rate that remains where answers are of one length.
+
+    A logistic regression of the outcome on a constant and tanh(words more of B / their standard
+    deviation); the win rate is what it predicts at a difference of 0. So does length-controlled
+    AlpacaEval (Dubois et al., arXiv 2404.04475), of which this is the part that two systems need:
+    no term for how hard an instruction is, words in place of characters, a tie as half a win, a
+    light ridge on both coefficients in place of cross-validated regularisation. The intervals follow from
+    the curvature at the optimum (Wald); as a tie is counted as if it were drawn, they are wide
+    rather than narrow.
+
+    Args:
+        outcomes: 1 where B won, 0 where A won, 0.5 for a tie, one a pair.
+        growth: words of B's answer minus words of A's.
+        confidence: coverage of the intervals.
+
+    Returns:
+        None where the difference in length is the same for all pairs: there is nothing to fit.
+    """
+    difference = np.array(growth, np.float64)
+    spread = float(difference.std()) if len(growth) else 0.0
+    if not spread:
+        return None
+    x = np.stack((np.ones_like(difference), np.tanh(difference / spread)), axis=1)
+    y = np.array(outcomes, np.float64)
+    coefficients = np.zeros(2)
+    for _ in range(_STEPS):
+        p = _logistic(x @ coefficients)
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (y - p) - _RIDGE * coefficients)
+        # Far from the optimum a full Newton step may overshoot.
+        coefficients = coefficients + np.clip(step, -1.0, 1.0)
+        if np.abs(step).max() < 1e-10:
+            break
+    reach = _quantile(confidence) * np.sqrt(np.diag(np.linalg.inv(curvature)))
+    ends = np.stack((coefficients, coefficients - reach, coefficients + reach))
+    rate = 100.0 * _logistic(ends[:, 0])
+    return LengthControl(_estimate(rate), _estimate(ends[:, 1]))
+
+
+def share(value: float, n: int, confidence: float) -> Estimate:
+    """A share, 0 to 1, of n trials in percent, with Wilson's interval; a tie may count as half."""
+    z = _quantile(confidence)
+    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    # Where all agree the end of the interval is the share itself, up to rounding.
+    low, high = min(centre - reach, value), max(centre + reach, value)
+    return Estimate(value=100 * value, low=100 * max(low, 0.0), high=100 * min(high, 1.0))
+
+
+def _winner(verdict: PairVerdict) -> str | None:
+    match verdict.choice:
+        case "first":
+            return verdict.first
+        case "second":
+            return verdict.second
+        case "tie":
+            return ""
+        case None:
+            return None
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf(min((1 + confidence) / 2, 1 - 1e-12))
+
+
+def _logistic(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1.0 + np.tanh(0.5 * value))
+
+
+def _estimate(ends: NDArray[np.float64]) -> Estimate:
+    value, low, high = ends.tolist()
+    return Estimate(value=value, low=low, high=high)
+
+
+def _sign(estimate: Estimate | None) -> int:
+    if estimate is None or estimate.low <= 0 <= estimate.high:
+        return 0
+    return 1 if estimate.low > 0 else -1
+
+
+def _show(estimate: Estimate, sign: Literal["", "+"] = "") -> str:
+    value, low, high = (f"{x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
