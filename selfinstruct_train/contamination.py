@@ -16,8 +16,8 @@ A resemblance is one of three things, the gravest first:
   for something else with the same trimmings.
 
 So by default generated rows are dropped down to ``similar``, where a gain could be memory, and the
-third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed alone: they are the user's to mend, and a
-seed left out of training would still be shown in prompts.
+third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed
+alone: they are the user's to mend, and a seed left out of training would still be shown in prompts.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Contamination(NamedTuple):
         """What a user is told."""
         count = Counter(row.reason for row in self.found)
         return (
-            f"{len(self.found)} times a row resembles one of a suite ({count['suite_exact']} ask the "
-            f"same, {count['suite_rouge']} by instruction, {count['suite_ngram']} by 8-grams); "
+            f"{len(self.found)} times a row resembles one of a suite ({count['suite_exact']} ask "
+            f"the same, {count['suite_rouge']} by instruction, {count['suite_ngram']} by 8-grams); "
             f"{self.dropped} rows are left out of training"
         )
 
@@ -153,7 +153,7 @@ def check(
 def normalise(text: str) -> str:
     """Lower case, white space folded, marks at the ends of words left out.
 
-    Marks within a word stay, and so do words of marks alone: ``3.5`` is not ``35``, ``!`` not ``?``.
+    Marks within a word stay, and so do words of marks alone: ``3.5`` is not ``35``.
     """
     return " ".join(word.strip(_MARKS) or word for word in text.casefold().split())
 

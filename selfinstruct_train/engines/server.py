@@ -74,7 +74,7 @@ class ServerEngine:
         return self._context_length
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a prompt: exact with a tokenizer, else UTF-8 bytes divided by 3."""
+        """Tokens of each text: exact with a tokenizer, else a third of its UTF-8 bytes."""
         if self._encode is not None:
             return [max(1, len(tokens)) for tokens in self._encode(texts)] if texts else []
         return [1 + len(text.encode()) // _BYTES_PER_TOKEN for text in texts]
@@ -124,8 +124,8 @@ class ServerEngine:
         """Log-probability of each continuation after ``prefix + suffix``.
 
         Where the server echoes prompts with log-probabilities, all tokens of a continuation are
-        scored. Elsewhere the first token is, from the likeliest tokens that the server names; one that
-        is not among them gets the most that it can have.
+        scored. Elsewhere the first token is, from the likeliest tokens that the server names; one
+        that is not among them gets the most that it can have.
 
         Raises:
             ConfigError: the server is not known to have the adapter.
@@ -240,7 +240,7 @@ class ServerEngine:
     def _shared_tokens(
         self, prompt: str, continuations: Sequence[str], counts: Sequence[int]
     ) -> int | None:
-        """By the tokenizer, if it counts as the server does; outside of ASCII token texts mislead."""
+        """By the tokenizer, if it counts as the server does: texts of tokens mislead."""
         if self._encode is None:
             return None
         given, *wholes = self._encode([prompt, *(prompt + c for c in continuations)])
@@ -295,7 +295,7 @@ class ServerEngine:
 
 
 def _start(tokens: Sequence[str], continuation: str) -> int:
-    """Index of the token that a continuation begins in; found from the end, as text may come first."""
+    """Index of the token that a continuation begins in, found from the end."""
     tail = ""
     for i in range(len(tokens) - 1, -1, -1):
         tail = tokens[i] + tail

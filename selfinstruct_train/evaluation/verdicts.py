@@ -184,9 +184,7 @@ def summarise_pairs(
             continue
         same = winners[0] == winners[1]
         consistent += same
-        outcomes.append(
-            1.0 if same and winners[0] == b else 0.0 if same and winners[0] == a else 0.5
-        )
+        outcomes.append({a: 0.0, b: 1.0}.get(winners[0] or "", 0.5) if same else 0.5)
         growth.append(pair[0].second_words - pair[0].first_words)
         decided = [verdict.choice for verdict in pair if verdict.choice != "tie"]
         places += len(decided)
@@ -217,8 +215,7 @@ def summarise_pairs(
         win_rate=share(sum(outcomes) / n, n, confidence) if n else None,
         length_controlled=control.win_rate if control else None,
         length_effect=control.effect if control else None,
-        position_bias=bias
-        and Estimate(value=bias.value - 50, low=bias.low - 50, high=bias.high - 50),
+        position_bias=bias,
     )
 
 
@@ -255,9 +252,9 @@ def length_control(
     deviation); the win rate is what it predicts at a difference of 0. So does length-controlled
     AlpacaEval (Dubois et al., arXiv 2404.04475), of which this is the part that two systems need:
     no term for how hard an instruction is, words in place of characters, a tie as half a win, a
-    light ridge on both coefficients in place of cross-validated regularisation. The intervals follow from
-    the curvature at the optimum (Wald); as a tie is counted as if it were drawn, they are wide
-    rather than narrow.
+    light ridge on both coefficients in place of cross-validated regularisation. The intervals
+    follow from the curvature at the optimum (Wald); as a tie is counted as if it were drawn, they
+    are wide rather than narrow.
 
     Args:
         outcomes: 1 where B won, 0 where A won, 0.5 for a tie, one a pair.

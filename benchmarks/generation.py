@@ -1,0 +1,336 @@
+"""How fast the in-process engine answers the three prompts of Self-Instruct, against ``generate`` of transformers.
+
+    python benchmarks/generation.py --quick                 # the embedded model, a few minutes
+    python benchmarks/generation.py --model random-100m     # random weights, lengths drawn
+
+The clock is CPU time of this process, which a busy machine does not stretch; a ratio compares useful tokens (or
+answers) per second of two ways that take turns in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from selfinstruct_train.environment import prepare_environment
+
+prepare_environment()
+import torch  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+)
+
+from selfinstruct_train.config import EngineConfig, ModelConfig  # noqa: E402
+from selfinstruct_train.engines.adapters import AdapterSwitch  # noqa: E402
+from selfinstruct_train.engines.base import Request  # noqa: E402
+from selfinstruct_train.engines.models import (  # noqa: E402
+    EMBEDDED_WEIGHTS,
+    LoadedModel,
+    end_tokens,
+    load_model,
+)
+from selfinstruct_train.engines.transformers import TransformersEngine  # noqa: E402
+from selfinstruct_train.generation.prompting import (  # noqa: E402
+    classification_prompt,
+    input_first_prompt,
+    instruction_prompt,
+    load_prompt_set,
+)
+from selfinstruct_train.records import Sampling  # noqa: E402
+from selfinstruct_train.seeds import read_seed_tasks  # noqa: E402
+
+DATA = Path(__file__).parent.parent / "data" / "microworld"
+SHAPES = {"random-15m": (384, 6), "random-100m": (768, 12), "random-500m": (1536, 16)}
+"""Hidden size and layers of Llama models with random weights."""
+STAGE = {"instructions": 120, "classification": 300, "instances": 300}
+"""Requests of one round of the quickstart, by which the whole stage is weighed."""
+BATCH = 32
+
+
+class Workload(NamedTuple):
+    """Requests of one step; classification is scored, the others are written."""
+
+    name: str
+    requests: list[Request]
+    prefix: str
+    suffixes: list[str]
+
+
+class Measured(NamedTuple):
+    """One way, once."""
+
+    seconds: float
+    useful: int
+    """Tokens up to the end of each answer; answers, where answers are scored."""
+    tokens: int
+    """Tokens computed, those beyond the end of an answer included."""
+
+
+def load(name: str) -> LoadedModel:
+    if name not in SHAPES:
+        return load_model(ModelConfig(name_or_path=name, device="cpu", threads=1))
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    hidden, layers = SHAPES[name]
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_WEIGHTS)
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        max_position_embeddings=4096,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    switch = AdapterSwitch(model)
+    return LoadedModel(
+        model, tokenizer, torch.device("cpu"), torch.float32, 4096, name, switch, ()
+    )
+
+
+def workloads(count: int, drawn: bool) -> list[Workload]:
+    """The three prompts; ``drawn`` gives every request a length of its own, for models that never stop."""
+    rng = random.Random(0)
+    seeds = read_seed_tasks(DATA / "seed_tasks.jsonl")
+    prompts = load_prompt_set(str(DATA / "prompts"))
+    asked = [rng.choice(seeds).instruction for _ in range(count)]
+
+    def length(most: int, typical: int) -> int:
+        return min(most, 1 + int(rng.lognormvariate(0, 0.8) * typical)) if drawn else most
+
+    instructions, instances = [], []
+    for i, instruction in enumerate(asked):
+        shown = [task.instruction for task in rng.sample(seeds, 8)]
+        sampling = Sampling(
+            max_tokens=length(400, 120), temperature=1.0, top_p=0.95, stop=("\n\n", "\n16."), seed=i
+        )
+        prompt = instruction_prompt(prompts.wording, shown)
+        instructions.append(Request(f"i{i}", prompt.text, sampling))
+        prompt = input_first_prompt(prompts.wording, prompts.input_first[:8], instruction)
+        sampling = Sampling(max_tokens=length(160, 50), stop=("\n" + prompts.wording.task,), seed=i)
+        instances.append(Request(f"n{i}", prompt.text, sampling))
+    whole = [classification_prompt(prompts.wording, prompts.classification[:31], a) for a in asked]
+    prefix = "".join((whole[0].header, *whole[0].demonstrations))
+    return [
+        Workload("instructions", instructions, "", []),
+        Workload("classification", [], prefix, [prompt.question for prompt in whole]),
+        Workload("instances", instances, "", []),
+    ]
+
+
+def with_engine(loaded: LoadedModel, work: Workload) -> Measured:
+    """The engine of this package, new each time: nothing is kept from the last repeat."""
+    engine = TransformersEngine(loaded, EngineConfig(max_batch_size=BATCH))
+    began = time.process_time()
+    if work.suffixes:
+        engine.score(work.prefix, work.suffixes, [" Yes", " No"])
+        return Measured(time.process_time() - began, len(work.suffixes), 0)
+    count = sum(c.completion_tokens for c in engine.generate(work.requests))
+    return Measured(time.process_time() - began, count, count)
+
+
+def with_generate(loaded: LoadedModel, work: Workload, batch: int = BATCH) -> Measured:
+    """``generate`` on batches of prompts of similar length, padded on the left, with stop strings."""
+    tokenizer = loaded.tokenizer
+    tokenizer.padding_side = "left"
+    began = time.process_time()
+    if work.suffixes:
+        texts = sorted((work.prefix + suffix for suffix in work.suffixes), key=len)
+        for i in range(0, len(texts), batch):
+            inputs = tokenizer(texts[i : i + batch], return_tensors="pt", padding=True)
+            settings = GenerationConfig(max_new_tokens=1, do_sample=False, eos_token_id=None)
+            _generate(loaded, inputs, settings, ())
+        return Measured(time.process_time() - began, len(texts), 0)
+    useful = computed = 0
+    ordered = sorted(work.requests, key=lambda r: len(r.prompt))
+    for i in range(0, len(ordered), batch):
+        group = ordered[i : i + batch]
+        inputs = tokenizer([r.prompt for r in group], return_tensors="pt", padding=True)
+        first = group[0].sampling
+        settings = GenerationConfig(
+            max_new_tokens=max(r.sampling.max_tokens for r in group),
+            do_sample=first.temperature > 0,
+            temperature=first.temperature or 1.0,
+            top_p=first.top_p,
+            top_k=0,
+            eos_token_id=sorted(end_tokens(loaded)) or None,
+        )
+        output = _generate(loaded, inputs, settings, first.stop)
+        written = output[:, inputs["input_ids"].shape[1] :]
+        computed += written.numel()
+        for request, row in zip(group, written.tolist(), strict=True):
+            useful += _useful(loaded, request, row)
+    return Measured(time.process_time() - began, useful, computed)
+
+
+def one_by_one(loaded: LoadedModel, work: Workload) -> Measured:
+    """``generate`` without batches."""
+    return with_generate(loaded, work, batch=1)
+
+
+def continuously(loaded: LoadedModel, work: Workload) -> Measured:
+    """Continuous batching of transformers, which knows no stop strings: lengths are its only ends."""
+    model, first = loaded.model, (work.requests or [None])[0]
+    texts = [r.prompt for r in work.requests] or [work.prefix + s for s in work.suffixes]
+    settings = GenerationConfig(
+        max_new_tokens=max((r.sampling.max_tokens for r in work.requests), default=1),
+        do_sample=bool(first and first.sampling.temperature),
+        eos_token_id=sorted(end_tokens(loaded)) or -1,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+    )
+    before = model.config._attn_implementation
+    began = time.process_time()
+    try:
+        found = model.generate_batch(loaded.tokenizer(texts)["input_ids"], settings)
+    finally:
+        model.set_attn_implementation(before)
+    seconds = time.process_time() - began
+    rows = {r.id: r for r in work.requests}
+    results = sorted(found.values(), key=lambda r: int(r.request_id.rpartition("_")[2]))
+    lengths = [
+        _useful(loaded, request, list(result.generated_tokens))
+        for request, result in zip(rows.values(), results, strict=False)
+    ]
+    return Measured(
+        seconds,
+        sum(lengths) if rows else len(texts),
+        sum(len(r.generated_tokens) for r in results),
+    )
+
+
+WAYS: dict[str, Callable[[LoadedModel, Workload], Measured]] = {
+    "engine": with_engine,
+    "batched generate": with_generate,
+    "one by one": one_by_one,
+    "continuous batching": continuously,
+}
+
+
+def _generate(
+    loaded: LoadedModel, inputs: object, settings: GenerationConfig, stop: Sequence[str]
+) -> torch.Tensor:
+    settings.pad_token_id = loaded.tokenizer.pad_token_id
+    stops = {"stop_strings": list(stop), "tokenizer": loaded.tokenizer} if stop else {}
+    with torch.no_grad():
+        return loaded.model.generate(**inputs, generation_config=settings, **stops)
+
+
+def _useful(loaded: LoadedModel, request: Request, row: list[int]) -> int:
+    ends = end_tokens(loaded)
+    row = row[: request.sampling.max_tokens]
+    row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
+    text = loaded.tokenizer.decode(row)
+    found = [at for stop in request.sampling.stop if (at := text.find(stop)) >= 0]
+    if not found:
+        return len(row)
+    return len(loaded.tokenizer(text[: min(found)], add_special_tokens=False)["input_ids"]) + 1
+
+
+def compare(
+    loaded: LoadedModel, works: Sequence[Workload], ways: Sequence[str], repeats: int
+) -> dict[str, dict[str, list[Measured]]]:
+    """Let the ways take turns; workload -> way -> one measurement a repeat."""
+    found: dict[str, dict[str, list[Measured]]] = {w.name: {n: [] for n in ways} for w in works}
+    for _ in range(repeats):
+        for work in works:
+            for way in ways:
+                found[work.name][way].append(WAYS[way](loaded, work))
+                last = found[work.name][way][-1]
+                print(f"# {work.name}, {way}: {last.useful / last.seconds:.1f}/s", file=sys.stderr)
+    return found
+
+
+def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, float]]:
+    """The engine against batched ``generate``: median, lowest and highest of the repeats."""
+    pairs = {
+        name: list(zip(ways["engine"], ways["batched generate"], strict=True))
+        for name, ways in found.items()
+    }
+    rates = {
+        name: [(e.useful / e.seconds) / (g.useful / g.seconds) for e, g in rows]
+        for name, rows in pairs.items()
+    }
+    # Both ways are charged for the same tokens: what they sample differs a little.
+    costs = [
+        [
+            sum(STAGE[n] * row[i][way].seconds / row[i][way].useful * row[i][0].useful for n, row in pairs.items())
+            for way in (0, 1)
+        ]
+        for i in range(len(pairs["instances"]))
+    ]
+    rates["stage"] = [generate / engine for engine, generate in costs]
+    return {
+        name: {
+            "ratio": round(statistics.median(values), 2),
+            "low": round(min(values), 2),
+            "high": round(max(values), 2),
+        }
+        for name, values in rates.items()
+    }
+
+
+def peak_megabytes(model: str, way: str, count: int) -> int:
+    """Peak memory of a process of its own that does all workloads one way."""
+    command = [sys.executable, __file__, "--model", model, "--count", str(count), "--peak", way]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--quick", action="store_true", help="fewer requests and repeats")
+    parser.add_argument("--json", action="store_true", help="print the ratios alone, as JSON")
+    parser.add_argument("--count", type=int, help="requests of each step")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--all", action="store_true", help="also one by one and continuous batching")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    count = options.count or (32 if options.quick else 64)
+    loaded = load(options.model)
+    works = workloads(count, drawn=options.model in SHAPES)
+    if options.peak:
+        for work in works:
+            WAYS[options.peak](loaded, work)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        return
+    ways = list(WAYS) if options.all else list(WAYS)[:2]
+    found = compare(loaded, works, ways, options.repeats or (2 if options.quick else 3))
+    result = ratios(found)
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used")
+    print(f"torch {torch.__version__}, {loaded.notes[0] if loaded.notes else options.model}")
+    print("| step | way | useful/s | tokens/s |\n|---|---|---|---|")
+    for name, by_way in found.items():
+        for way, rows in by_way.items():
+            useful = statistics.median(m.useful / m.seconds for m in rows)
+            tokens = statistics.median(m.tokens / m.seconds for m in rows)
+            print(f"| {name} | {way} | {useful:.1f} | {tokens:.1f} |")
+    print("\n| step | engine / batched generate | range |\n|---|---|---|")
+    for name, row in result.items():
+        print(f"| {name} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |")
+    print()
+    for way in ways:
+        print(f"peak memory, {way}: {peak_megabytes(options.model, way, count)} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,572 @@
+"""The server engine against a real HTTP server on loopback."""
+
+import json
+import logging
+import math
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from selfinstruct_train.config import EngineConfig, load_config
+from selfinstruct_train.engines import completions
+from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.completions import RefusedError
+from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.engines.server import ServerEngine
+from selfinstruct_train.errors import ConfigError, EngineError
+from selfinstruct_train.generation.journal import Journal, StoredCompletion
+from selfinstruct_train.records import Sampling
+from selfinstruct_train.run import RowStore
+
+ROOT = Path(__file__).parent.parent.parent
+KEY = "sk-very-secret-4711"
+
+
+class Answer(NamedTuple):
+    """What the server says to a request."""
+
+    body: Any
+    """JSON, or text that is sent as it is."""
+    status: int = 200
+    headers: Mapping[str, str] = {}
+
+
+class Server:
+    """Answers POST requests by a function of (body, how many came before) and remembers them."""
+
+    def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.most_at_once = 0
+        lock, under_way, outer = threading.Lock(), [0], self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.bodies)
+                    outer.bodies.append(body)
+                    outer.keys.append(self.headers["Authorization"])
+                    under_way[0] += 1
+                    outer.most_at_once = max(outer.most_at_once, under_way[0])
+                found = answer(body, number) if self.path == "/v1/completions" else Answer("", 404)
+                text = found.body if isinstance(found.body, str) else json.dumps(found.body)
+                with lock:
+                    under_way[0] -= 1
+                self.send_response(found.status)
+                for name, value in found.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+StartServer = Callable[[Callable[[dict[str, Any], int], Answer]], Server]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
+    monkeypatch.setattr(completions, "_FIRST_WAIT", 0.01)
+    monkeypatch.setenv("WRITER_KEY", KEY)
+    started: list[Server] = []
+
+    def begin(answer: Callable[[dict[str, Any], int], Answer]) -> Server:
+        started.append(Server(answer))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.close()
+
+
+def reply(text: str, reason: str = "stop", **others: Any) -> dict[str, Any]:
+    return {
+        "choices": [{"index": 0, "text": text, "finish_reason": reason, **others}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
+def shout(body: dict[str, Any], number: int) -> Answer:
+    return Answer(reply(body["prompt"].upper()))
+
+
+def failure(status: int, said: str, **headers: str) -> Answer:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer({"error": {"message": said}}, status, names)
+
+
+def engine(url: str, **settings: Any) -> ServerEngine:
+    asked = {"api_key_variable": "WRITER_KEY", "max_retries": 2, "concurrency": 4} | settings
+    encode = asked.pop("encode", None)
+    return ServerEngine(EngineConfig(base_url=url, **asked), "org/model", 64, encode)
+
+
+def requests(*prompts: str, **sampling: Any) -> list[Request]:
+    settings = Sampling(**{"max_tokens": 8} | sampling)
+    return [Request(f"r{i}", prompt, settings) for i, prompt in enumerate(prompts)]
+
+
+def answers(given: ServerEngine, asked: list[Request]) -> dict[str, Completion]:
+    return {completion.id: completion for completion in given.generate(asked)}
+
+
+def words(texts: Any) -> list[list[int]]:
+    """A tokenizer: a token is a word with the blank before it."""
+    return [[hash(word) for word in text.replace(" ", "\0 ").split("\0") if word] for text in texts]
+
+
+def test_every_request_gets_its_own_answer_whatever_the_order(start: StartServer) -> None:
+    def later_first(body: dict[str, Any], number: int) -> Answer:
+        time.sleep(0.1 if body["prompt"] == "p0" else 0.0)
+        return shout(body, number)
+
+    server = start(later_first)
+    asked = requests(*(f"p{i}" for i in range(6)))
+    found = list(engine(server.url).generate(asked))
+    assert {c.id: c.text for c in found} == {f"r{i}": f"P{i}" for i in range(6)}
+    assert found[-1].id == "r0", "answers come as they are finished"
+    assert {(c.prompt_tokens, c.completion_tokens) for c in found} == {(7, 3)}
+
+
+def test_the_settings_of_a_request_are_sent_with_it(start: StartServer) -> None:
+    server = start(shout)
+    sampling = {"temperature": 0.5, "top_p": 0.9, "stop": ("\n\n",), "seed": 2**40 + 5}
+    answers(engine(server.url, server_model="served"), requests("a", **sampling))
+    (body,) = server.bodies
+    wanted = {"model": "served", "prompt": "a", "max_tokens": 8, "temperature": 0.5}
+    wanted |= {"top_p": 0.9, "stop": ["\n\n"], "seed": 5}
+    assert {key: body[key] for key in wanted} == wanted
+    assert server.keys == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted"),
+    [
+        ("vllm", {"top_k": 40, "repetition_penalty": 1.2, "min_p": 0.0}),
+        ("llama.cpp", {"top_k": 40, "repeat_penalty": 1.2, "min_p": 0.0, "repeat_last_n": -1}),
+    ],
+)
+def test_settings_beyond_the_standard_are_named_as_the_server_names_them(
+    start: StartServer, dialect: str, wanted: dict[str, float]
+) -> None:
+    server = start(shout)
+    asked = requests("a", top_k=40, repetition_penalty=1.2)
+    answers(engine(server.url, server_dialect=dialect), asked)
+    assert {key: server.bodies[0].get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("setting", [{"top_k": 5}, {"repetition_penalty": 1.1}])
+def test_settings_that_a_server_may_ignore_are_refused_before_anything_is_asked(
+    start: StartServer, setting: dict[str, float]
+) -> None:
+    server = start(shout)
+    with pytest.raises(ConfigError, match="server_dialect"):
+        answers(engine(server.url), requests("a", **setting))
+    assert server.bodies == []
+
+
+def test_no_more_requests_are_under_way_than_allowed(start: StartServer) -> None:
+    def slow(body: dict[str, Any], number: int) -> Answer:
+        time.sleep(0.03)
+        return shout(body, number)
+
+    server = start(slow)
+    answers(engine(server.url, concurrency=3), requests(*map(str, range(12))))
+    assert server.most_at_once == 3
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_passing_failure_is_tried_again(start: StartServer, status: int) -> None:
+    server = start(lambda body, n: shout(body, n) if n == 2 else failure(status, "busy"))
+    assert answers(engine(server.url), requests("a"))["r0"].text == "A"
+    assert len(server.bodies) == 3
+
+
+def test_a_pause_that_the_server_asks_for_is_kept(start: StartServer) -> None:
+    server = start(
+        lambda body, n: shout(body, n) if n else failure(429, "slow down", Retry_After="0.4")
+    )
+    began = time.monotonic()
+    answers(engine(server.url), requests("a"))
+    assert time.monotonic() - began >= 0.4
+
+
+def test_a_pause_may_be_a_date_and_nonsense_is_none() -> None:
+    with_date = completions._retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"})
+    assert with_date > 1e9
+    for value in ("", "soon", "nan", "inf", "-3", "Fri, 01 Jan 1999 00:00:00 GMT"):
+        assert completions._retry_after({"retry-after": value}) == 0.0
+
+
+def test_an_endless_pause_is_not_waited_for(start: StartServer) -> None:
+    server = start(lambda body, n: failure(429, "quota", Retry_After="86400"))
+    with pytest.raises(EngineError, match="pause of 86400 s"):
+        answers(engine(server.url), requests("a"))
+    assert len(server.bodies) == 1
+
+
+def test_tries_are_counted_and_then_given_up(start: StartServer) -> None:
+    server = start(lambda body, n: failure(500, "out of luck"))
+    with pytest.raises(EngineError, match=r"status 500 \(try 3: out of luck\)"):
+        answers(engine(server.url), requests("a"))
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (400, "the server does not take this request"),
+        (401, "environment variable WRITER_KEY"),
+        (404, "generation.engine.server_model"),
+        (501, "the server does not take this request"),
+    ],
+)
+def test_a_lasting_failure_is_not_tried_again_and_names_the_mend(
+    start: StartServer, status: int, says: str
+) -> None:
+    server = start(lambda body, n: failure(status, "no"))
+    with pytest.raises(EngineError, match=says):
+        answers(engine(server.url), requests("a"))
+    assert len(server.bodies) == 1
+
+
+def test_a_dead_server_is_one_sentence_with_its_address(start: StartServer) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+    with pytest.raises(EngineError) as caught:
+        answers(engine(url), requests("a"))
+    message = str(caught.value)
+    assert message.startswith(f"{url}: cannot be reached (try 3: ")
+    assert "start the server or mend generation.engine.base_url" in message
+    assert "\n" not in message
+
+
+def test_a_slow_server_is_tried_again_and_then_given_up(start: StartServer) -> None:
+    def slow(body: dict[str, Any], number: int) -> Answer:
+        time.sleep(0.5)
+        return shout(body, number)
+
+    server = start(slow)
+    with pytest.raises(EngineError, match=r"no answer within 0\.1 s .*timeout_seconds"):
+        answers(engine(server.url, timeout_seconds=0.1, max_retries=1), requests("a"))
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "", "<html>hello</html>", "[]", '{"choices": []}', '{"a": 1}']
+)
+def test_a_malformed_reply_is_an_error_that_shows_it(start: StartServer, text: str) -> None:
+    server = start(lambda body, n: Answer(text))
+    with pytest.raises(EngineError, match="answered what is no completion"):
+        answers(engine(server.url), requests("a"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:pass-4711@127.0.0.1/v1",
+        "http://127.0.0.1/v1?key=pass-4711",
+        "localhost:8000",
+        "http://[x",
+    ],
+)
+def test_an_address_must_be_one_and_hold_no_secret(url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        engine(url)
+    assert "pass-4711" not in str(caught.value)
+
+
+def test_the_key_is_never_logged_nor_told(
+    start: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = start(lambda body, n: failure(401 if n else 429, f"bad key {KEY} in Bearer {KEY}"))
+    with pytest.raises(EngineError) as caught:
+        answers(engine(server.url), requests("a"))
+    assert "bad key ***" in str(caught.value)
+    told: BaseException | None = caught.value
+    while told is not None:
+        assert KEY not in repr(told)
+        told = told.__cause__ or told.__context__
+    ours = [record for record in caplog.records if record.name.startswith("selfinstruct_train")]
+    assert ours, "the retry is logged"
+    assert not any(KEY in record.getMessage() for record in caplog.records)
+
+
+def test_a_server_without_a_key_gets_a_placeholder(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WRITER_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = start(shout)
+    answers(engine(server.url), requests("a"))
+    assert server.keys == ["Bearer none"]
+
+
+def test_a_key_that_cannot_be_sent_is_refused_without_telling_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WRITER_KEY", "schlüssel-4711")
+    with pytest.raises(ConfigError, match="WRITER_KEY") as caught:
+        engine("http://127.0.0.1:1/v1")
+    assert "4711" not in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_does_not_hide_a_server_on_this_machine(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert answers(engine(start(shout).url, max_retries=0), requests("a"))["r0"].text == "A"
+
+
+@pytest.mark.parametrize(
+    ("given", "stop", "wanted"),
+    [
+        (reply("a"), (), ("a", "eos")),
+        (reply("a"), ("\n",), ("a", "stop")),
+        (reply("a", stop_reason=None), ("\n",), ("a", "eos")),
+        (reply("a", stop_reason=2), ("\n",), ("a", "eos")),
+        (reply("a", stop_reason="\n"), ("\n",), ("a", "stop")),
+        (reply("a", matched_stop="\n"), ("\n",), ("a", "stop")),
+        (reply("a", matched_stop=2), ("\n",), ("a", "eos")),
+        (reply("a", "eos_token"), ("\n",), ("a", "eos")),
+        (reply("a\nb", "length"), ("b", "\n"), ("a", "stop")),
+        (reply("a", "length"), (), ("a", "length")),
+        (reply("a", "content_filter"), (), ("a", "length")),
+    ],
+)
+def test_what_ended_a_completion_is_told_as_far_as_the_server_tells(
+    start: StartServer, given: Any, stop: tuple[str, ...], wanted: tuple[str, str]
+) -> None:
+    server = start(lambda body, n: Answer(given))
+    found = answers(engine(server.url), requests("p", stop=stop))["r0"]
+    assert (found.text, found.finish_reason) == wanted
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "wanted"),
+    [
+        (None, None),
+        ({"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0], "top_logprobs": None}, -1.5),
+        ({"content": [{"token": "a", "logprob": -3.0, "top_logprobs": []}]}, -3.0),
+        ({"tokens": None, "token_logprobs": None}, None),
+    ],
+)
+def test_the_mean_log_probability_is_told_where_offered(
+    start: StartServer, logprobs: Any, wanted: float | None
+) -> None:
+    server = start(lambda body, n: Answer(reply("ab", logprobs=logprobs)))
+    assert answers(engine(server.url), requests("p"))["r0"].mean_logprob == wanted
+
+
+def test_tokens_are_the_tokenizers_or_an_estimate_from_the_bytes() -> None:
+    texts = ["one two three", "", "ääää"]
+    assert engine("http://127.0.0.1:1/v1", encode=words).count_tokens(texts) == [3, 1, 1]
+    assert engine("http://127.0.0.1:1/v1").count_tokens(texts) == [5, 1, 3]
+
+
+def test_a_completion_gets_the_room_that_the_context_has(start: StartServer) -> None:
+    server = start(shout)
+    short, long = "w" + " w" * 9, "w" + " w" * 63
+    given = engine(server.url, encode=words).generate(requests(short, long, max_tokens=60))
+    assert next(given).id == "r0"
+    with pytest.raises(EngineError, match="request r1: its prompt of 64 tokens leaves no room"):
+        next(given)
+    assert [body["max_tokens"] for body in server.bodies] == [54]
+
+
+def test_an_adapter_is_asked_under_the_name_that_the_server_knows(start: StartServer) -> None:
+    server = start(shout)
+    given = engine(server.url, server_adapters={"round-0/adapter": "tuned-0"})
+    list(given.generate(requests("a"), Path("runs/x/round-0/adapter")))
+    assert server.bodies[0]["model"] == "tuned-0"
+    with pytest.raises(ConfigError, match=r"adapter round-1/adapter.*server_adapters"):
+        list(given.generate(requests("a"), Path("runs/x/round-1/adapter")))
+
+
+def journal(path: Path, given: ServerEngine) -> Journal:
+    return Journal(RowStore(path, StoredCompletion), given)
+
+
+def test_a_resumed_batch_asks_only_for_what_is_missing(start: StartServer, tmp_path: Path) -> None:
+    healthy = [False]
+
+    def some(body: dict[str, Any], number: int) -> Answer:
+        if body["prompt"] in ("p2", "p4") and not healthy[0]:
+            time.sleep(0.1)
+            return failure(400, "not now")
+        return shout(body, number)
+
+    server, path = start(some), tmp_path / "completions.jsonl"
+    asked = requests(*(f"p{i}" for i in range(6)))
+    with pytest.raises(EngineError, match="not now"):
+        journal(path, engine(server.url, concurrency=6)).ask(asked, None)
+    assert len(path.read_text().splitlines()) == 4, "each answer is written as it comes"
+    healthy[0] = True
+    server.bodies.clear()
+    rows = journal(path, engine(server.url)).ask(asked, None)
+    assert {body["prompt"] for body in server.bodies} == {"p2", "p4"}
+    assert [row.text for row in rows] == [f"P{i}" for i in range(6)]
+    server.bodies.clear()
+    assert journal(path, engine(server.url)).ask(asked, None) == rows
+    assert server.bodies == []
+
+
+def test_a_changed_question_is_asked_again(start: StartServer, tmp_path: Path) -> None:
+    server, path = start(shout), tmp_path / "completions.jsonl"
+    journal(path, engine(server.url)).ask(requests("a", "b"), None)
+    rows = journal(path, engine(server.url)).ask(requests("a", "c"), None)
+    assert [row.text for row in rows] == ["A", "C"]
+    assert sorted(body["prompt"] for body in server.bodies) == ["a", "b", "c"]
+
+
+def test_after_a_failure_nothing_new_is_asked(start: StartServer) -> None:
+    server = start(lambda body, n: failure(400, "no"))
+    with pytest.raises(RefusedError):
+        answers(engine(server.url, concurrency=2), requests(*map(str, range(20))))
+    assert len(server.bodies) <= 3
+
+
+def logprob(token: str) -> float:
+    return -len(token) / 8
+
+
+def echoing(body: dict[str, Any], number: int) -> Answer:
+    """Like vLLM: a start token, then words, with a log-probability for each but the first."""
+    assert body["echo"] is True and body["max_tokens"] == 0
+    pieces = ["<s>", *(p for p in body["prompt"].replace(" ", "\0 ").split("\0") if p)]
+    values = [None, *(logprob(piece) for piece in pieces[1:])]
+    given = {"tokens": pieces, "token_logprobs": values, "top_logprobs": None}
+    return Answer(reply(body["prompt"], "length", logprobs=given))
+
+
+def with_start(texts: Any) -> list[list[int]]:
+    return [[0, *tokens] for tokens in words(texts)]
+
+
+@pytest.mark.parametrize("encode", [None, words, with_start])
+def test_an_echo_scores_all_tokens_of_a_continuation(start: StartServer, encode: Any) -> None:
+    server = start(echoing)
+    given = engine(server.url, encode=encode)
+    wanted = [logprob(" Yes"), logprob(" No") + logprob(" way")]
+    for _ in range(2):
+        rows = given.score("Task:", [" one", " two words"], [" Yes", " No way"])
+        assert rows == [pytest.approx(wanted)] * 2
+    assert len(server.bodies) == 1 + 4 + 4, "whether the server echoes is asked once"
+
+
+def test_a_token_that_straddles_the_seam_is_scored_for_all(start: StartServer) -> None:
+    rows = engine(start(echoing).url).score("Task: a", ["b"], ["c", " d"])
+    assert rows == [pytest.approx([logprob(" abc"), logprob(" ab") + logprob(" d")])]
+
+
+def naming(top: dict[str, float], widest: int = 20) -> Callable[[dict[str, Any], int], Answer]:
+    def answer(body: dict[str, Any], number: int) -> Answer:
+        if body.get("echo"):  # the words and the status of llama.cpp
+            return failure(500, "Only no echo is supported")
+        if body["logprobs"] > widest:
+            return failure(400, f"logprobs must be at most {widest}")
+        assert body["max_tokens"] == 1
+        given = {"tokens": [" No"], "token_logprobs": [-0.1], "top_logprobs": [top]}
+        return Answer(reply(" No", "length", logprobs=given))
+
+    return answer
+
+
+@pytest.mark.parametrize("widest", [20, 5])
+def test_without_an_echo_the_first_token_is_scored(start: StartServer, widest: int) -> None:
+    server = start(naming({" No": -0.1, " Yes": -3.0, " Y": -5.0}, widest))
+    given = engine(server.url)
+    assert given.score("Task:", [" a", " b"], [" Yes", " No"]) == [[-3.0, -0.1]] * 2
+    server.bodies.clear()
+    given.score("Task:", [" a", " b"], [" Yes", " No"])
+    assert len(server.bodies) == 2, "what the server offers is found out once"
+
+
+def test_a_token_that_is_not_named_gets_the_most_that_it_can_have(start: StartServer) -> None:
+    top = {" No": math.log(0.5), " Maybe": math.log(0.4)}
+    ((yes, no),) = engine(start(naming(top)).url).score("Task:", [" a"], [" Yes", " No"])
+    assert no == math.log(0.5)
+    assert yes == pytest.approx(math.log(0.1))
+
+
+def test_llama_cpp_names_tokens_in_another_shape(start: StartServer) -> None:
+    tops = [{"token": " Yes", "logprob": -0.2}, {"token": " No", "logprob": -2.0}]
+    given = {"content": [{"token": " Yes", "logprob": -0.2, "top_logprobs": tops}]}
+    server = start(
+        lambda body, n: (
+            failure(400, "no echo") if body.get("echo") else Answer(reply(" Yes", logprobs=given))
+        )
+    )
+    assert engine(server.url).score("Task:", [" a"], [" Yes", " No"]) == [[-0.2, -2.0]]
+
+
+def test_continuations_that_begin_alike_need_an_echo(start: StartServer) -> None:
+    with pytest.raises(EngineError, match="begin alike"):
+        engine(start(naming({" N": -1.0})).url).score("Task:", [" a"], [" No", " Never"])
+
+
+def test_a_server_without_log_probabilities_cannot_score(start: StartServer) -> None:
+    with pytest.raises(EngineError, match="offers no log-probabilities.*kind to transformers"):
+        engine(start(shout).url).score("Task:", [" a"], [" Yes", " No"])
+
+
+def test_nothing_to_score_asks_nothing(start: StartServer) -> None:
+    server = start(shout)
+    assert engine(server.url).score("Task:", [], [" Yes"]) == []
+    assert engine(server.url).score("Task:", [" a"], []) == [[]]
+    assert list(engine(server.url).generate([])) == []
+    assert server.bodies == []
+
+
+def quickstart(*overrides: str) -> Any:
+    return load_config(ROOT / "configs" / "quickstart.yaml", overrides)
+
+
+def test_the_config_chooses_the_server_and_the_models_own_tokenizer_counts() -> None:
+    def tokenizer(texts: list[str], return_attention_mask: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": words(texts)}
+
+    model: Any = SimpleNamespace(tokenizer=tokenizer, model_id="m", context_length=99)
+    made = make_engine(quickstart("generation.engine.kind=server"), model)
+    assert isinstance(made, ServerEngine)
+    assert (made.model_id, made.context_length) == ("m", 99)
+    assert made.independent_requests
+    assert made.count_tokens(["a b c"]) == [3]
+
+
+@pytest.mark.parametrize(("kind", "package"), [("server", "openai"), ("vllm", "vllm")])
+def test_a_missing_package_is_named_with_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch, kind: str, package: str
+) -> None:
+    for name in ("server", "completions", "vllm"):
+        monkeypatch.delitem(sys.modules, f"selfinstruct_train.engines.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    model: Any = SimpleNamespace()
+    with pytest.raises(ConfigError, match=rf"pip install 'selfinstruct-train\[{kind}\]'"):
+        make_engine(quickstart(f"generation.engine.kind={kind}"), model)

@@ -1,0 +1,351 @@
+"""Judges of known bias: what is reported must name it, and nothing unread may count."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selfinstruct_train.config import JudgeConfig, load_config
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
+from selfinstruct_train.errors import ConfigError, RunError
+from selfinstruct_train.evaluation.judge import (
+    Answers,
+    Judge,
+    grade_answers,
+    judge_pairs,
+    judge_round,
+    load_judge_prompts,
+    read_choice,
+    read_level,
+)
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.evaluation.verdicts import (
+    GradeVerdict,
+    PairVerdict,
+    PairwiseSummary,
+    length_control,
+    summarise_grades,
+    summarise_pairs,
+)
+from selfinstruct_train.progress import Tally
+from selfinstruct_train.records import EvalTask, Instance, Prediction
+from selfinstruct_train.run import RowStore, RunDirectory
+
+ROOT = Path(__file__).parents[2]
+Decide = Callable[[str, str], str]
+"""(first answer, second answer) -> what the judge writes."""
+
+
+def quiet(tally: Tally) -> None:
+    """Reports nothing."""
+
+
+def exam(n: int) -> Suite:
+    tasks = tuple(
+        EvalTask(
+            id=f"t{i}",
+            instruction=f"Say {i}.",
+            instances=(Instance(input=f"<{i}>", output=str(i)),),
+        )
+        for i in range(n)
+    )
+    return Suite("exam", tasks, is_microworld=False)
+
+
+def answers(name: str, suite: Suite, responses: list[str]) -> Answers:
+    rows = [
+        Prediction(
+            task_id=item.task_id,
+            instruction=item.instruction,
+            input=item.input,
+            response=response,
+            target=item.target,
+        )
+        for item, response in zip(suite.items, responses, strict=True)
+    ]
+    return Answers(name, tuple(rows))
+
+
+def scripted(decide: Decide, context_length: int = 100_000) -> ScriptedEngine:
+    pattern = re.compile(r"<<<Answer 1\n(.*?)\n>>>.*<<<Answer 2\n(.*?)\n>>>", re.DOTALL)
+
+    def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        match = pattern.search(request.prompt)
+        assert match and adapter is None
+        return ScriptedAnswer(decide(match[1], match[2]))
+
+    return ScriptedEngine(answer, context_length=context_length)
+
+
+def judge_of(engine: ScriptedEngine) -> Judge:
+    return Judge(engine, load_judge_prompts(JudgeConfig()), max_tokens=8)
+
+
+def verdicts_of(path: Path, decide: Decide, a: list[str], b: list[str]) -> tuple[PairVerdict, ...]:
+    suite = exam(len(a))
+    return judge_pairs(
+        judge_of(scripted(decide)),
+        RowStore(path / "pairs.jsonl", PairVerdict),
+        suite,
+        answers("base", suite, a),
+        answers("tuned", suite, b),
+        quiet,
+    )
+
+
+def judged(path: Path, decide: Decide, a: list[str], b: list[str]) -> PairwiseSummary:
+    return summarise_pairs(verdicts_of(path, decide, a, b), "base", "tuned", "exam", "j", 0.95)
+
+
+def better(first: str, second: str) -> str:
+    """A fair judge: who says more often "good"."""
+    x, y = first.count("good"), second.count("good")
+    return "Verdict: tie" if x == y else "1" if x > y else "verdict: 2"
+
+
+def test_a_fair_judge_gives_the_truth_and_is_called_consistent_and_unbiased(
+    tmp_path: Path,
+) -> None:
+    result = judged(tmp_path, better, ["bad"] * 12 + ["good"] * 8, ["good"] * 15 + ["bad"] * 5)
+    assert (result.wins, result.ties, result.losses) == (12, 3, 5)
+    assert result.win_rate is not None and result.win_rate.value == pytest.approx(67.5)
+    assert result.win_rate.low < 67.5 < result.win_rate.high
+    assert result.consistency is not None and result.consistency.value == 100.0
+    assert result.position_bias is not None and result.position_bias.value == 0.0
+    assert (result.favoured_place, result.favoured_length) == (None, None)
+    assert "biased" not in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("says", "place", "sign"), [("1", "first", 1), ("Verdict: 2", "second", -1)]
+)
+def test_a_judge_that_looks_at_the_place_alone_is_named_and_moves_no_win(
+    tmp_path: Path, says: str, place: str, sign: int
+) -> None:
+    result = judged(tmp_path, lambda first, second: says, ["bad"] * 30, ["good"] * 30)
+    assert (result.wins, result.ties, result.losses) == (0, 30, 0)
+    assert result.consistency is not None and result.consistency.value == 0.0
+    assert result.position_bias is not None
+    assert result.position_bias.value == pytest.approx(50.0 * sign)
+    assert result.favoured_place == place
+    assert f"biased: favours the {place} place" in result.sentence
+
+
+def test_a_leaning_to_one_place_is_measured(tmp_path: Path) -> None:
+    rng = random.Random(5)
+
+    def leaning(first: str, second: str) -> str:
+        return "1" if rng.random() < 0.4 else better(first, second)
+
+    a = ["good" if i % 2 else "bad" for i in range(200)]
+    b = ["bad" if i % 2 else "good" for i in range(200)]
+    result = judged(tmp_path, leaning, a, b)
+    # Where the fair verdict is for one side, 40 % of the verdicts for the second place are turned.
+    assert result.position_bias is not None
+    assert result.position_bias.low < 20.0 < result.position_bias.high
+    assert result.favoured_place == "first"
+
+
+def test_a_judge_that_counts_words_is_named_and_its_win_rate_is_corrected(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    a = ["word " * rng.randint(1, 20) for _ in range(120)]
+    # Tuned is longer three times in four.
+    b = ["word " * max(1, len(x.split()) + rng.choice((6, 4, 2, -4))) for x in a]
+
+    def longer(first: str, second: str) -> str:
+        x, y = len(first.split()), len(second.split())
+        return "tie" if x == y else "1" if x > y else "2"
+
+    result = judged(tmp_path, longer, a, b)
+    assert result.win_rate is not None and result.win_rate.value > 65
+    assert result.favoured_length == "longer"
+    assert "biased: favours the longer answer" in result.sentence
+    assert result.length_controlled is not None
+    assert result.length_controlled.low < 50 < result.length_controlled.high
+
+
+def test_length_control_recovers_the_law_that_made_the_outcomes() -> None:
+    rng = random.Random(3)
+    growth = [rng.randint(-30, 50) for _ in range(4000)]
+    mean = sum(growth) / len(growth)
+    spread = math.sqrt(sum((g - mean) ** 2 for g in growth) / len(growth))
+
+    def chance(x: float) -> float:
+        return 1 / (1 + math.exp(-(0.5 + 1.2 * math.tanh(x / spread))))
+
+    outcomes = [float(rng.random() < chance(g)) for g in growth]
+    control = length_control(outcomes, growth, 0.95)
+    assert control is not None
+    assert control.win_rate.value == pytest.approx(100 * chance(0), abs=2.5)
+    assert control.win_rate.low < 100 * chance(0) < control.win_rate.high
+    assert control.effect.value == pytest.approx(1.2, abs=0.2)
+
+
+def test_length_control_has_no_say_where_lengths_differ_alike_and_stays_finite() -> None:
+    assert length_control([1.0, 0.0], [3, 3], 0.95) is None
+    assert length_control([], [], 0.95) is None
+    control = length_control([1.0] * 50, [-1, 2] * 25, 0.95)
+    assert control is not None
+    assert 95 < control.win_rate.value < 100
+    assert control.win_rate.low < control.win_rate.value < control.win_rate.high
+
+
+def test_what_cannot_be_read_is_counted_apart_and_never_a_loss(tmp_path: Path) -> None:
+    def moody(first: str, second: str) -> str:
+        return "I would rather not say" if "odd" in first else better(first, second)
+
+    result = judged(tmp_path, moody, ["odd", "odd", "bad", "bad"], ["good", "odd", "good", "bad"])
+    assert (result.wins, result.ties, result.losses) == (1, 1, 0)
+    assert (result.pairs, result.unparsed) == (4, 2)
+    assert (result.unparsed_verdicts, result.unasked_verdicts) == (3, 0)
+    assert result.win_rate is not None and result.win_rate.value == pytest.approx(75.0)
+
+
+def test_a_judge_that_says_nothing_yields_no_figure(tmp_path: Path) -> None:
+    result = judged(tmp_path, lambda first, second: "", ["a"], ["b"])
+    assert (result.unparsed, result.wins, result.ties, result.losses) == (1, 0, 0, 0)
+    assert result.win_rate is result.consistency is result.position_bias is None
+
+
+def test_a_pair_too_long_for_the_judge_is_not_asked_about(tmp_path: Path) -> None:
+    suite = exam(2)
+    engine = scripted(better, context_length=400)
+    rows = judge_pairs(
+        judge_of(engine),
+        RowStore(tmp_path / "pairs.jsonl", PairVerdict),
+        suite,
+        answers("base", suite, ["bad", "bad " * 400]),
+        answers("tuned", suite, ["good", "good"]),
+        quiet,
+    )
+    result = summarise_pairs(rows, "base", "tuned", "exam", "j", 0.95)
+    assert len(engine.asked) == 2
+    assert (result.wins, result.unparsed, result.unasked_verdicts) == (1, 1, 2)
+    assert result.unparsed_verdicts == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        (" 1", "first"),
+        ("Verdict: 2", "second"),
+        ("TIE\n", "tie"),
+        ("Both are short, but 1 errs.\nVerdict: 2", "second"),
+        ("1\n1\n", "first"),
+        ("1\n2", None),
+        ("Verdict: 1 or 2", None),
+        ("Answer 1 is better", None),
+        ("12", None),
+        ("", None),
+    ],
+)
+def test_only_a_line_that_is_nothing_but_a_verdict_is_one(text: str, choice: str | None) -> None:
+    assert read_choice(text) == choice
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [(" b", "B"), ("Grade: D", "D"), ("A good answer", None), ("A\nB", None), ("E", None)],
+)
+def test_only_a_line_that_is_nothing_but_a_level_is_one(text: str, level: str | None) -> None:
+    assert read_level(text) == level
+
+
+def test_a_stopped_judge_resumes_and_ends_with_the_same_file(tmp_path: Path) -> None:
+    a, b = ["bad"] * 100, ["good"] * 100
+    whole = verdicts_of(tmp_path, better, a, b)
+    path = tmp_path / "pairs.jsonl"
+    text = path.read_bytes()
+    # Killed in the second batch, within a line.
+    path.write_bytes(b"".join(text.splitlines(keepends=True)[:150]) + b'{"id": "ju')
+    suite = exam(100)
+    engine = scripted(better)
+    store = RowStore(path, PairVerdict)
+    sides = answers("base", suite, a), answers("tuned", suite, b)
+    assert judge_pairs(judge_of(engine), store, suite, *sides, quiet) == whole
+    assert path.read_bytes() == text
+    assert len(engine.asked) == 200 - 128
+    engine.asked.clear()
+    judge_pairs(judge_of(engine), RowStore(path, PairVerdict), suite, *sides, quiet)
+    assert engine.asked == []
+
+
+def test_verdicts_on_other_answers_are_not_taken_for_these(tmp_path: Path) -> None:
+    verdicts_of(tmp_path, better, ["bad"], ["good"])
+    with pytest.raises(RunError, match="pairs.jsonl, line 1: a verdict of another judge"):
+        verdicts_of(tmp_path, better, ["bad"], ["better"])
+
+
+def test_braces_in_an_answer_are_the_answers_own(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def remember(first: str, second: str) -> str:
+        seen.extend((first, second))
+        return "tie"
+
+    verdicts_of(tmp_path, remember, ["{second} \\1"], ["{instruction} {nope}"])
+    assert Counter(seen) == {"{second} \\1": 2, "{instruction} {nope}": 2}
+
+
+def test_a_prompt_of_the_users_is_used_and_a_faulty_one_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("{instruction}|{input}|{first}|{second}\nVerdict:\n")
+    assert load_judge_prompts(JudgeConfig(pairwise_prompt=own)).pairwise.endswith("Verdict:")
+    own.write_text("{instruction} {first} {secnd}")
+    with pytest.raises(ConfigError, match=r"lacks \{input\}.*lacks \{second\}.*unknown \{secnd\}"):
+        load_judge_prompts(JudgeConfig(pairwise_prompt=own))
+    with pytest.raises(ConfigError, match="absent.txt"):
+        load_judge_prompts(JudgeConfig(grade_prompt=tmp_path / "absent.txt"))
+
+
+def test_levels_are_counted_and_unread_grades_are_at_none(tmp_path: Path) -> None:
+    says = {"one": "A", "two": "Grade: b", "three": "C", "four": "d", "five": "hm"}
+
+    def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        match = re.search(r"<<<Answer\n(.*?)\n>>>", request.prompt)
+        assert match
+        return ScriptedAnswer(says[match[1]])
+
+    suite = exam(5)
+    rows = grade_answers(
+        judge_of(ScriptedEngine(answer)),
+        RowStore(tmp_path / "grades.jsonl", GradeVerdict),
+        suite,
+        answers("tuned", suite, list(says)),
+        quiet,
+    )
+    result = summarise_grades(rows, "tuned", "exam", "j", 0.95)
+    assert (result.a, result.b, result.c, result.d) == (1, 1, 1, 1)
+    assert (result.n, result.unparsed, result.unasked) == (5, 1, 0)
+    assert result.acceptable is not None and result.acceptable.value == pytest.approx(50.0)
+
+
+def test_a_round_is_judged_against_the_base_cut_where_it_starts_a_new_example(
+    suite: Suite, answer_file: Callable[[str, Callable[[str], str]], Path], tmp_path: Path
+) -> None:
+    config = load_config(
+        ROOT / "configs" / "quickstart.yaml",
+        (
+            f"evaluation.suites=['{tmp_path / 'words.jsonl'}']",
+            "evaluation.judge={tasks: [pairwise]}",
+        ),
+        tmp_path / "run",
+    )
+    run = RunDirectory(config.output_dir)
+    run.open(config)
+    folder = run.round(0).evaluation(suite.name)
+    folder.mkdir(parents=True)
+    answer_file("base.jsonl", lambda t: "bad\n\nInput: good").rename(folder / "base.jsonl")
+    answer_file("tuned.jsonl", lambda t: "good").rename(folder / "tuned.jsonl")
+    (judgement,) = judge_round(config, scripted(better), run, 0, quiet)
+    assert judgement.pairwise is not None and judgement.grades == ()
+    assert (judgement.pairwise.wins, judgement.pairwise.pairs) == (8, 8)
+    written = sorted(path.name for path in (folder / "judge").iterdir())
+    assert written == ["base-stopped-tuned.jsonl", "summary.json"]
