@@ -17,6 +17,7 @@ def story(loop: Loop) -> None:
     """What this recipe does with an opened run."""
     for number in range(loop.config.rounds):
         loop.evaluate(number)
+        loop.judge(number)
     conclude(loop)
 
 

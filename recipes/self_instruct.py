@@ -20,6 +20,7 @@ def story(loop: Loop) -> None:
         loop.generate(number)  # steps 1 to 4: instructions, classification, instances, filters
         loop.train(number)  # step 5: LoRA on the seeds and all data so far
         loop.evaluate(number)  # did it help? base, seeds-only and tuned on every suite
+        loop.judge(number)  # what does a judge say? only where the config names one
     conclude(loop)
 
 

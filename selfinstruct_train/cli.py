@@ -99,6 +99,7 @@ def _stages(
             loop.train(number)
         if "evaluate" in stages:
             loop.evaluate(number)
+            loop.judge(number)
     if "evaluate" in stages:
         conclude(loop)
 
@@ -158,15 +159,13 @@ def dedup(
         float, typer.Option(min=0.0, max=1.0, help="Highest ROUGE-L F1 that is new.")
     ] = 0.7,
     tokenizer: Annotated[
-        str, typer.Option(help="rouge (ASCII, as the paper) or unicode (any language).")
+        Literal["rouge", "unicode"],
+        typer.Option(help="rouge (ASCII, as the paper) or unicode (any language)."),
     ] = "rouge",
 ) -> None:
     """Exact ROUGE-L novelty test: a JSON line per candidate, in order."""
-    from selfinstruct_train.errors import ConfigError
     from selfinstruct_train.generation.dedup import dedup as stream
 
-    if tokenizer != "rouge" and tokenizer != "unicode":
-        raise ConfigError(f"--tokenizer: '{tokenizer}' is neither rouge nor unicode")
     for row in stream(pool, candidates, threshold, tokenizer):
         print(row.model_dump_json())
 

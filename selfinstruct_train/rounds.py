@@ -7,14 +7,17 @@ from collections import Counter
 from pathlib import Path
 
 from selfinstruct_train.config import Config
+from selfinstruct_train.contamination import SuiteTasks, check
 from selfinstruct_train.distributed import World, join_world
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.engines.models import LoadedModel, load_model
 from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.engines.transformers import TransformersEngine
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
+from selfinstruct_train.evaluation.judge import judge_round, load_judge_prompts
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.filters import load_rules
 from selfinstruct_train.generation.generate import generate_round
@@ -25,7 +28,7 @@ from selfinstruct_train.generation.prompting import (
 )
 from selfinstruct_train.progress import Progress, Tally
 from selfinstruct_train.records import Comparison, GeneratedInstance, TrainingRow, TrainingStep
-from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
 from selfinstruct_train.seeds import read_seed_tasks
 from selfinstruct_train.sources import resolve
 from selfinstruct_train.templates import encode
@@ -49,15 +52,22 @@ class Loop:
         self._prompts = load_prompt_set(config.generation.prompts)
         require_demonstrations(self._prompts, config.generation.prompts)
         load_rules(config.generation.prompts)
-        for suite in config.evaluation.suites:
-            load_suite(suite)
+        suites = [load_suite(name) for name in config.evaluation.suites]
+        self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in suites]
+        if config.evaluation.judge is not None:
+            load_judge_prompts(config.evaluation.judge)
         self.run.open(config)
         self.progress = Progress(quiet=not self.world.is_main)
         self.model: LoadedModel = load_model(config.model)
         for note in self.model.notes:
             self.progress.say(note)
-        engine = make_engine(config, self.model)
-        self.engine: Engine = ParallelEngine(engine, self.world) if self.world.size > 1 else engine
+        self.engine = self._parallel(make_engine(config, self.model))
+        # Adapters are made during the run, so only this process's own model is sure to have them.
+        self._examinee = (
+            self.engine
+            if config.generation.engine.kind == "transformers"
+            else self._parallel(TransformersEngine(self.model, config.generation.engine))
+        )
 
     def generate(self, number: int) -> None:
         """Steps 1 to 4: write this round's instructions and instances."""
@@ -117,7 +127,7 @@ class Loop:
         wording = self._prompts.wording
         comparisons = evaluate_round(
             self.config,
-            self.engine,
+            self._examinee,
             self.run,
             number,
             adapter=directory.adapter,
@@ -131,6 +141,27 @@ class Loop:
             self.progress.say(_sentence(number, comparison))
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
+    def judge(self, number: int) -> None:
+        """Let a model compare the round's answers, where the config names a judge."""
+        judge = self.config.evaluation.judge
+        if judge is None:
+            return
+        engine = self.engine
+        if judge.model is not None or judge.engine is not None:
+            generation = self.config.generation
+            changed = self.config.model_copy(
+                update={
+                    "model": judge.model or self.config.model,
+                    "generation": generation.model_copy(
+                        update={"engine": judge.engine or generation.engine}
+                    ),
+                }
+            )
+            engine = self._parallel(make_engine(changed, load_model(changed.model)))
+        for judgement in judge_round(self.config, engine, self.run, number, self.progress):
+            if judgement.pairwise is not None:
+                self.progress.say(judgement.pairwise.sentence)
+
     def summary(self) -> str:
         """Which round is best, in one sentence."""
         name = self.config.evaluation.suites[0]
@@ -139,6 +170,9 @@ class Loop:
             return "no round has been evaluated"
         path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
         return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
+
+    def _parallel(self, engine: Engine) -> Engine:
+        return ParallelEngine(engine, self.world) if self.world.size > 1 else engine
 
     def _is_evaluated(self, directory: RoundDirectory) -> bool:
         # Suites may be added to a finished run.
@@ -155,6 +189,7 @@ class Loop:
         start: Path | None,
         steps: int | None,
     ) -> None:
+        rows = self._without_contamination(directory, rows)
         began = time.monotonic()
 
         def on_step(step: TrainingStep, total: int) -> None:
@@ -187,6 +222,24 @@ class Loop:
             stopped_by_itself=result.check.stopped,
             stop_checked_on=result.check.prompts,
         )
+
+    def _without_contamination(
+        self, directory: RoundDirectory, rows: list[TrainingRow]
+    ) -> list[TrainingRow]:
+        prompts = self._prompts
+        result = check(
+            rows,
+            self.seeds,
+            (*prompts.classification, *prompts.input_first, *prompts.output_first),
+            self._suites,
+            self.config.evaluation.contamination,
+            self.config.generation.filters.tokenizer,
+        )
+        text = "".join(row.model_dump_json() + "\n" for row in result.found)
+        self.world.on_main(lambda: write_atomically(directory.contamination, text))
+        if result.found:
+            self.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
+        return list(result.kept)
 
     def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
         rows: list[GeneratedInstance] = []

@@ -22,7 +22,14 @@ from selfinstruct_train.records import Row
 RowT = TypeVar("RowT", bound=Row)
 
 # A run may be resumed with these changed: they do not touch what is already written.
-_FREE_KEYS = ("output_dir", "rounds", "training.report_to", "evaluation.suites", "model.threads")
+_FREE_KEYS = (
+    "output_dir",
+    "rounds",
+    "training.report_to",
+    "evaluation.suites",
+    "evaluation.judge",
+    "model.threads",
+)
 _PACKAGES = (
     "selfinstruct-train",
     "torch",
@@ -207,6 +214,7 @@ class RoundDirectory:
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
         self.checkpoints = path / "checkpoints"
+        self.contamination = path / "contamination.jsonl"
         self.training_steps = path / "training.jsonl"
 
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:

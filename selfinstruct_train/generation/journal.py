@@ -1,4 +1,4 @@
-"""Asking the engine in batches, with every finished batch written down so that a stopped run resumes there."""
+"""Asking the engine in batches; each is written down, so that a stopped run resumes there."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from selfinstruct_train.run import RowStore
 
 
 class StoredCompletion(Row):
-    """A completion as the journal keeps it; token ids are left out, nothing downstream needs them."""
+    """A completion as the journal keeps it; nothing downstream needs its token ids."""
 
     id: str
     asked: str
-    """16 hex digits of the prompt, the sampling and the adapter: a changed question is asked again."""
+    """16 hex digits of prompt, sampling and adapter: a changed question is asked again."""
     text: str
     finish_reason: Literal["stop", "eos", "length"]
     prompt_tokens: int
@@ -30,9 +30,10 @@ class StoredCompletion(Row):
 class Journal:
     """Answers batches from the file where it can and from the engine where it must.
 
-    An in-process engine may write other text for a request when other requests stand beside it in the batch (float
-    ties), so a batch is either all stored or asked as a whole: that makes a resumed run equal an undisturbed one.
-    Where requests are independent, each completion is stored as it arrives and only missing ones are asked for.
+    An in-process engine may write other text for a request when other requests stand beside it in
+    the batch (float ties), so a batch is either all stored or asked as a whole: that makes a
+    resumed run equal an undisturbed one. Where requests are independent, each completion is stored
+    as it arrives and only missing ones are asked for.
     """
 
     def __init__(self, store: RowStore[StoredCompletion], engine: Engine) -> None:
@@ -49,31 +50,44 @@ class Journal:
         asked = {r.id: _question_hash(r, adapter) for r in requests}
         stored = [self._stored.get(r.id) for r in requests]
         found = [row for row in stored if row is not None and row.asked == asked[row.id]]
-        if len(found) == len(requests):
-            return found
         if self._engine.independent_requests:
-            rows = {row.id: row for row in found}
-            for c in self._engine.generate([r for r in requests if r.id not in rows], adapter):
-                rows[c.id] = _stored(c, asked[c.id])
-                self._keep([rows[c.id]])
+            return self._ask_missing(requests, {row.id: row for row in found}, asked, adapter)
+        if len(found) == len(requests):
+            answers = found
         else:
-            rows = {c.id: _stored(c, asked[c.id]) for c in self._engine.generate(requests, adapter)}
-        if missing := [r.id for r in requests if r.id not in rows]:
-            raise EngineError(
-                f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
-            )
-        answers = [rows[r.id] for r in requests]
-        if not self._engine.independent_requests:
-            self._keep(answers)
+            fresh = self._engine.generate(requests, adapter)
+            answers = _in_order(requests, {c.id: _stored(c, asked[c.id]) for c in fresh})
+        # Emitted even where it is all stored: the next batch is written behind this one, over what
+        # a kill in mid-write may have left of it.
+        self._store.emit(answers)
         return answers
 
-    def _keep(self, rows: Sequence[StoredCompletion]) -> None:
-        self._store.append(rows)
-        self._stored |= {row.id: row for row in rows}
+    def _ask_missing(
+        self,
+        requests: Sequence[Request],
+        rows: dict[str, StoredCompletion],
+        asked: dict[str, str],
+        adapter: Path | None,
+    ) -> list[StoredCompletion]:
+        missing = [r for r in requests if r.id not in rows]
+        for completion in self._engine.generate(missing, adapter) if missing else ():
+            rows[completion.id] = _stored(completion, asked[completion.id])
+            self._store.append([rows[completion.id]])
+        return _in_order(requests, rows)
+
+
+def _in_order(
+    requests: Sequence[Request], rows: dict[str, StoredCompletion]
+) -> list[StoredCompletion]:
+    if missing := [r.id for r in requests if r.id not in rows]:
+        raise EngineError(
+            f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
+        )
+    return [rows[r.id] for r in requests]
 
 
 def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt, tuple[int, ...]]:
-    """Give up demonstrations, the longest first and so the fewest, until the prompt fits the context.
+    """Give up demonstrations, the longest first and so the fewest, until the prompt fits.
 
     Half of the context at most is kept free for the completion.
 
@@ -95,9 +109,12 @@ def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt,
             return fitted, kept
         if len(kept) <= 1:
             raise EngineError(
-                f"the prompt does not fit the model's context of {engine.context_length} tokens even with one "
-                f"demonstration ({needed} tokens beside {engine.context_length - room} for the completion): "
-                f"use a model with a longer context, or shorter demonstrations ({prompt.question.strip()[:60]!r})"
+                f"the prompt does not fit the model's context of {engine.context_length} tokens "
+                "even with one "
+                f"demonstration ({needed} tokens beside {engine.context_length - room} for the "
+                "completion): "
+                "use a model with a longer context, or shorter demonstrations "
+                f"({prompt.question.strip()[:60]!r})"
             )
         longest = max(kept, key=lambda i: lengths[i])
         kept = tuple(i for i in kept if i != longest)

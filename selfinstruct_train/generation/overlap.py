@@ -84,7 +84,7 @@ class OverlapFilter:
 
     def _prefix(self, tokens: list[int]) -> list[int]:
         """The rarest tokens, so many that two texts above the threshold share one of theirs."""
-        size = len(tokens) - self._needs.least(len(tokens)) 
+        size = len(tokens) - self._needs.least(len(tokens)) + 1
         rank = self._rank
         # Tokens newer than the order count as rarest; among themselves any fixed order will do.
         return sorted(_keys(tokens), key=lambda key: rank.get(key, key - _UNSEEN))[: max(size, 0)]

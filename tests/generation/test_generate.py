@@ -310,3 +310,23 @@ def test_the_journal_names_every_request_once(tmp_path: Path) -> None:
     for stage in ("instructions", "instances"):
         rows = directory.store(directory.completions(stage), StoredCompletion).read()
         assert len({row.id for row in rows}) == len(rows) > 0
+
+
+def test_a_journal_torn_inside_a_batch_is_completed_to_the_same_bytes(tmp_path: Path) -> None:
+    directory = run_generation(small_config(tmp_path), scripted())
+    whole = contents(directory)
+    for name in ("instructions", "instances"):
+        path = directory.completions(name)
+        data = path.read_bytes()
+        # Two whole rows of the last batch, and a piece of the third.
+        lines = data.splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
+        for mark in (directory.path / "done").iterdir():
+            mark.unlink()
+        if name == "instructions":
+            (directory.path / "instances.jsonl").unlink()
+            rows = (directory.path / "rejected.jsonl").read_bytes().splitlines(keepends=True)
+            screened = [row for row in rows if json.loads(row)["stage"] == "instruction"]
+            (directory.path / "rejected.jsonl").write_bytes(b"".join(screened))
+        run_generation(small_config(tmp_path), scripted())
+        assert contents(directory) == whole

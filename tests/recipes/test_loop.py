@@ -33,6 +33,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         "classified.jsonl",
         "instances.jsonl",
         "training.jsonl",
+        "contamination.jsonl",
         "completions/instructions.jsonl",
         "completions/instances.jsonl",
         "dataset/train.jsonl",
