@@ -10,7 +10,7 @@ quickstart: $(STAMP)  ## install, run the whole loop on the embedded model, say 
 	$(BIN)/selfinstruct run configs/quickstart.yaml
 
 test: $(STAMP)  ## install, run the tests
-	$(BIN)/python -m pytest -q -p no:cacheprovider $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider $(ARGS)
 
 check: $(STAMP)  ## lint, types
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
-"""How fast the in-process engine answers the three prompts of Self-Instruct, against ``generate`` of transformers.
+"""How fast the in-process engine answers the three prompts, against ``generate`` of transformers.
 
     python benchmarks/generation.py --quick                 # the embedded model, a few minutes
     python benchmarks/generation.py --model random-100m     # random weights, lengths drawn
 
-The clock is CPU time of this process, which a busy machine does not stretch; a ratio compares useful tokens (or
+The clock is CPU time of this process, which a busy machine does not stretch; a ratio compares
+useful tokens (or
 answers) per second of two ways that take turns in one process.
 """
 
@@ -99,13 +100,11 @@ def load(name: str) -> LoadedModel:
     )
     model = AutoModelForCausalLM.from_config(config).eval()
     switch = AdapterSwitch(model)
-    return LoadedModel(
-        model, tokenizer, torch.device("cpu"), torch.float32, 4096, name, switch, ()
-    )
+    return LoadedModel(model, tokenizer, torch.device("cpu"), torch.float32, 4096, name, switch, ())
 
 
 def workloads(count: int, drawn: bool) -> list[Workload]:
-    """The three prompts; ``drawn`` gives every request a length of its own, for models that never stop."""
+    """The three prompts; ``drawn`` gives each request a length, for models that never stop."""
     rng = random.Random(0)
     seeds = read_seed_tasks(DATA / "seed_tasks.jsonl")
     prompts = load_prompt_set(str(DATA / "prompts"))
@@ -146,7 +145,7 @@ def with_engine(loaded: LoadedModel, work: Workload) -> Measured:
 
 
 def with_generate(loaded: LoadedModel, work: Workload, batch: int = BATCH) -> Measured:
-    """``generate`` on batches of prompts of similar length, padded on the left, with stop strings."""
+    """``generate`` on batches of similar length, padded on the left, with stop strings."""
     tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"
     began = time.process_time()
@@ -185,7 +184,7 @@ def one_by_one(loaded: LoadedModel, work: Workload) -> Measured:
 
 
 def continuously(loaded: LoadedModel, work: Workload) -> Measured:
-    """Continuous batching of transformers, which knows no stop strings: lengths are its only ends."""
+    """Continuous batching of transformers, which knows no stop strings."""
     model, first = loaded.model, (work.requests or [None])[0]
     texts = [r.prompt for r in work.requests] or [work.prefix + s for s in work.suffixes]
     settings = GenerationConfig(
@@ -269,7 +268,10 @@ def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, f
     # Both ways are charged for the same tokens: what they sample differs a little.
     costs = [
         [
-            sum(STAGE[n] * row[i][way].seconds / row[i][way].useful * row[i][0].useful for n, row in pairs.items())
+            sum(
+                STAGE[n] * row[i][way].seconds / row[i][way].useful * row[i][0].useful
+                for n, row in pairs.items()
+            )
             for way in (0, 1)
         ]
         for i in range(len(pairs["instances"]))
@@ -299,7 +301,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the ratios alone, as JSON")
     parser.add_argument("--count", type=int, help="requests of each step")
     parser.add_argument("--repeats", type=int)
-    parser.add_argument("--all", action="store_true", help="also one by one and continuous batching")
+    parser.add_argument(
+        "--all", action="store_true", help="also one by one and continuous batching"
+    )
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     count = options.count or (32 if options.quick else 64)
@@ -316,7 +320,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used")
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, 1 thread used")
     print(f"torch {torch.__version__}, {loaded.notes[0] if loaded.notes else options.model}")
     print("| step | way | useful/s | tokens/s |\n|---|---|---|---|")
     for name, by_way in found.items():

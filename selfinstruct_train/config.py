@@ -144,6 +144,9 @@ class InstanceStep(Section):
     """Instructions worked on at once: the unit of progress and of resuming."""
     max_per_instruction: Count = 5
     """Instances kept for one instruction (paper: 5)."""
+    answers: Literal["as_written", "asked_again", "agreed"] = "as_written"
+    """Input-first answers as they were written with their inputs (paper); or asked for again,
+    greedily and alone; or kept only where both agree."""
     consistency: bool = False
     """From the second round on, keep an instance only if the tuned model, asked in its own
     template, agrees."""
@@ -289,6 +292,9 @@ class EvaluationConfig(Section):
     """Coverage of each interval."""
     judge: JudgeConfig | None = None
     """Also let a model judge tuned against stop-controlled base; by default no model is asked."""
+    published: str | None = None
+    """Folder with published answers to ``user-oriented-252`` that the report shows beside the
+    run's; by default what ``selfinstruct data pull published-predictions`` fetched, if anything."""
     contamination: ContaminationConfig = ContaminationConfig()
     """What is done, before training, with rows that resemble a suite."""
 

@@ -187,6 +187,19 @@ def resolve(name_or_path: str, cache: Path | None = None) -> Path:
     return here[0].parent if source.is_folder else here[0]
 
 
+def find_pulled(name: str, cache: Path | None = None) -> Path | None:
+    """The file or folder of a data set that was pulled; None where nothing of it is here.
+
+    Raises:
+        DataError: no data set has this name.
+    """
+    source = find_source(name)
+    here = _pulled(source, cache or cache_folder())
+    if not here:
+        return None
+    return here[0].parent if source.is_folder else here[0]
+
+
 def pull(name: str, source: str | None = None, cache: Path | None = None) -> Path:
     """Fetch a data set once, check it and keep it.
 

@@ -72,8 +72,7 @@ class Family:
         return tuple(_wording_pattern(wording, self.slots) for wording in self.wordings)
 
     def parse_core(self, core: str) -> tuple[int, dict[str, str]] | None:
-        """The wording that ``core`` is, by index, and its slots; None if it is not of this
-        family."""
+        """Index of the wording that ``core`` is, and its slots; None if not of this family."""
         for index, pattern in enumerate(self.patterns):
             if match := pattern.fullmatch(core):
                 slots = match.groupdict()

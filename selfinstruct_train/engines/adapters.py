@@ -26,7 +26,8 @@ class _Key(NamedTuple):
 class AdapterSwitch:
     """Which adapter is in force on a model.
 
-    With none in force the model computes bit for bit what it did before it ever had one: the low-rank layers hand
+    With none in force the model computes bit for bit what it did before it ever had one: the
+    low-rank layers hand
     over to the linear layers that they wrap.
     """
 
@@ -61,7 +62,8 @@ class AdapterSwitch:
         if self._wrapped is None:
             return
         self._wrapped.unload()
-        # PEFT leaves this behind and would take the next training for a second adapter on top of a first.
+        # PEFT leaves this behind and would take the next training for a second adapter on top of a
+        # first.
         if hasattr(self._model, "peft_config"):
             del self._model.peft_config
         self._wrapped, self._active = None, None
@@ -71,7 +73,8 @@ class AdapterSwitch:
         weights = adapter / _WEIGHTS
         if not weights.is_file():
             raise EngineError(
-                f"{weights}: no such file; an adapter is a folder with adapter_config.json and {_WEIGHTS}"
+                f"{weights}: no such file; an adapter is a folder with adapter_config.json and "
+                f"{_WEIGHTS}"
             )
         key = _Key(adapter.resolve(), weights.stat().st_mtime_ns)
         if key in self._names:
@@ -84,7 +87,8 @@ class AdapterSwitch:
             self.release()
             detail = (str(error).splitlines() or [""])[0][:200]
             raise EngineError(
-                f"{adapter}: not a LoRA adapter for this model ({type(error).__name__}: {detail}); use the model "
+                f"{adapter}: not a LoRA adapter for this model ({type(error).__name__}: {detail}); "
+                f"use the model "
                 "that it was trained on"
             ) from error
         self._names[key] = name
@@ -107,5 +111,8 @@ class AdapterSwitch:
 
 
 def release_adapters(loaded: LoadedModel) -> None:
-    """Hand the base model back as it was loaded, for training or saving; adapters are read again when next asked for."""
+    """Hand the base model back as it was loaded, for training or saving.
+
+    Adapters are read again when they are next asked for.
+    """
     loaded.adapters.release()

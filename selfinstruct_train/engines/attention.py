@@ -1,7 +1,9 @@
 """Attention of many rows that share the beginning of their prompts.
 
-The keys and values of the shared prefix are stored once and read once for all rows, in one matrix product; those of
-each row's own tokens stand in its slot. The two softmaxes are merged by the logarithms of their sums, which equals
+The keys and values of the shared prefix are stored once and read once for all rows, in one matrix
+product; those of
+each row's own tokens stand in its slot. The two softmaxes are merged by the logarithms of their
+sums, which equals
 one softmax over both.
 """
 
@@ -34,7 +36,8 @@ class Prefix(NamedTuple):
 class View:
     """What the rows of one forward pass may attend to.
 
-    Query ``t`` of a row stands at place ``start + t`` of its slot, after the prefix; it sees the whole prefix and its
+    Query ``t`` of a row stands at place ``start + t`` of its slot, after the prefix; it sees the
+    whole prefix and its
     slot up to itself, or as much of them as a sliding window shows.
     """
 
@@ -107,7 +110,10 @@ def _attend(
     view: View | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Stand in for a model's attention: [rows, heads, queries, size] in, [rows, queries, heads, size] out."""
+    """Stand in for a model's attention.
+
+    Takes a query of [rows, heads, queries, size], gives [rows, queries, heads, size].
+    """
     if view is None or attention_mask is not None:
         raise NotAttention("the model keeps the view or brings a mask of its own")
     if any(others.get(name) is not None for name in ("s_aux", "position_bias")):
@@ -133,7 +139,8 @@ def _attend(
         _block(query[:, :, t : t + step] * scale, key, value, shared, view, t, window, softcap)
         for t in range(0, queries, step)
     ]
-    return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)).transpose(1, 2).contiguous(), None
+    out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
+    return out.transpose(1, 2).contiguous(), None
 
 
 def _block(
@@ -179,7 +186,8 @@ def _weigh(
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if hidden is not None:
-        # Not minus infinity: where a window hides all of the prefix, its weight must come out 0 and not undefined.
+        # Not minus infinity: where a window hides all of the prefix, its weight must come out 0 and
+        # not undefined.
         scores = scores.masked_fill(hidden, torch.finfo(torch.float32).min)
     weights = scores.softmax(-1)
     # The largest weight is exp(0) over the sum, which spares a second pass of exponentials.

@@ -10,9 +10,10 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class Slots(Cache):  # type: ignore[misc]
-    """Slots of equal size, the busy ones first; each holds its row's tokens from its first place on.
+    """Slots of equal size, the busy ones first; each holds its row's tokens from its start on.
 
-    Set ``lengths`` before a pass: to the number of tokens in each busy slot for a step of one token a row, or to None,
+    Set ``lengths`` before a pass: to the number of tokens in each busy slot for a step of one token
+    a row, or to None,
     with ``first``, to fill empty slots.
     """
 
@@ -63,7 +64,9 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
     def _allocate(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         # Zeros, because hidden places are multiplied by a weight of 0, which does not mend a NaN.
         self.keys, self.values = (
-            states.new_zeros(self._slots.count, states.shape[1], self._slots.capacity, states.shape[3])
+            states.new_zeros(
+                self._slots.count, states.shape[1], self._slots.capacity, states.shape[3]
+            )
             for states in (key_states, value_states)
         )
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -71,7 +74,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process could still take on a device, by the limits of machine and control group."""
+    """Bytes that this process could still take, by the limits of machine and control group."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + reusable

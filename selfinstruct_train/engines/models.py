@@ -65,8 +65,10 @@ def load_model(config: ModelConfig) -> LoadedModel:
         raise EngineError(_reason(config.name_or_path, error)) from error
     model.to(device).eval()
     notes = (
-        f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} parameters, "
-        f"{str(dtype).removeprefix('torch.')} on {device}, attention {model.config._attn_implementation}",
+        f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} "
+        f"parameters, "
+        f"{str(dtype).removeprefix('torch.')} on {device}, attention "
+        f"{model.config._attn_implementation}",
         f"CPU threads: {threads}",
         _set_pad_token(tokenizer, model),
     )
@@ -108,14 +110,16 @@ def _source(config: ModelConfig) -> str:
             return str(Path(name).expanduser())
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise EngineError(
-                f"model.name_or_path: no folder '{name}'; name a folder with config.json, tokenizer.json and "
+                f"model.name_or_path: no folder '{name}'; name a folder with config.json, "
+                f"tokenizer.json and "
                 f"*.safetensors, a model of the Hugging Face Hub, or '{EMBEDDED}'"
             )
         return name
     if not (EMBEDDED_WEIGHTS / "model.safetensors").is_file():
         raise EngineError(
             f"model.name_or_path: this installation lacks the embedded model (no file "
-            f"{EMBEDDED_WEIGHTS / 'model.safetensors'}); install the package again, or name another model"
+            f"{EMBEDDED_WEIGHTS / 'model.safetensors'}); install the package again, or name "
+            f"another model"
         )
     return str(EMBEDDED_WEIGHTS)
 
@@ -149,7 +153,8 @@ def _device(wanted: str) -> torch.device:
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise EngineError(
-            "model.device: 'cuda' is asked for but torch finds no GPU; set it to auto or cpu, or install a "
+            "model.device: 'cuda' is asked for but torch finds no GPU; set it to auto or cpu, or "
+            "install a "
             "torch built for this GPU"
         )
     if wanted == "cpu" or not available:
@@ -161,7 +166,8 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if wanted == "bfloat16" and not has_bfloat16:
         raise EngineError(
-            f"model.dtype: {torch.cuda.get_device_name(device)} cannot compute in bfloat16; set it to float16, "
+            f"model.dtype: {torch.cuda.get_device_name(device)} cannot compute in bfloat16; set it "
+            f"to float16, "
             "float32 or auto"
         )
     if wanted == "auto":
@@ -175,12 +181,14 @@ def _context_length(config: ModelConfig, model: PreTrainedModel) -> int:
     wanted = config.context_length
     if known is None and wanted is None:
         raise EngineError(
-            f"model.context_length: the config of {config.name_or_path} does not say how many positions it has; "
+            f"model.context_length: the config of {config.name_or_path} does not say how many "
+            f"positions it has; "
             "set it"
         )
     if known is not None and wanted is not None and wanted > known:
         raise EngineError(
-            f"model.context_length: {wanted} is more than the {known} positions of {config.name_or_path}; "
+            f"model.context_length: {wanted} is more than the {known} positions of "
+            f"{config.name_or_path}; "
             "lower it or leave it out"
         )
     chosen = wanted or known
@@ -189,7 +197,7 @@ def _context_length(config: ModelConfig, model: PreTrainedModel) -> int:
 
 
 def _set_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str:
-    """Give the tokenizer a pad token that is not an end token, without making the embedding larger."""
+    """Give the tokenizer a pad token that is no end token, in the embedding as it is."""
     ends = {tokenizer.eos_token_id}
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
         return f"pad token: {tokenizer.pad_token!r}"
@@ -219,6 +227,7 @@ def _reason(name: str, error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
     return (
-        f"model.name_or_path: cannot load '{name}' ({detail}); name a model of the Hugging Face Hub that has "
+        f"model.name_or_path: cannot load '{name}' ({detail}); name a model of the Hugging Face "
+        f"Hub that has "
         f"safetensors weights, a folder that holds one, or '{EMBEDDED}'"
     )

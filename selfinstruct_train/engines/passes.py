@@ -18,7 +18,10 @@ from selfinstruct_train.engines.prefixes import agreement
 log = logging.getLogger(__name__)
 
 _CHUNK = 512
-"""Tokens of a prefix computed at once; the borders never move, so neither do the values that later calls reuse."""
+"""Tokens of a prefix computed at once.
+
+The borders never move, so neither do the values that later calls reuse.
+"""
 _PREFIXES = 4
 """Prefixes kept from call to call."""
 
@@ -204,4 +207,3 @@ def _extended(prefix: Prefix, tokens: Sequence[int], cache: Cache) -> Prefix:
             for old, (keys, values) in zip(prefix.layers, new, strict=True)
         ]
     return Prefix((*prefix.tokens, *tokens), new)
-

@@ -1,4 +1,4 @@
-"""The way for models whose attention cannot be shared: one request at a time, with the model's own cache."""
+"""The way for models whose attention cannot be shared: one request at a time."""
 
 from __future__ import annotations
 

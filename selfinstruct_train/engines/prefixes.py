@@ -19,7 +19,7 @@ def agreement(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, 0 where too few; each prompt keeps at least its last token to itself.
+    """Tokens that all prompts begin with, 0 where too few; each keeps its last token to itself.
 
     Tokens of the whole prompts are compared, never a text's, so that no token straddles the seam.
     """
@@ -29,11 +29,12 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def group_by_beginning(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Positions of the prompts, those that begin alike together; few strays do not cost the others their prefix."""
+    """Positions of the prompts, those that begin alike together.
+
+    Few strays do not cost the others their prefix.
+    """
     order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
-    shared = [
-        agreement(prompts[a], prompts[b]) for a, b in zip(order, order[1:], strict=False)
-    ]
+    shared = [agreement(prompts[a], prompts[b]) for a, b in zip(order, order[1:], strict=False)]
     floor = max(shared, default=0) / 2
     if floor < _WORTHWHILE / 2:
         return [sorted(order)]

@@ -10,7 +10,10 @@ import torch
 from selfinstruct_train.records import Sampling
 
 _FIRST_LOOK = 256
-"""Likeliest tokens looked at before the whole vocabulary is sorted, which takes 20 times as long at 150K tokens."""
+"""Likeliest tokens looked at before the whole vocabulary is sorted.
+
+Sorting takes 40 times as long at 150K tokens.
+"""
 _MASK = (1 << 64) - 1
 
 
@@ -19,13 +22,14 @@ class Choice(NamedTuple):
 
     tokens: list[int]
     logprobs: list[float]
-    """Natural log-probability under the model itself: temperature 1, nothing filtered, no penalty."""
+    """Natural log-probability under the model itself: temperature 1, no filter, no penalty."""
 
 
 class Chooser:
     """How the rows of a batch choose: the settings of their requests side by side.
 
-    The order of the operations is that of ``transformers``: repetition penalty, temperature, top-k, top-p.
+    The order of the operations is that of ``transformers``: repetition penalty, temperature, top-k,
+    top-p.
     """
 
     def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
@@ -34,6 +38,7 @@ class Chooser:
 
         self._seeds = [s.seed for s in samplings]
         drawn = [i for i, s in enumerate(samplings) if s.temperature > 0]
+        self._greedy = len(drawn) < len(samplings)
         narrow = [i for i in drawn if samplings[i].top_p < 1 or samplings[i].top_k > 0]
         wide = sorted(set(drawn) - set(narrow))
         self._narrow = torch.tensor(narrow, dtype=torch.long, device=device) if narrow else None
@@ -58,7 +63,10 @@ class Chooser:
             met = scores.gather(1, seen)
             met = torch.where(met > 0, met / self._penalty, met * self._penalty)
             scores = scores.scatter(1, seen, met)
-        tokens = scores.argmax(-1)
+        if self._greedy:
+            tokens = scores.argmax(-1)
+        else:
+            tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
         if self._narrow is not None or self._wide is not None:
             draws = [uniform(*pair) for pair in zip(self._seeds, steps, strict=True)]
             u = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]
@@ -70,12 +78,12 @@ class Chooser:
             if (rows := self._wide) is not None:
                 probabilities = torch.softmax(scores[rows].double(), -1)
                 tokens[rows] = _invert(probabilities, u[rows])
-        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        chosen = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         return Choice(tokens.tolist(), chosen.tolist())
 
 
 def uniform(seed: int, step: int) -> float:
-    """A number in [0, 1) that depends on the seed and the step alone (the SplitMix64 mixer, twice)."""
+    """A number in [0, 1) that depends on seed and step alone (the SplitMix64 mixer, twice)."""
     return (_mix(_mix(seed & _MASK) + step & _MASK) >> 12) * 2.0**-52
 
 
@@ -100,14 +108,16 @@ def _draw_filtered(
     total = torch.where(
         limited,
         best.masked_fill(~inside, -torch.inf).logsumexp(-1, keepdim=True),
-        scores.double().logsumexp(-1, keepdim=True),
+        # The logarithm of the whole sum, which log_softmax finds in half the time of logsumexp.
+        best[:, :1] - scores.log_softmax(-1).gather(1, ids[:, :1]),
     )
     probabilities = torch.where(inside, torch.exp(best - total), 0.0)
     reached = probabilities.cumsum(-1)
     kept = probabilities.masked_fill(reached - probabilities >= top_p, 0.0)
     ids, order = ids.sort(-1)
     tokens = ids.gather(1, _invert(kept.gather(1, order), u)[:, None])[:, 0]
-    enough = (limited | ((top_p < 1) & (reached[:, -1:] >= top_p)))[:, 0]
+    unlimited = (top_k >= vocabulary) & (top_p < 1)
+    enough = (limited | (unlimited & (reached[:, -1:] >= top_p)))[:, 0]
     if look < vocabulary and not bool(enough.all()):
         rest = (~enough).nonzero()[:, 0]
         tokens[rest] = _draw_filtered(scores[rest], u[rest], top_p[rest], top_k[rest], vocabulary)
@@ -115,7 +125,7 @@ def _draw_filtered(
 
 
 def _invert(probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Inverse of the cumulative distribution in token order, which float noise in the scores cannot reorder."""
+    """Inverse of the cumulative distribution, in token order: float noise cannot reorder it."""
     reached = probabilities.cumsum(-1)
     found = torch.searchsorted(reached, u * reached[:, -1:], right=True)[:, 0]
     return found.clamp_(max=probabilities.shape[1] - 1)

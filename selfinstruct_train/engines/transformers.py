@@ -1,6 +1,7 @@
 """The engine in this process: any causal model that ``transformers`` loads, on CPU or GPU.
 
-Prompts that begin alike share the keys and values of that beginning, finished rows make room for the next requests,
+Prompts that begin alike share the keys and values of that beginning, finished rows make room for
+the next requests,
 and a request's text depends on its own seed alone.
 """
 
@@ -61,10 +62,12 @@ class TransformersEngine:
     ) -> Iterator[Completion]:
         """Yield one completion per request, each as it is finished.
 
-        The same requests in the same order give the same completions to the bit, whatever was asked before.
+        The same requests in the same order give the same completions to the bit, whatever was asked
+        before.
 
         Raises:
-            EngineError: a request does not fit the context or the memory; the others are answered first.
+            EngineError: a request does not fit the context or the memory; the others are answered
+            first.
         """
         refused: list[str] = []
         drafts: list[Draft] = []
@@ -72,7 +75,8 @@ class TransformersEngine:
         for request, prompt in zip(requests, prompts, strict=True):
             if (room := self.context_length - len(prompt)) < 1:
                 refused.append(
-                    f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in the context of "
+                    f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
+                    f"the context of "
                     f"{self.context_length} tokens; shorten it"
                 )
             else:
@@ -97,7 +101,8 @@ class TransformersEngine:
     ) -> list[list[float]]:
         """Log-probability of each continuation after ``prefix + suffix``.
 
-        Where a token straddles the end of the prompt, the tokens from there on are scored, for all continuations.
+        Where a token straddles the end of the prompt, the tokens from there on are scored, for all
+        continuations.
 
         Raises:
             EngineError: a prompt and its continuation do not fit the context.
@@ -126,7 +131,8 @@ class TransformersEngine:
         for draft in drafts:
             if (need := _places(draft) - shared) > budget:
                 refused.append(
-                    f"request {draft.request.id}: its {need} tokens need more memory than is free; shorten it, lower "
+                    f"request {draft.request.id}: its {need} tokens need more memory than is free; "
+                    f"shorten it, lower "
                     "max_tokens or raise generation.engine.memory_fraction"
                 )
             else:
@@ -177,7 +183,8 @@ class TransformersEngine:
         shared = min([agreement(given, whole) for whole in wholes], default=0)
         if (longest := max(map(len, wholes), default=0)) > self.context_length:
             raise EngineError(
-                f"a prompt and its continuation take {longest} tokens, the context has {self.context_length}: shorten "
+                f"a prompt and its continuation take {longest} tokens, the context has "
+                f"{self.context_length}: shorten "
                 f"the prompt that ends in {prompt[-60:]!r}"
             )
         for whole, text in zip(wholes, continuations, strict=True):

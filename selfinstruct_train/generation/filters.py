@@ -141,7 +141,7 @@ def judge_instances(
     seen: Counter[Instance] = Counter()
     kept = 0
     for instance in found:
-        fault = _instance_fault(instruction, instance, max_repeats)
+        fault = instance_fault(instruction, instance, max_repeats)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = Fault("conflicting_outputs", f"{len(answers)} outputs for one input")
@@ -155,7 +155,8 @@ def judge_instances(
     return judged
 
 
-def _instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fault | None:
+def instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fault | None:
+    """The first predicate that an instance fails by itself, or None."""
     given, output = instance.input, instance.output
     if not output:
         return Fault("empty_output", "")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from selfinstruct_train.engines.base import Request
-from selfinstruct_train.generation.filters import Fault, Judged, judge_instances
+from selfinstruct_train.generation.filters import Judged, judge_instances
 from selfinstruct_train.generation.journal import Journal, StoredCompletion, fit_prompt
+from selfinstruct_train.generation.opinions import Task, Written, hear, opinions
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
     Prompt,
@@ -26,17 +26,6 @@ from selfinstruct_train.records import (
     Sampling,
     SeedTask,
 )
-
-
-class _Task(NamedTuple):
-    row: Instruction
-    is_classification: bool
-
-
-class _Written(NamedTuple):
-    task: _Task
-    judged: list[Judged]
-    provenance: Provenance
 
 
 def write_instances(
@@ -58,14 +47,15 @@ def write_instances(
     rejected = place.directory.store(place.directory.rejected, Rejection)
     rejected.skip(sum(row.stage == "instruction" for row in rejected.read()))
     journal = place.journal("instances")
-    tasks = [_Task(row, classified[row.id]) for row in instructions]
+    tasks = [Task(row, classified[row.id]) for row in instructions]
     # The two kinds have different prompts: apart, each batch shares one long prefix.
     tasks.sort(key=lambda task: task.is_classification)
     counts = Counts(f"round {place.round} instances", place.report)
     done = without = 0
     for batch in _batches(tasks, step.requests_per_batch):
         written = _write_batch(place, journal, batch, done, counts)
-        written = _ask_tuned(place, journal, written, done, counts)
+        for opinion in opinions(place):
+            written = hear(place, journal, opinion, written, done, counts)
         for task, judged, provenance in written:
             rows, dropped = _rows(task, judged, provenance)
             kept_store.emit(rows)
@@ -86,7 +76,7 @@ def write_instances(
     )
 
 
-def _batches(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:
+def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
     for kind in (False, True):
         group = [task for task in tasks if task.is_classification == kind]
         for start in range(0, len(group), size):
@@ -94,8 +84,8 @@ def _batches(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:
 
 
 def _write_batch(
-    place: Workplace, journal: Journal, batch: Sequence[_Task], first: int, counts: Counts
-) -> list[_Written]:
+    place: Workplace, journal: Journal, batch: Sequence[Task], first: int, counts: Counts
+) -> list[Written]:
     step = place.config.generation.instances
     requests, shown = [], []
     for i, task in enumerate(batch, first):
@@ -117,7 +107,7 @@ def _write_batch(
     completions = journal.ask(requests, None)
     counts.tokens += sum(c.completion_tokens for c in completions)
     return [
-        _Written(
+        Written(
             task,
             judge_instances(
                 task.row.instruction,
@@ -138,62 +128,19 @@ def _demonstrations(place: Workplace, is_classification: bool) -> tuple[SeedTask
     return group[: place.config.generation.instances.demonstrations]
 
 
-def _prompt(place: Workplace, task: _Task) -> Prompt:
+def _prompt(place: Workplace, task: Task) -> Prompt:
     make = output_first_prompt if task.is_classification else input_first_prompt
     demonstrations = _demonstrations(place, task.is_classification)
     return make(place.prompts.wording, demonstrations, task.row.instruction)
 
 
-def _read(place: Workplace, task: _Task, completion: StoredCompletion) -> list[Instance]:
+def _read(place: Workplace, task: Task, completion: StoredCompletion) -> list[Instance]:
     read = read_output_first if task.is_classification else read_input_first
     return read(place.prompts.wording, completion.text, completion.finish_reason == "length")
 
 
-def _ask_tuned(
-    place: Workplace, journal: Journal, written: list[_Written], first: int, counts: Counts
-) -> list[_Written]:
-    """Let the tuned model answer in its own template, few-shot prompts being lost on it.
-
-    As the writer its answer replaces the base's; under the consistency filter an instance stays
-    only where both agree.
-    """
-    generation = place.config.generation
-    replace = generation.instance_writer == "tuned"
-    if place.adapter is None or not (replace or generation.instances.consistency):
-        return written
-    asked = [
-        (i, j, judged.instance)
-        for i, (_, judgements, _) in enumerate(written)
-        for j, judged in enumerate(judgements)
-        if judged.fault is None
-    ]
-    requests = [
-        Request(
-            place.request_id("tuned", first) + f"-{i}-{j}",
-            place.tuned_prompt(written[i].task.row.instruction, given.input),
-            Sampling(max_tokens=generation.instances.max_tokens),
-        )
-        for i, j, given in asked
-    ]
-    answers = journal.ask(requests, place.adapter) if requests else []
-    counts.tokens += sum(c.completion_tokens for c in answers)
-    result = [_Written(w.task, list(w.judged), w.provenance) for w in written]
-    for (i, j, given), completion in zip(asked, answers, strict=True):
-        answer = completion.text.strip()
-        fault = None
-        if completion.finish_reason == "length":
-            fault = Fault("tuned_answer_cut", answer[-40:])
-        elif not answer:
-            fault = Fault("empty_output", "")
-        elif not replace and answer != given.output:
-            fault = Fault("inconsistent", f"the tuned model answers {answer[:80]!r}")
-        kept = given if fault or not replace else Instance(input=given.input, output=answer)
-        result[i].judged[j] = Judged(kept, fault)
-    return result
-
-
 def _rows(
-    task: _Task, judged: Sequence[Judged], provenance: Provenance
+    task: Task, judged: Sequence[Judged], provenance: Provenance
 ) -> tuple[list[GeneratedInstance], list[Rejection]]:
     kept: list[GeneratedInstance] = []
     dropped: list[Rejection] = []

@@ -136,7 +136,7 @@ class NoveltyIndex:
             for position, (code, row_id) in enumerate(zip(block, ids, strict=False)):
                 lcs = np.concatenate((outer[position], inner[position, joined]))
                 score, nearest, mean = self._result(self._scores(code, lcs), 1)
-                accepted = score < self.threshold
+                accepted = not score > self.threshold
                 nearest_id = nearest[0].id if nearest else None
                 verdicts.append(Verdict(row_id, accepted, score, nearest_id, mean))
                 if accepted:

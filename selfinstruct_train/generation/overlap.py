@@ -22,8 +22,7 @@ from selfinstruct_train.generation.rouge import Code, f_measure, numbers
 
 _FIRST_ORDER = 1024
 _TABLES = 1024
-_REPEAT = 2**32
-_UNSEEN = 2**62
+_UNSEEN = 2**32
 
 
 class OverlapFilter:
@@ -63,8 +62,8 @@ class OverlapFilter:
         tokens = numbers(code)
         lists = [
             np.frombuffer(postings, np.int32)
-            for key in self._prefix(tokens)
-            if (postings := self._postings.get(key)) is not None
+            for token in self._prefix(tokens)
+            if (postings := self._postings.get(token)) is not None
         ]
         if not lists:
             return []
@@ -76,39 +75,28 @@ class OverlapFilter:
         return sorted(set(found[differing <= allowed].tolist()))
 
     def _post(self, position: int, tokens: list[int]) -> None:
-        for key in self._prefix(tokens):
-            postings = self._postings.get(key)
+        for token in self._prefix(tokens):
+            postings = self._postings.get(token)
             if postings is None:
-                self._postings[key] = postings = array("i")
+                self._postings[token] = postings = array("i")
             postings.append(position)
 
-    def _prefix(self, tokens: list[int]) -> list[int]:
+    def _prefix(self, tokens: list[int]) -> set[int]:
         """The rarest tokens, so many that two texts above the threshold share one of theirs."""
         size = len(tokens) - self._needs.least(len(tokens)) + 1
         rank = self._rank
         # Tokens newer than the order count as rarest; among themselves any fixed order will do.
-        return sorted(_keys(tokens), key=lambda key: rank.get(key, key - _UNSEEN))[: max(size, 0)]
+        rarest = sorted(tokens, key=lambda token: rank.get(token, token - _UNSEEN))
+        return set(rarest[: max(size, 0)])
 
     def _reorder(self) -> None:
         """Rank tokens by rarity anew, whenever the pool has doubled: the order only saves time."""
-        counts = Counter(key for code in self._codes for key in _keys(numbers(code)))
-        self._rank = {key: i for i, (key, _) in enumerate(reversed(counts.most_common()))}
+        counts = Counter(token for code in self._codes for token in numbers(code))
+        self._rank = {token: i for i, (token, _) in enumerate(reversed(counts.most_common()))}
         self._postings = {}
         for position, code in enumerate(self._codes):
             self._post(position, numbers(code))
         self._next_order *= 2
-
-
-def _keys(tokens: list[int]) -> list[int]:
-    """Tokens made distinct: the second, third … time a token occurs is another key."""
-    if len(set(tokens)) == len(tokens):
-        return tokens
-    seen: Counter[int] = Counter()
-    keys = []
-    for token in tokens:
-        keys.append(token + seen[token] * _REPEAT)
-        seen[token] += 1
-    return keys
 
 
 def _signature(tokens: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures, and a tokenizer whose tokens straddle what the tests look for."""
+"""Tiny random models of many architectures, and a tokenizer whose tokens straddle stop strings."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def make_loaded() -> Callable[..., LoadedModel]:
-    def make(architecture: str = "llama", attention: str = "sdpa", **settings: object) -> LoadedModel:
+    def make(
+        architecture: str = "llama", attention: str = "sdpa", **settings: object
+    ) -> LoadedModel:
         torch.manual_seed(0)
         tokenizer = make_tokenizer()
         config = AutoConfig.for_model(

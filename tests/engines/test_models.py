@@ -86,7 +86,9 @@ def test_every_end_token_of_the_settings_counts(tmp_path):
 
 
 def test_a_missing_folder_names_the_setting():
-    with pytest.raises(EngineError, match="^model.name_or_path: no folder './nowhere'; name a folder"):
+    with pytest.raises(
+        EngineError, match="^model.name_or_path: no folder './nowhere'; name a folder"
+    ):
         load_model(ModelConfig(name_or_path="./nowhere"))
 
 

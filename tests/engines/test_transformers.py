@@ -94,7 +94,11 @@ SAMPLINGS = [{"top_p": 0.8}, {"top_k": 5}, {"top_p": 0.9, "top_k": 20}, {"repeti
 def test_seeds_hold_whatever_the_batch(make_loaded):
     loaded = make_loaded()
     asked = [
-        Request(f"q{i}", text, Sampling(max_tokens=3 + i % 7, temperature=1.2, seed=i, **SAMPLINGS[i % 4]))
+        Request(
+            f"q{i}",
+            text,
+            Sampling(max_tokens=3 + i % 7, temperature=1.2, seed=i, **SAMPLINGS[i % 4]),
+        )
         for i, text in enumerate(prompts(24, PREFIX))
     ]
     texts = [[answers(loaded, asked, size)[r.id].token_ids for r in asked] for size in (1, 4, 24)]
@@ -273,7 +277,9 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
 
     monkeypatch.setattr(one._passes, "step", tight)
     found = {c.id: c for c in one.generate(asked)}
-    assert {k: c.token_ids for k, c in found.items()} == {k: c.token_ids for k, c in expected.items()}
+    assert {k: c.token_ids for k, c in found.items()} == {
+        k: c.token_ids for k, c in expected.items()
+    }
     assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
 
 

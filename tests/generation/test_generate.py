@@ -330,3 +330,26 @@ def test_a_journal_torn_inside_a_batch_is_completed_to_the_same_bytes(tmp_path: 
             (directory.path / "rejected.jsonl").write_bytes(b"".join(screened))
         run_generation(small_config(tmp_path), scripted())
         assert contents(directory) == whole
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("asked_again", {("one", "three"), ("a b", "yes"), ("c d", "no")}),
+        ("agreed", {("a b", "yes"), ("c d", "no")}),
+    ],
+)
+def test_a_second_answer_replaces_the_first_or_must_agree_with_it(
+    answers: str, expected: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    def asked(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-base-" in request.id:
+            assert adapter is None and request.prompt.endswith("Output:")
+            assert request.sampling.temperature == 0.0
+            return ScriptedAnswer(" three", "stop")
+        return writer(request)
+
+    config = small_config(tmp_path, f"generation.instances.answers={answers}")
+    directory = run_generation(config, ScriptedEngine(asked, scripted()._score))
+    kept = directory.store(directory.instances, GeneratedInstance).read()
+    assert {(row.input, row.output) for row in kept} == expected
