@@ -208,6 +208,30 @@ def report(
         typer.launch(str(page))
 
 
+@app.command()
+def rate(
+    run_directory: RunArgument,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    rater: Annotated[str | None, typer.Option(help="Name; by default the page asks.")] = None,
+) -> None:
+    """Grade the answers of a run by hand, blinded, on a page of this machine."""
+    from selfinstruct_train.rating.server import rate as serve
+    from selfinstruct_train.run import RunDirectory
+
+    serve(RunDirectory(run_directory), port, rater)
+
+
+@app.command()
+def ratings(run_directory: RunArgument, as_json: AsJson = False) -> None:
+    """What raters said: grades of each model with intervals, and how far they agree."""
+    from selfinstruct_train.rating.agreement import describe, summarise_ratings
+    from selfinstruct_train.rating.store import read_ratings
+    from selfinstruct_train.run import RunDirectory
+
+    summary = summarise_ratings(read_ratings(RunDirectory(run_directory)))
+    print(_json(summary.model_dump()) if as_json else describe(summary))
+
+
 @data_app.command("list")
 def data_list() -> None:
     """Show what can be pulled or is here."""

@@ -279,7 +279,8 @@ class EvaluationConfig(Section):
     """Did it help?"""
 
     suites: tuple[str, ...] = Field(min_length=1)
-    """``microworld``, ``user-oriented-252``, or JSONL files in the same schema."""
+    """``microworld``, ``user-oriented-252``, ``super-natural-instructions``, JSONL files in the
+    same schema, or a checkout of the natural-instructions repository."""
     max_tokens: Count = 256
     """Most tokens of an answer."""
     seeds_only: bool = True
@@ -295,6 +296,11 @@ class EvaluationConfig(Section):
     published: str | None = None
     """Folder with published answers to ``user-oriented-252`` that the report shows beside the
     run's; by default what ``selfinstruct data pull published-predictions`` fetched, if anything."""
+    held_out_text: str | None = None
+    """A ``.txt`` file, or a ``.jsonl`` file of rows with ``text``, on which the loss of base and
+    tuned model is compared, to see what tuning made them forget; by default nothing is."""
+    held_out_tokens: Count = 65_536
+    """Most tokens of the held-out text that are read, from its front."""
     contamination: ContaminationConfig = ContaminationConfig()
     """What is done, before training, with rows that resemble a suite."""
 

@@ -105,6 +105,21 @@ SOURCES: tuple[Source, ...] = (
         is_folder=True,
     ),
     Source(
+        "super-natural-instructions",
+        "suite",
+        "11,810 instances of 119 test tasks; Hub yizhongw/self_instruct, Apache-2.0; one reference "
+        "each and no categories: a checkout of github allenai/natural-instructions, named by its "
+        "path, has both; not pinned by a hash of our own",
+        (
+            SourceFile(
+                "super_natural_instructions_test.parquet",
+                "https://huggingface.co/datasets/yizhongw/self_instruct/resolve/"
+                "refs%2Fconvert%2Fparquet/super_natural_instructions/test/0000.parquet",
+                None,
+            ),
+        ),
+    ),
+    Source(
         "microworld-seeds",
         "seeds",
         "175 seed tasks of the microworld; written by this project, Apache-2.0",
@@ -260,7 +275,7 @@ def describe_sources(cache: Path | None = None) -> list[str]:
         else:
             here, total = len(_pulled(source, cache or cache_folder())), len(source.files)
             state = "not pulled" if not here else "here" if here == total else f"{here} of {total}"
-        lines.append(f"{source.name:<22} {source.kind:<12} {state:<11} {source.note}")
+        lines.append(f"{source.name:<26} {source.kind:<12} {state:<11} {source.note}")
     return lines
 
 

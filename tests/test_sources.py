@@ -212,9 +212,12 @@ def test_every_known_data_set_is_listed_with_its_state(tmp_path: Path) -> None:
     assert "1 of 8" in describe_sources(tmp_path)[2]
 
 
-def test_official_files_are_pinned_by_commit_and_hash() -> None:
+def test_official_files_are_pinned_by_commit_and_hash_or_say_that_they_are_not() -> None:
     for known in SOURCES:
         for file in known.files:
+            if "huggingface.co" in file.url:
+                assert file.sha256 is not None or "not pinned" in known.note
+                continue
             assert "0b26ccaa415992100fa32df62d41b994cf928e23" in file.url
             assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
     assert all(

@@ -51,6 +51,8 @@ class View:
         """
         self.prefix = prefix
         self.starts = starts
+        self.windows: set[int | None] = set()
+        """Sliding windows that the layers asked for."""
         self._last = last
         self._hidden: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -120,6 +122,7 @@ def _attend(
         raise NotAttention("the model adds something to its scores")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     group, queries = query.shape[1] // key.shape[1], query.shape[2]
+    view.windows.add(sliding_window)
     window = view.windowed(sliding_window)
     if view.prefix is None and view.starts is None and window is None and softcap is None:
         if group > 1:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
-from selfinstruct_train.engines.attention import NotAttention, Prefix, View, shared_attention
+from selfinstruct_train.engines.attention import Prefix, View, shared_attention
 from selfinstruct_train.engines.kv import Slots
 from selfinstruct_train.engines.models import LoadedModel
 from selfinstruct_train.engines.prefixes import agreement
@@ -35,6 +35,7 @@ class Passes:
         self._model = loaded.model
         self._prefixes: dict[str | None, list[Prefix]] = {}
         self.layers = 0
+        self._windows: set[int | None] = set()
         self.token_bytes = 0
         """Bytes of keys and values that one token takes."""
 
@@ -44,6 +45,7 @@ class Passes:
         vocabulary = self._model.get_input_embeddings().weight.shape[0]
         tokens = [i % vocabulary for i in range(3, 12)]
         self._prefixes.clear()
+        self._model.eval()
         try:
             whole = self._model(torch.tensor([tokens], device=self.device), use_cache=False).logits
             cache = DynamicCache()
@@ -60,8 +62,11 @@ class Passes:
                 lengths = torch.tensor([i - 2, 3], device=self.device)
                 ids = torch.tensor([tokens[i], tokens[5]], device=self.device)
                 parts.append(self.step(slots, prefix, ids, lengths, i - 2)[0])
-        except (NotAttention, TypeError, RuntimeError) as error:
+        except Exception as error:  # whatever it is that an unknown architecture trips over
             log.info("one request at a time: %s: %s", type(error).__name__, error)
+            return False
+        if _has_windows(self._model) != any(self._windows - {None}):
+            log.info("one request at a time: some layers hide their attention window")
             return False
         expected = whole[0, [5, 6, 7]].float()
         found = torch.stack(parts).float()
@@ -79,7 +84,9 @@ class Passes:
         """
         if not tokens:
             return None
-        kept = self._prefixes.setdefault(adapter, [])
+        # Of adapters, only the one in force will be asked for again soon.
+        self._prefixes = {name: self._prefixes.get(name, []) for name in (None, adapter)}
+        kept = self._prefixes[adapter]
         wanted = tuple(tokens)
         best = Prefix((), [])
         for known in kept:
@@ -184,7 +191,18 @@ class Passes:
         finally:
             if hook is not None:
                 hook.remove()
+        self._windows |= view.windows
         return logits
+
+
+def _has_windows(model: PreTrainedModel) -> bool | None:
+    """Whether the config gives layers a sliding window; None for layers of an unknown kind."""
+    config = model.config.get_text_config()
+    if kinds := set(getattr(config, "layer_types", None) or ()):
+        known = kinds <= {"full_attention", "sliding_attention"}
+        return "sliding_attention" in kinds if known else None
+    used = getattr(config, "use_sliding_window", True)
+    return bool(used) and getattr(config, "sliding_window", None) is not None
 
 
 def _pick(

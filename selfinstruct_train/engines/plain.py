@@ -15,6 +15,7 @@ from selfinstruct_train.engines.sampling import Chooser
 @torch.no_grad()
 def write_alone(loaded: LoadedModel, draft: Draft) -> Completion:
     """Write one completion."""
+    loaded.model.eval()
     chooser = Chooser([draft.request.sampling], loaded.device)
     tokens, cache = draft.prompt, None
     while True:
@@ -33,6 +34,7 @@ def write_alone(loaded: LoadedModel, draft: Draft) -> Completion:
 @torch.no_grad()
 def score_alone(loaded: LoadedModel, given: Sequence[int], scored: Sequence[int]) -> float:
     """Log-probability of the tokens ``scored`` after the tokens ``given``."""
+    loaded.model.eval()
     ids = torch.tensor([[*given, *scored]], device=loaded.device)
     logits = loaded.model(ids, use_cache=False).logits[0, len(given) - 1 : -1]
     logprobs = torch.log_softmax(logits.float(), -1)

@@ -108,7 +108,8 @@ def f_measure(
     """
     if buffers is None:
         buffers = np.empty((3, len(lcs)))
-    precision, recall, total = buffers[:, : len(lcs)]
+    rows: list[Floats] = [row[: len(lcs)] for row in buffers]
+    precision, recall, total = rows
     np.divide(lcs, prediction, out=precision)
     np.divide(lcs, target, out=recall)
     np.add(precision, recall, out=total)

@@ -152,6 +152,13 @@ def test_decisions_alone_hold_on_a_larger_stream_of_near_copies() -> None:
     assert 100 < sum(v.accepted for v in verdicts) < len(stream) - 100
 
 
+def test_decisions_alone_take_entries_longer_than_any_before() -> None:
+    index = NoveltyIndex()
+    short, long = "a b c", " ".join(["a", *(f"w{i}" for i in range(200))])
+    rows = index.decide([("", text) for text in (short, short, long, short, long)])
+    assert [row.accepted for row in rows] == [True, False, True, False, False]
+
+
 def test_decisions_and_admissions_share_one_pool() -> None:
     index = NoveltyIndex()
     assert index.decide([("a", "tell a story of a cat")])[0].accepted
