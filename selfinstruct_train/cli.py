@@ -131,11 +131,17 @@ def compare(
     b: Annotated[Path, typer.Argument(help="The one that is compared with it.")],
     suite: SuiteOption,
     as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
 ) -> None:
     """Paired comparison of B against A with a bootstrap interval."""
-    from selfinstruct_train.evaluation.compare import compare_sources
+    if html is not None:
+        from selfinstruct_train.report.versus import write_versus
 
-    result = compare_sources(a, b, suite)
+        result = write_versus(a, b, suite, html)
+    else:
+        from selfinstruct_train.evaluation.compare import compare_sources
+
+        result = compare_sources(a, b, suite)
     if as_json:
         print(_json(result.model_dump()))
         return

@@ -17,7 +17,9 @@ from selfinstruct_train.engines.transformers import TransformersEngine
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
+from selfinstruct_train.evaluation.forgetting import measure_forgetting, read_held_out
 from selfinstruct_train.evaluation.judge import judge_round, load_judge_prompts
+from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.filters import load_rules
 from selfinstruct_train.generation.generate import generate_round
@@ -56,6 +58,10 @@ class Loop:
         self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in suites]
         if config.evaluation.judge is not None:
             load_judge_prompts(config.evaluation.judge)
+        if config.evaluation.held_out_text is not None:
+            read_held_out(config.evaluation.held_out_text)
+        if config.evaluation.published is not None:
+            published_files(config.evaluation.published)
         self.run.open(config)
         self.progress = Progress(quiet=not self.world.is_main)
         self.model: LoadedModel = load_model(config.model)
@@ -115,6 +121,7 @@ class Loop:
                 f"{directory.path}: has no trained adapter; run 'selfinstruct train' first"
             )
         if self._is_evaluated(directory):
+            self._check_forgetting(number)
             return
         seeds_only = None
         if self.config.evaluation.seeds_only:
@@ -139,6 +146,7 @@ class Loop:
         )
         for comparison in comparisons:
             self.progress.say(_sentence(number, comparison))
+        self._check_forgetting(number)
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
     def judge(self, number: int) -> None:
@@ -170,6 +178,11 @@ class Loop:
             return "no round has been evaluated"
         path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
         return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
+
+    def _check_forgetting(self, number: int) -> None:
+        found = measure_forgetting(self.config, self.model, self.run, number)
+        if found is not None:
+            self.progress.say(f"round {number}: {found.sentence}")
 
     def _parallel(self, engine: Engine) -> Engine:
         return ParallelEngine(engine, self.world) if self.world.size > 1 else engine

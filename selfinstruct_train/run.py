@@ -28,6 +28,8 @@ _FREE_KEYS = (
     "training.report_to",
     "evaluation.suites",
     "evaluation.judge",
+    "evaluation.published",
+    "evaluation.held_out",
     "model.threads",
 )
 _PACKAGES = (

@@ -149,15 +149,26 @@ def compare_sources(a: Path, b: Path, suite: str) -> Comparison:
         RunError: a folder is no run, or the run was not evaluated on the suite.
     """
     loaded = load_suite(suite)
+    first, second = read_systems(a, b, loaded)
+    defaults = EvaluationConfig(suites=(suite,))
+    return compare_predictions(first, second, loaded, defaults, seed=0)
+
+
+def read_systems(a: Path, b: Path, suite: Suite) -> tuple[System, System]:
+    """Read and score the answers that two run directories or files of answers stand for.
+
+    Raises:
+        DataError: a file is at fault, or does not answer the suite.
+        RunError: a folder is no run, or the run was not evaluated on the suite.
+    """
     names = _source_name(a), _source_name(b)
     if names[0] == names[1]:
         names = str(a), str(b)
-    systems = [
-        make_system(name, read_predictions(_answers_of(path, loaded), loaded), loaded)
+    first, second = (
+        make_system(name, read_predictions(_answers_of(path, suite), suite), suite)
         for name, path in zip(names, (a, b), strict=True)
-    ]
-    defaults = EvaluationConfig(suites=(suite,))
-    return compare_predictions(systems[0], systems[1], loaded, defaults, seed=0)
+    )
+    return first, second
 
 
 def read_comparison(path: Path) -> Comparison:

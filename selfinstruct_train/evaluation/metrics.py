@@ -45,10 +45,18 @@ def exact_match(prediction: str, target: str) -> bool:
 
 
 def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScores:
-    """Score each answer; the microworld's oracle judges where the suite is of its world."""
+    """Score each answer; the microworld's oracle judges where the suite is of its world.
+
+    Where an instance has several references the nearest counts, as in the official
+    Super-NaturalInstructions evaluation.
+    """
+    references = _references(predictions, suite)
+    pairs = list(zip(predictions, references, strict=True))
     return AnswerScores(
-        rouge_l=np.array([rouge_l(p.response, p.target) for p in predictions]),
-        exact_match=np.array([100.0 * exact_match(p.response, p.target) for p in predictions]),
+        rouge_l=np.array([max(rouge_l(p.response, r) for r in right) for p, right in pairs]),
+        exact_match=np.array(
+            [100.0 * any(exact_match(p.response, r) for r in right) for p, right in pairs]
+        ),
         oracle_accuracy=_judge(predictions) if suite.is_microworld else None,
     )
 
@@ -90,6 +98,17 @@ def score_predictions(system: str, predictions: Sequence[Prediction], suite: Sui
         DataError: there is nothing to score.
     """
     return summarise(system, predictions, score_answers(predictions, suite))
+
+
+def _references(predictions: Sequence[Prediction], suite: Suite) -> list[tuple[str, ...]]:
+    if suite.references is None:
+        return [(p.target,) for p in predictions]
+    known: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    for item in suite.items:
+        # One question may stand twice; its target then tells which one was answered.
+        key = item.task_id, item.input, item.target
+        known[key] = (*known.get(key, ()), *item.references)
+    return [known.get((p.task_id, p.input, p.target), (p.target,)) for p in predictions]
 
 
 def _judge(predictions: Sequence[Prediction]) -> Scores:

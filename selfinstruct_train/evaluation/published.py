@@ -76,6 +76,9 @@ def published_files(configured: str | None, cache: Path | None = None) -> tuple[
             "the folder that holds them"
         )
     order = {file.name: i for i, file in enumerate(find_source(_SOURCE).files)}
+    if configured is None:
+        # The cache may hold what a person put beside the data set's own files.
+        found = [path for path in found if path.name in order]
     return tuple(sorted(found, key=lambda path: (order.get(path.name, len(order)), path.name)))
 
 

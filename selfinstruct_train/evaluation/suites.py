@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.evaluation.superni import (
+    SUPERNI,
+    is_checkout,
+    read_checkout,
+    read_parquet,
+)
 from selfinstruct_train.records import EvalTask, Prediction, Row
 from selfinstruct_train.seeds import read_eval_tasks, read_lines
 from selfinstruct_train.sources import SOURCES, Source, identify, resolve
@@ -23,6 +30,9 @@ class Item(NamedTuple):
     instruction: str
     input: str
     target: str
+    """The first reference."""
+    references: tuple[str, ...]
+    """All that is right, the target included; the nearest counts."""
 
     @property
     def question(self) -> tuple[str, str]:
@@ -37,14 +47,23 @@ class Suite(NamedTuple):
     tasks: tuple[EvalTask, ...]
     is_microworld: bool
     """Whether the microworld's oracle can judge the answers."""
+    references: tuple[tuple[tuple[str, ...], ...], ...] | None = None
+    """All references of each instance of each task; None where each has its output alone."""
 
     @property
     def items(self) -> tuple[Item, ...]:
         """The instances of all tasks, in order."""
         return tuple(
-            Item(task.id, task.motivation_app, task.instruction, instance.input, instance.output)
-            for task in self.tasks
-            for instance in task.instances
+            Item(
+                task.id,
+                task.motivation_app,
+                task.instruction,
+                instance.input,
+                instance.output,
+                self.references[t][i] if self.references else (instance.output,),
+            )
+            for t, task in enumerate(self.tasks)
+            for i, instance in enumerate(task.instances)
         )
 
 
@@ -61,12 +80,20 @@ class PublishedPrediction(Row):
 def load_suite(name_or_path: str) -> Suite:
     """Load a suite by its name in ``selfinstruct data list``, or from a JSONL file.
 
-    A file that is a known suite, wherever it lies, goes by the known name.
+    A file that is a known suite, wherever it lies, goes by the known name. A checkout of the
+    natural-instructions repository, or a parquet file of its test split, is
+    ``super-natural-instructions``; there alone one question may stand twice.
 
     Raises:
         DataError: there is no such suite, a line is malformed, or two instances ask the same.
     """
+    if is_checkout(Path(name_or_path)):
+        found = read_checkout(Path(name_or_path))
+        return Suite(SUPERNI, found.tasks, False, found.references)
     path = resolve(name_or_path)
+    if path.suffix == ".parquet":
+        found = read_parquet(path)
+        return Suite(SUPERNI, found.tasks, False, found.references)
     if path.is_dir():
         raise DataError(f"'{name_or_path}' is a folder of answers, not a suite")
     source = _source(name_or_path, path)
@@ -94,6 +121,8 @@ def load_suite(name_or_path: str) -> Suite:
 def suite_name(name_or_path: str) -> str:
     """The name under which a run keeps a suite, also where the suite itself is out of reach."""
     path = Path(name_or_path)
+    if is_checkout(path) or path.suffix == ".parquet":
+        return SUPERNI
     if not path.is_file():
         return _stem(path)
     source = _source(name_or_path, path)
@@ -115,31 +144,37 @@ def read_predictions(path: Path, suite: Suite) -> tuple[Prediction, ...]:
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name one file of answers in it")
-    items = {item.question: item for item in suite.items}
-    found: dict[tuple[str, str], Prediction] = {}
+    items = suite.items
+    # Of equal questions, the first that is still open gets the answer.
+    open_items: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, item in reversed(list(enumerate(items))):
+        open_items[item.question].append(place)
+    found: dict[int, Prediction] = {}
     lines: dict[tuple[str, str], int] = {}
     for number, line in read_lines(path):
         row = _read_answer(path, number, line)
         question = _fold(row.instruction), _fold(row.input)
-        if question not in items:
+        if question not in open_items:
             raise DataError(
                 f"{path}, line {number}: answers no task of '{suite.name}' "
                 f"({row.instruction[:60]!r}); name the suite that the answers belong to"
             )
-        if question in found:
+        if not open_items[question]:
+            answered = next(item for item in items if item.question == question)
             raise DataError(
                 f"{path}, line {number}: answers the same task as line {lines[question]} "
-                f"('{items[question].task_id}'); keep one"
+                f"('{answered.task_id}'); keep one"
             )
         lines[question] = number
-        found[question] = _prediction(items[question], row)
-    missing = [item.task_id for question, item in items.items() if question not in found]
+        place = open_items[question].pop()
+        found[place] = _prediction(items[place], row)
+    missing = [item.task_id for place, item in enumerate(items) if place not in found]
     if missing:
         raise DataError(
             f"{path}: {len(missing)} of {len(items)} instances of '{suite.name}' have no answer, "
             f"first '{missing[0]}'; a score needs them all"
         )
-    return tuple(found[question] for question in items)
+    return tuple(found[place] for place in range(len(items)))
 
 
 def _read_answer(path: Path, number: int, line: str) -> Prediction | PublishedPrediction:

@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import COMPARISON_FILE, OVERALL, read_comparison
+from selfinstruct_train.evaluation.forgetting import (
+    FORGETTING_FILE,
+    Forgetting,
+    read_forgetting,
+)
 from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.records import (
     Classified,
@@ -96,6 +101,8 @@ class RoundFacts(NamedTuple):
     classified: tuple[Classified, ...]
     instances: tuple[GeneratedInstance, ...]
     steps: tuple[TrainingStep, ...]
+    forgetting: Forgetting | None
+    """Loss on held-out text; None where it was not measured."""
 
 
 class RunFacts(NamedTuple):
@@ -158,6 +165,7 @@ def _number(directory: RoundDirectory) -> int:
 
 
 def _read_round(directory: RoundDirectory) -> RoundFacts:
+    forgetting = directory.evaluation(FORGETTING_FILE)
     marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
     return RoundFacts(
         number=_number(directory),
@@ -167,6 +175,7 @@ def _read_round(directory: RoundDirectory) -> RoundFacts:
         classified=_rows(directory.classified, Classified),
         instances=_rows(directory.instances, GeneratedInstance),
         steps=_rows(directory.training_steps, TrainingStep),
+        forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
     )
 
 

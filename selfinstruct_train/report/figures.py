@@ -71,7 +71,11 @@ def rounds_plot(suite: SuiteFacts, metric: str, key: str) -> Plot | None:
 
 
 def groups_plot(
-    pairs: Sequence[PairedComparison], metric: str, confidence: float, key: str
+    pairs: Sequence[PairedComparison],
+    metric: str,
+    confidence: float,
+    key: str,
+    rival: str = _RIVALS[BASELINE],
 ) -> Plot | None:
     """Gain per application as dots with intervals, largest first."""
     if not pairs:
@@ -99,7 +103,7 @@ def groups_plot(
         axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         # Long names leave the axes narrower than this label.
-        figure.supxlabel(f"gain over the stop-controlled base, {UNITS[metric]}", fontsize=13)
+        figure.supxlabel(f"gain {shorten(visible(rival), 40)}, {UNITS[metric]}", fontsize=13)
         axes.grid(axis="y", visible=False)
         sure = sum(outcome(p.ci_low, p.ci_high) == "helped" for p in pairs)
         worse = sum(outcome(p.ci_low, p.ci_high) == "hurt" for p in pairs)

@@ -13,9 +13,11 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from selfinstruct_train.config import Config
 from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
+from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
     STAGES,
@@ -37,7 +39,8 @@ from selfinstruct_train.report.wording import (
 )
 from selfinstruct_train.run import RunDirectory, write_atomically
 
-_HERE = Path(__file__).parent
+HERE = Path(__file__).parent
+"""Folder of the templates and of the style sheet."""
 _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
 
@@ -51,6 +54,8 @@ class SuiteSection(NamedTuple):
     verdict: Verdict
     plots: tuple[Plot, ...]
     answers: SideBySide
+    baselines: Baselines | None
+    """Published models beside the run's; None where there are none."""
 
 
 class StageTime(NamedTuple):
@@ -81,18 +86,18 @@ def write_report(run: RunDirectory) -> Path:
 
 def render_page(facts: RunFacts) -> str:
     """The page as text."""
-    script = (_HERE / "page.js").read_text("utf-8")
-    suites = tuple(_suite_section(i, suite) for i, suite in enumerate(facts.suites))
+    script = (HERE / "page.js").read_text("utf-8")
+    suites = tuple(_suite_section(i, suite, facts.config) for i, suite in enumerate(facts.suites))
     instructions = [row for r in facts.rounds for row in r.instructions]
     openings = tables.openings(row.instruction for row in instructions)
     return (
-        _environment()
+        page_environment()
         .get_template("page.html")
         .render(
             facts=facts,
             suites=suites,
             # The page's own files are the only text that is not escaped.
-            style=Markup((_HERE / "style.css").read_text("utf-8")),
+            style=Markup((HERE / "style.css").read_text("utf-8")),
             script=Markup(script),
             script_hash=_hash(script),
             data_plots=_data_plots(facts, openings),
@@ -111,9 +116,10 @@ def render_page(facts: RunFacts) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Templates whose every output is escaped, control and direction marks spelled out."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -127,6 +133,7 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "clip": lambda text: clip(text, LONGEST),
         "label": system_label,
+        "standing": standing_label,
         "words": lambda name: name.replace("_", " "),
     }
     environment.globals |= {"share": share, "baseline": BASELINE}
@@ -141,7 +148,7 @@ def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _suite_section(index: int, suite: SuiteFacts) -> SuiteSection:
+def _suite_section(index: int, suite: SuiteFacts, config: Config) -> SuiteSection:
     key = f"suite-{index}"
     confidence = suite.best.comparison.confidence
     # Plots of one kind stand side by side.
@@ -151,7 +158,8 @@ def _suite_section(index: int, suite: SuiteFacts) -> SuiteSection:
         for m in figures.UNITS
     ]
     found = tuple(plot for plot in plots if plot)
-    return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite))
+    baselines = read_baselines(suite, config, f"{key}-published-plot")
+    return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite), baselines)
 
 
 def _data_plots(facts: RunFacts, openings: tuple[tables.Opening, ...]) -> tuple[Plot, ...]:
