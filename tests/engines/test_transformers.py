@@ -43,6 +43,11 @@ def answers(*args: object) -> dict[str, Completion]:
     return {c.id: c for c in engine(args[0], *args[2:3]).generate(args[1], *args[3:4])}
 
 
+def tokens(*args: object) -> list[tuple[int, ...]]:
+    found = answers(*args)
+    return [found[request.id].token_ids for request in args[1]]
+
+
 def by_generate(loaded: LoadedModel, request: Request) -> tuple[int, ...]:
     ids = torch.tensor([loaded.tokenizer(request.prompt)["input_ids"]])
     output = loaded.model.generate(
@@ -101,7 +106,7 @@ def test_seeds_hold_whatever_the_batch(make_loaded):
         )
         for i, text in enumerate(prompts(24, PREFIX))
     ]
-    texts = [[answers(loaded, asked, size)[r.id].token_ids for r in asked] for size in (1, 4, 24)]
+    texts = [tokens(loaded, asked, size) for size in (1, 4, 24)]
     assert texts[0] == texts[1] == texts[2]
     one = engine(loaded)
     alone = [next(iter(one.generate([r]))).token_ids for r in asked[:8]]
@@ -109,7 +114,7 @@ def test_seeds_hold_whatever_the_batch(make_loaded):
     assert len(set(texts[0])) > 20
     reseeded = [r.sampling.model_copy(update={"seed": 99 + i}) for i, r in enumerate(asked)]
     other = [r._replace(sampling=s) for r, s in zip(asked, reseeded, strict=True)]
-    assert [answers(loaded, other, 24)[r.id].token_ids for r in asked] != texts[0]
+    assert tokens(loaded, other, 24) != texts[0]
 
 
 def test_the_same_requests_give_the_same_bits_whatever_was_asked_before(make_loaded):
@@ -211,6 +216,7 @@ def test_scores_equal_those_of_a_plain_pass(make_loaded, architecture):
             assert score == pytest.approx(expected, abs=1e-3)
 
 
+@torch.no_grad()
 def test_a_continuation_that_merges_with_the_prompt_is_scored_from_a_common_place(make_loaded):
     loaded = make_loaded()
     first, second = engine(loaded).score("the a", [""], ["bc", "x"])[0]
