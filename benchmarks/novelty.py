@@ -333,7 +333,7 @@ def as_json(value: object) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer repeats: under five minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats: about a CPU minute")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--million", action="store_true", help="add a stream of a million")
     parser.add_argument("--instructions", type=Path, help="one a line, .gz or plain")

@@ -173,7 +173,7 @@ def dedup(
     from selfinstruct_train.generation.dedup import dedup as stream
 
     for row in stream(pool, candidates, threshold, tokenizer):
-        print(row.model_dump_json())
+        print(row.model_dump_json(), flush=True)
 
 
 @app.command()
