@@ -131,6 +131,8 @@ def _attend(
             query, key, value, is_causal=queries > 1, scale=scale
         )
         return out.transpose(1, 2).contiguous(), None
+    if view.prefix is None and queries == 1 and softcap is None:
+        return _step(query, key, value, view, window, scale), None
     shared = None
     if view.prefix is not None:
         shared = view.prefix.layers[module.layer_idx]  # type: ignore[index]
@@ -144,6 +146,24 @@ def _attend(
     ]
     out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _step(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    view: View,
+    window: int | None,
+    scale: float,
+) -> torch.Tensor:
+    """One query a row and no prefix; queries that share a key head go as queries of that head."""
+    rows, heads, _, size = query.shape
+    hidden = view.hidden(0, 1, key.shape[2], 0, window, query)
+    grouped = query.reshape(rows, key.shape[1], -1, size)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=~hidden, scale=scale
+    )
+    return out.reshape(rows, 1, heads, -1)
 
 
 def _block(
