@@ -31,6 +31,7 @@ import torch  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
     AutoTokenizer,
+    ContinuousBatchingConfig,
     GenerationConfig,
     LlamaConfig,
 )
@@ -196,7 +197,12 @@ def continuously(loaded: LoadedModel, work: Workload) -> Measured:
     before = model.config._attn_implementation
     began = time.process_time()
     try:
-        found = model.generate_batch(loaded.tokenizer(texts)["input_ids"], settings)
+        found = model.generate_batch(
+            loaded.tokenizer(texts)["input_ids"],
+            settings,
+            # Left to itself it fills most of the machine's memory, on a CPU too.
+            ContinuousBatchingConfig(page_size=32, num_blocks=BATCH * 64, max_batch_tokens=2048),
+        )
     finally:
         model.set_attn_implementation(before)
     seconds = time.process_time() - began

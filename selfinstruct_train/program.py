@@ -27,8 +27,17 @@ def guard(program: Callable[[], None]) -> None:
         sys.stderr.close()
         sys.exit(141)
     except KeyboardInterrupt:
-        print("\nstopped; run the same command to go on", file=sys.stderr)
+        _say_stopped()
         sys.exit(130)
+    except SystemExit as end:
+        # The command-line library turns Ctrl-C into this code by itself, without a word.
+        if end.code == 130:
+            _say_stopped()
+        raise
+
+
+def _say_stopped() -> None:
+    print("\nstopped; run the same command to go on", file=sys.stderr)
 
 
 def conclude(loop: Loop) -> None:

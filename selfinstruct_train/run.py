@@ -124,7 +124,8 @@ class RowStore(Generic[RowT]):
                 self._lines.append(line)
                 fresh.append(line)
             self._next += 1
-        if fresh and self._writable:
+        # A stage that has nothing to say leaves an empty file: it was here.
+        if self._writable and (fresh or not self.path.exists()):
             self._cut_torn_line()
             append_lines(self.path, fresh)
 

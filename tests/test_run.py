@@ -125,3 +125,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         RunDirectory(tmp_path).open(config)
     with pytest.raises(RunError, match="not a run directory"):
         RunDirectory(tmp_path).config()
+
+
+def test_a_stage_with_nothing_to_say_leaves_an_empty_file(tmp_path: Path) -> None:
+    RowStore(tmp_path / "rows.jsonl", Instance).emit([])
+    assert (tmp_path / "rows.jsonl").read_bytes() == b""

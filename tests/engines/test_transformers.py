@@ -88,6 +88,22 @@ def test_a_model_that_cannot_share_attention_is_answered_alone(make_loaded):
     assert not engine(make_loaded("bloom", "eager"))._is_together()
 
 
+def test_a_model_that_hides_its_window_is_answered_alone(make_loaded):
+    loaded = make_loaded()
+    loaded.model.config.sliding_window = 8
+    assert not engine(loaded)._is_together()
+
+
+def test_a_model_left_in_training_mode_writes_the_same(make_loaded):
+    loaded = make_loaded("gpt2", resid_pdrop=0.5)
+    asked = requests(prompts(4))
+    expected = tokens(loaded, asked)
+    one = engine(loaded)
+    one._is_together()
+    loaded.model.train()
+    assert [c.token_ids for c in sorted(one.generate(asked), key=lambda c: c.id)] == expected
+
+
 def test_greedy_text_with_a_repetition_penalty_equals_generate(make_loaded):
     asked = requests(prompts(10, PREFIX), repetition_penalty=1.3)
     assert not differences(make_loaded(), asked, 4)

@@ -46,6 +46,7 @@ def small_config(tmp_path: Path, *overrides: str) -> Config:
         ROOT / "configs" / "quickstart.yaml",
         [
             "generation.prompts=en",
+            "generation.instances.answers=as_written",
             "generation.instructions_per_round=24",
             "generation.max_requests=40",
             "generation.instructions.requests_per_batch=3",

@@ -139,6 +139,8 @@ def test_ctrl_c_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in the background inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (run / "round-0/completions/instructions.jsonl").exists():
         assert process.poll() is None
