@@ -11,7 +11,7 @@ A resemblance is one of three things, the gravest first:
 - ``instruction``: the instructions are alike, but the input is another one. This is what a suite is
   to test: the same kind of task on material not seen. "Answer the following question." stands in
   the official seeds and in the 252 tasks, with questions that have nothing in common; the seed
-  "Write a cover letter based on the given facts." is alike a task that wants a review. In the
+  that wants a cover letter is alike a task that wants a review. In the
   microworld, whose instructions come from a grammar, what is alike in this way alone mostly asks
   for something else with the same trimmings.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -187,6 +188,10 @@ def test_a_run_that_would_train_on_nothing_is_stopped_with_the_reason() -> None:
         found([row("r", SUITE.tasks[1].instruction)])
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def test_what_is_known_of_the_official_data_is_found() -> None:
     material = Path(os.environ.get("SELFINSTRUCT_MATERIAL", ROOT.parent / "shared")) / "official"
     if not material.is_dir():
@@ -195,17 +200,16 @@ def test_what_is_known_of_the_official_data_is_found() -> None:
     tasks = read_eval_tasks(material / "user_oriented_instructions.jsonl")
     suite = SuiteTasks("user-oriented-252", tasks)
     result = check((), seeds, (), [suite], ContaminationConfig())
+    # By digest: the sentences themselves are the material's and stay there.
     pairs = {
-        (f.instruction, f.nearest.instruction, round(f.nearest.score, 3))
+        (_digest(f.instruction), _digest(f.nearest.instruction), round(f.nearest.score, 3))
         for f in result.found
         if f.nearest
     }
-    review = "Write a  review based on the given information."
-    same = "Answer the following question."
     assert pairs == {
-        (same, same, 1.0),
-        ("Write a conversation based on the given facts.", review, 0.75),
-        ("Write a cover letter based on the given facts.", review, 0.706),
+        ("20baa810a921adf8", "20baa810a921adf8", 1.0),
+        ("599f17f564cf3bd2", "dfdc1b24d80ce27b", 0.75),
+        ("8ee27811b03d1f1e", "dfdc1b24d80ce27b", 0.706),
     }
     assert {f.reason for f in result.found} == {"suite_rouge"}
 
