@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from selfinstruct_train.config import Config, changed_keys, load_config, save_config
 from selfinstruct_train.distributed import ALONE, World
@@ -20,6 +20,7 @@ from selfinstruct_train.errors import ConfigError, DataError, RunError
 from selfinstruct_train.records import Row
 
 RowT = TypeVar("RowT", bound=Row)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # A run may be resumed with these changed: they do not touch what is already written.
 _FREE_KEYS = (
@@ -178,6 +179,25 @@ def write_atomically(path: Path, text: str) -> None:
         ) from None
 
 
+def read_json(path: Path, model: type[ModelT], mend: str) -> ModelT:
+    """Read a file that holds one JSON object, as `write_atomically` left it.
+
+    Args:
+        path: the file.
+        model: what the object must be.
+        mend: what the user can do about a damaged one, as the end of a sentence.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
+    try:
+        return model.model_validate_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: {error.errors()[0]['msg']}; {mend}") from None
+
+
 def _complete_lines(path: Path) -> tuple[list[str], int | None]:
     """The complete lines of a file, and their bytes where a torn line, left by a kill, follows."""
     if not path.exists():
@@ -253,10 +273,7 @@ class RoundDirectory:
         path = self._mark_path(stage)
         if not path.exists():
             return None
-        try:
-            return Mark.model_validate_json(path.read_text("utf-8"))
-        except ValidationError:
-            raise DataError(f"{path}: damaged; delete it and run the same command again") from None
+        return read_json(path, Mark, "damaged: delete it and run the same command again")
 
     def _mark_path(self, stage: str) -> Path:
         return self.path / "done" / f"{stage}.json"

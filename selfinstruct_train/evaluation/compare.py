@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import ValidationError
 
 from selfinstruct_train.config import EvaluationConfig
-from selfinstruct_train.errors import DataError, RunError
+from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.metrics import (
     AnswerScores,
     Scores,
@@ -20,7 +19,7 @@ from selfinstruct_train.evaluation.metrics import (
 from selfinstruct_train.evaluation.statistics import bootstrap_interval, comparison_rng, tally
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions, suite_name
 from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run import RunDirectory, read_json
 
 Metric = Literal["rouge_l", "oracle_accuracy"]
 
@@ -177,15 +176,11 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         DataError: the file is missing or is not a comparison.
     """
-    try:
-        return Comparison.model_validate_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    except ValidationError as error:
-        raise DataError(
-            f"{path}: {error.errors()[0]['msg']}; the file was changed by hand or by another "
-            "version: delete it and evaluate again"
-        ) from None
+    return read_json(
+        path,
+        Comparison,
+        "the file was changed by hand or by another version: delete it and evaluate again",
+    )
 
 
 def best_round(run: RunDirectory, suite: str) -> int | None:

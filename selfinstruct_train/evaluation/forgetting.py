@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from selfinstruct_train.config import Config, EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.statistics import comparison_rng
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RunDirectory, write_atomically
+from selfinstruct_train.run import RunDirectory, read_json, write_atomically
 from selfinstruct_train.seeds import read_lines
 
 if TYPE_CHECKING:
@@ -155,14 +154,7 @@ def read_forgetting(path: Path) -> Forgetting:
     Raises:
         DataError: the file is missing or damaged.
     """
-    try:
-        return Forgetting.model_validate_json(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    except ValidationError as error:
-        raise DataError(
-            f"{path}: {error.errors()[0]['msg']}; delete it and evaluate again"
-        ) from None
+    return read_json(path, Forgetting, "delete it and evaluate again")
 
 
 def cut_windows(loaded: LoadedModel, held_out: HeldOut, most: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
@@ -28,7 +28,7 @@ from selfinstruct_train.records import (
     Row,
     TrainingStep,
 )
-from selfinstruct_train.run import Mark, RoundDirectory, RowStore, RunDirectory
+from selfinstruct_train.run import Mark, RoundDirectory, RowStore, RunDirectory, read_json
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -135,7 +135,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
 
     Raises:
         RunError: the folder is no run, or no stage of it is finished.
-        DataError: a row cannot be read.
+        DataError: a row or file cannot be read.
     """
     # Only the main process reports: a run of several would ask its peers, and wait for ever.
     run = RunDirectory(run.path)
@@ -218,12 +218,7 @@ def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[Sui
 def _read_manifest(path: Path) -> Manifest | None:
     if not path.exists():
         return None
-    try:
-        return Manifest.model_validate_json(path.read_text("utf-8"))
-    except ValidationError as error:
-        raise RunError(
-            f"{path}: {error.errors()[0]['msg']}; delete it; the next start of the run writes it"
-        ) from None
+    return read_json(path, Manifest, "delete it; the next start of the run writes it")
 
 
 def _missing(
