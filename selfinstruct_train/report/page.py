@@ -86,7 +86,6 @@ def write_report(run: RunDirectory) -> Path:
 
 def render_page(facts: RunFacts) -> str:
     """The page as text."""
-    script = (HERE / "page.js").read_text("utf-8")
     suites = tuple(_suite_section(i, suite, facts.config) for i, suite in enumerate(facts.suites))
     instructions = [row for r in facts.rounds for row in r.instructions]
     openings = tables.openings(row.instruction for row in instructions)
@@ -96,10 +95,7 @@ def render_page(facts: RunFacts) -> str:
         .render(
             facts=facts,
             suites=suites,
-            # The page's own files are the only text that is not escaped.
-            style=Markup((HERE / "style.css").read_text("utf-8")),
-            script=Markup(script),
-            script_hash=_hash(script),
+            script=Markup((HERE / "page.js").read_text("utf-8")),
             data_plots=_data_plots(facts, openings),
             training=_training_plot(facts),
             statistics=tables.paper_statistics(facts),
@@ -117,7 +113,10 @@ def render_page(facts: RunFacts) -> str:
 
 
 def page_environment() -> jinja2.Environment:
-    """Templates whose every output is escaped, control and direction marks spelled out."""
+    """Templates whose every output is escaped, control and direction marks spelled out.
+
+    All extend ``layout.html``, whose content policy allows the page's ``script``, where it has one.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -131,12 +130,19 @@ def page_environment() -> jinja2.Environment:
         "number": number,
         "signed": signed,
         "duration": duration,
+        "digest": _digest,
         "clip": lambda text: clip(text, LONGEST),
         "label": system_label,
         "standing": standing_label,
         "words": lambda name: name.replace("_", " "),
     }
-    environment.globals |= {"share": share, "baseline": BASELINE}
+    environment.globals |= {
+        "share": share,
+        "baseline": BASELINE,
+        # The page's own files are the only text that is not escaped.
+        "style": Markup((HERE / "style.css").read_text("utf-8")),
+        "script": None,
+    }
     return environment
 
 
@@ -144,7 +150,7 @@ def _seen(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _hash(script: str) -> str:
+def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 

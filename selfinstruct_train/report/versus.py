@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.evaluation.compare import (
     OVERALL,
@@ -18,7 +16,7 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.report import figures
 from selfinstruct_train.report.drawing import Plot
-from selfinstruct_train.report.page import HERE, page_environment
+from selfinstruct_train.report.page import page_environment
 from selfinstruct_train.report.verdict import outcome
 from selfinstruct_train.report.wording import number, signed
 from selfinstruct_train.run import write_atomically
@@ -73,7 +71,6 @@ def write_versus(a: Path, b: Path, suite: str, page: Path) -> Comparison:
             plots=_present(plot),
             pairs=_sorted(comparison.pairs),
             disagreements=_disagreements(first, second, loaded),
-            style=Markup((HERE / "style.css").read_text("utf-8")),
         )
     )
     write_atomically(page, text)
