@@ -123,6 +123,12 @@ def score(
             f"{loaded.name}: ROUGE-L {result.rouge_l:.2f}, exact match {result.exact_match:.1f} %, "
             f"{result.mean_words:.1f} words on average, {result.empty:.1f} % empty, n = {result.n}"
         )
+        if (kept := result.constraints) is not None:
+            print(
+                f"constraints, strict: instruction-level {kept.instruction_level_strict:.1f} % of "
+                f"{kept.declared} met, prompt-level {kept.prompt_level_strict:.1f} % of "
+                f"{kept.answers} answers meet all"
+            )
 
 
 @app.command()
@@ -155,6 +161,51 @@ def compare(
         f"{result.ci_high:+.2f}): {verdict}; {result.wins} wins, {result.ties} ties, "
         f"{result.losses} losses"
     )
+    for pair in result.pairs:
+        if pair.group == "overall" and pair.metric.endswith("_strict"):
+            name = pair.metric.removesuffix("_strict").replace("_", "-")
+            print(
+                f"constraints, {name} (strict): B - A = {pair.delta:+.1f} points (95 % interval "
+                f"{pair.ci_low:+.1f} to {pair.ci_high:+.1f})"
+            )
+
+
+@app.command()
+def judge(
+    config: ConfigArgument,
+    a: Annotated[Path, typer.Argument(help="Run directory or predictions file.")],
+    b: Annotated[Path, typer.Argument(help="The one that is judged against it.")],
+    suite: SuiteOption,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the verdicts; by default one beside B.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a model judge B against A, asked in both orders. Resumes what is there."""
+    from selfinstruct_train.config import load_config
+    from selfinstruct_train.evaluation.judgement import (
+        judge_config,
+        judge_match,
+        make_judge,
+        read_match,
+    )
+    from selfinstruct_train.progress import Progress
+
+    settings = judge_config(load_config(config, overrides or ()))
+    match = read_match(a, b, suite)
+    # Only now, for torch is slow to load and what can be wrong with the files is known.
+    from selfinstruct_train.engines.models import load_model
+    from selfinstruct_train.engines.select import make_engine
+
+    model = load_model(settings.model)
+    asked = make_judge(settings, make_engine(settings, model), model.tokenizer)
+    folder = output or b.absolute().parent / match.folder_name
+    progress = Progress()
+    judgement = judge_match(settings, asked, match, folder, progress)
+    progress.close()
+    print(_json(judgement.model_dump()) if as_json else "\n".join(judgement.sentences))
+    print(f"verdicts: {folder}", file=sys.stderr)
 
 
 @app.command()
@@ -229,13 +280,18 @@ def rate(
 
 @app.command()
 def ratings(run_directory: RunArgument, as_json: AsJson = False) -> None:
-    """What raters said: grades of each model with intervals, and how far they agree."""
+    """What raters said: grades of each model, agreement. Renews the report where there is one."""
     from selfinstruct_train.rating.agreement import describe, summarise_ratings
     from selfinstruct_train.rating.store import read_ratings
     from selfinstruct_train.run import RunDirectory
 
-    summary = summarise_ratings(read_ratings(RunDirectory(run_directory)))
+    run = RunDirectory(run_directory)
+    summary = summarise_ratings(read_ratings(run))
     print(_json(summary.model_dump()) if as_json else describe(summary))
+    if run.report.exists():
+        from selfinstruct_train.report.page import write_report
+
+        print(f"report: {write_report(run).resolve()}", file=sys.stderr)
 
 
 @data_app.command("list")

@@ -257,6 +257,8 @@ class JudgeConfig(Section):
     """A text file with {instruction}, {input}, {first} and {second}; by default the built-in."""
     grade_prompt: Path | None = None
     """A text file with {instruction}, {input} and {answer}; by default the built-in."""
+    chat_template: bool = False
+    """Ask in the judge's chat template, as an instruction-tuned judge wants it."""
     max_tokens: Count = 64
     """Most tokens of a verdict; raise it for a prompt that asks for reasons first."""
 

@@ -18,7 +18,8 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.forgetting import measure_forgetting, read_held_out
-from selfinstruct_train.evaluation.judge import judge_round, load_judge_prompts
+from selfinstruct_train.evaluation.judge import load_judge_prompts
+from selfinstruct_train.evaluation.judgement import judge_config, judge_round, make_judge
 from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.filters import load_rules
@@ -154,21 +155,15 @@ class Loop:
         judge = self.config.evaluation.judge
         if judge is None:
             return
-        engine = self.engine
+        engine, model = self.engine, self.model
         if judge.model is not None or judge.engine is not None:
-            generation = self.config.generation
-            changed = self.config.model_copy(
-                update={
-                    "model": judge.model or self.config.model,
-                    "generation": generation.model_copy(
-                        update={"engine": judge.engine or generation.engine}
-                    ),
-                }
-            )
-            engine = self._parallel(make_engine(changed, load_model(changed.model)))
-        for judgement in judge_round(self.config, engine, self.run, number, self.progress):
-            if judgement.pairwise is not None:
-                self.progress.say(judgement.pairwise.sentence)
+            changed = judge_config(self.config)
+            model = load_model(changed.model)
+            engine = self._parallel(make_engine(changed, model))
+        asked = make_judge(self.config, engine, model.tokenizer)
+        for judgement in judge_round(self.config, asked, self.run, number, self.progress):
+            for sentence in judgement.sentences:
+                self.progress.say(sentence)
 
     def summary(self) -> str:
         """Which round is best, in one sentence."""
@@ -203,6 +198,8 @@ class Loop:
         steps: int | None,
     ) -> None:
         rows = self._without_contamination(directory, rows)
+        self.engine.close()
+        self._examinee.close()
         began = time.monotonic()
 
         def on_step(step: TrainingStep, total: int) -> None:

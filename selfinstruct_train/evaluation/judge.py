@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 import time
@@ -11,27 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
-from selfinstruct_train.config import Config, JudgeConfig
+from selfinstruct_train.config import JudgeConfig
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, EngineError, RunError
-from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
-from selfinstruct_train.evaluation.verdicts import (
-    Choice,
-    GradeSummary,
-    GradeVerdict,
-    Level,
-    PairVerdict,
-    PairwiseSummary,
-    summarise_grades,
-    summarise_pairs,
-)
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.evaluation.verdicts import Choice, GradeVerdict, Level, PairVerdict
 from selfinstruct_train.progress import Report, Tally
-from selfinstruct_train.records import Prediction, Row, Sampling
-from selfinstruct_train.run import RowStore, RunDirectory, write_atomically
-from selfinstruct_train.templates import cut_at_new_example
-
-JUDGE_FOLDER = "judge"
-SUMMARY_FILE = "summary.json"
+from selfinstruct_train.records import Prediction, Sampling
+from selfinstruct_train.run import RowStore
 
 _BUILT_IN = Path(__file__).parent / "prompts"
 _PAIRWISE_FIELDS = ("instruction", "input", "first", "second")
@@ -56,11 +42,12 @@ class JudgePrompts(NamedTuple):
 class Judge(NamedTuple):
     """Who judges, and how it is asked."""
 
+    name: str
     engine: Engine
     prompts: JudgePrompts
     max_tokens: int
     frame: Callable[[str], str] = str
-    """Puts a prompt into the judge's chat template; a base model needs none."""
+    """Puts a prompt into the judge's chat template, where it is asked in one."""
 
 
 class Answers(NamedTuple):
@@ -68,13 +55,6 @@ class Answers(NamedTuple):
 
     name: str
     predictions: tuple[Prediction, ...]
-
-
-class Judgement(Row):
-    """eval/<suite>/judge/summary.json: what the judge made of a round's answers to a suite."""
-
-    pairwise: PairwiseSummary | None
-    grades: tuple[GradeSummary, ...]
 
 
 class _Question(NamedTuple):
@@ -92,77 +72,6 @@ def load_judge_prompts(config: JudgeConfig) -> JudgePrompts:
         _read_prompt(config.pairwise_prompt or _BUILT_IN / "pairwise.txt", _PAIRWISE_FIELDS),
         _read_prompt(config.grade_prompt or _BUILT_IN / "grade.txt", _GRADE_FIELDS),
     )
-
-
-def judge_round(
-    config: Config,
-    engine: Engine,
-    run: RunDirectory,
-    number: int,
-    report: Report,
-    frame: Callable[[str], str] = str,
-) -> list[Judgement]:
-    """Let the judge compare, or grade, a round's tuned model and the stop-controlled base.
-
-    Verdicts are kept in ``eval/<suite>/judge/`` of the round, from which a stopped judge resumes.
-
-    Args:
-        config: the run's settings; ``evaluation.judge`` must be set.
-        engine: the judge; every process must make this call.
-        run: the run directory; the round must be evaluated.
-        number: the round, counted from 0.
-        report: is told how far it is.
-        frame: puts a prompt into the judge's chat template.
-
-    Returns:
-        A judgement per suite, as written to ``summary.json``.
-
-    Raises:
-        ConfigError: a prompt file is at fault.
-        DataError: a suite or a file of answers is at fault.
-        RunError: stored verdicts are those of another judge, prompt or answer.
-        EngineError: the engine failed.
-    """
-    settings = config.evaluation.judge
-    assert settings is not None
-    judge = Judge(engine, load_judge_prompts(settings), settings.max_tokens, frame)
-    directory = run.round(number)
-    judgements = []
-    for name in config.evaluation.suites:
-        suite = load_suite(name)
-        folder = directory.evaluation(suite.name)
-        base = read_predictions(folder / "base.jsonl", suite)
-        cut = [p.model_copy(update={"response": cut_at_new_example(p.response)}) for p in base]
-        sides = (
-            Answers("base-stopped", tuple(cut)),
-            Answers("tuned", read_predictions(folder / "tuned.jsonl", suite)),
-        )
-        folder = folder / JUDGE_FOLDER
-        pairwise, grades = None, []
-        if "pairwise" in settings.tasks:
-            pair_store = directory.store(folder / "base-stopped-tuned.jsonl", PairVerdict)
-            pairs = judge_pairs(judge, pair_store, suite, *sides, report)
-            pairwise = summarise_pairs(
-                pairs,
-                sides[0].name,
-                sides[1].name,
-                suite.name,
-                engine.model_id,
-                config.evaluation.confidence,
-            )
-        if "grade" in settings.tasks:
-            for side in sides:
-                grade_store = directory.store(folder / f"grade-{side.name}.jsonl", GradeVerdict)
-                levels = grade_answers(judge, grade_store, suite, side, report)
-                confidence = config.evaluation.confidence
-                grades.append(
-                    summarise_grades(levels, side.name, suite.name, engine.model_id, confidence)
-                )
-        judgement = Judgement(pairwise=pairwise, grades=tuple(grades))
-        text = judgement.model_dump_json(indent=1) + "\n"
-        run.world.on_main(functools.partial(write_atomically, folder / SUMMARY_FILE, text))
-        judgements.append(judgement)
-    return judgements
 
 
 def judge_pairs(
@@ -344,14 +253,15 @@ def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Que
         if question is None or (row.id, row.asked) != (question.request.id, question.asked):
             raise RunError(
                 f"{path}, line {number}: a verdict of another judge or prompt, or on another "
-                "answer; restore the setting, or delete this file to have everything judged anew"
+                "answer; restore the setting, name another folder, or delete this file to have "
+                "everything judged anew"
             )
 
 
 def _question(judge: Judge, row_id: str, prompt: str) -> _Question:
     sampling = Sampling(max_tokens=judge.max_tokens)
     framed = judge.frame(prompt)
-    text = "\x1f".join((framed, sampling.model_dump_json(), judge.engine.model_id))
+    text = "\x1f".join((framed, sampling.model_dump_json(), judge.name))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return _Question(Request(row_id, framed, sampling), digest)
 

@@ -148,6 +148,22 @@ class GradeSummary(Row):
     acceptable: Estimate | None
     """Percent of the graded answers at level A or B."""
 
+    @property
+    def graded(self) -> int:
+        """Answers that have a level."""
+        return self.a + self.b + self.c + self.d
+
+    @property
+    def sentence(self) -> str:
+        """What a user is told."""
+        parts = [
+            f"{self.judge} on {self.suite}, {self.system}: A {self.a}, B {self.b}, C {self.c}, "
+            f"D {self.d}, {self.n - self.graded} of {self.n} grades unread"
+        ]
+        if self.acceptable:
+            parts.append(f"A or B {_show(self.acceptable)} %")
+        return "; ".join(parts)
+
 
 class LengthControl(NamedTuple):
     """A win rate freed from lengths."""

@@ -20,11 +20,11 @@ from selfinstruct_train.evaluation.judge import (
     Judge,
     grade_answers,
     judge_pairs,
-    judge_round,
     load_judge_prompts,
     read_choice,
     read_level,
 )
+from selfinstruct_train.evaluation.judgement import judge_round, make_judge
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.evaluation.verdicts import (
     GradeVerdict,
@@ -85,7 +85,7 @@ def scripted(decide: Decide, context_length: int = 100_000) -> ScriptedEngine:
 
 
 def judge_of(engine: ScriptedEngine) -> Judge:
-    return Judge(engine, load_judge_prompts(JudgeConfig()), max_tokens=8)
+    return Judge("scripted", engine, load_judge_prompts(JudgeConfig()), max_tokens=8)
 
 
 def verdicts_of(path: Path, decide: Decide, a: list[str], b: list[str]) -> tuple[PairVerdict, ...]:
@@ -344,8 +344,8 @@ def test_a_round_is_judged_against_the_base_cut_where_it_starts_a_new_example(
     folder.mkdir(parents=True)
     answer_file("base.jsonl", lambda t: "bad\n\nInput: good").rename(folder / "base.jsonl")
     answer_file("tuned.jsonl", lambda t: "good").rename(folder / "tuned.jsonl")
-    (judgement,) = judge_round(config, scripted(better), run, 0, quiet)
+    (judgement,) = judge_round(config, make_judge(config, scripted(better)), run, 0, quiet)
     assert judgement.pairwise is not None and judgement.grades == ()
     assert (judgement.pairwise.wins, judgement.pairwise.pairs) == (8, 8)
     written = sorted(path.name for path in (folder / "judge").iterdir())
-    assert written == ["base-stopped-tuned.jsonl", "summary.json"]
+    assert written == ["pairs.jsonl", "summary.json"]
