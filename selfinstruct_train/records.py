@@ -176,6 +176,28 @@ class TrainingStep(Row):
     """Seconds since training began, pauses not counted."""
 
 
+class ConstraintKindScore(Row):
+    """How often a system met the constraints of one kind."""
+
+    kind: str
+    declared: int
+    met: int
+
+
+class ConstraintScore(Row):
+    """How a system kept to constraints on form, in the terms of IFEval (arXiv 2311.07911)."""
+
+    answers: int
+    """Answers to tasks that declare constraints."""
+    declared: int
+    """Constraints that those answers had to meet, together."""
+    instruction_level_strict: float
+    """Percent of constraints met."""
+    prompt_level_strict: float
+    """Percent of answers that meet all of theirs."""
+    kinds: tuple[ConstraintKindScore, ...]
+
+
 class SystemScore(Row):
     """How one system did on a suite; figures that do not apply are None, never zero."""
 
@@ -196,6 +218,8 @@ class SystemScore(Row):
     """Percent of answers that the model ended by itself; None where unknown."""
     oracle_accuracy: float | None = None
     """Percent judged right by the microworld's oracle; None on other suites."""
+    constraints: ConstraintScore | None = None
+    """None where the suite declares none."""
 
 
 class PairedComparison(Row):
@@ -204,7 +228,8 @@ class PairedComparison(Row):
     a: str
     b: str
     metric: str
-    """``rouge_l`` or ``oracle_accuracy``, both x 100."""
+    """``rouge_l``, ``oracle_accuracy``, ``instruction_level_strict`` or ``prompt_level_strict``,
+    all x 100."""
     group: str
     """The application, or ``overall``."""
     n: int

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.records import EvalTask, Row, SeedTask
+from selfinstruct_train.records import Row, SeedTask
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -60,7 +60,10 @@ def read_rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "row"
-            raise DataError(f"{path}, line {number}: {where}: {first['msg']}") from None
+            what = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                what = "unknown key; leave it out or mend its name"
+            raise DataError(f"{path}, line {number}: {where}: {what}") from None
         if (row_id := getattr(row, "id", None)) is not None:
             if row_id in ids:
                 raise DataError(
@@ -80,12 +83,3 @@ def read_seed_tasks(path: Path) -> tuple[SeedTask, ...]:
         DataError: see `read_rows`.
     """
     return read_rows(path, SeedTask)
-
-
-def read_eval_tasks(path: Path) -> tuple[EvalTask, ...]:
-    """Read an evaluation suite in the official schema.
-
-    Raises:
-        DataError: see `read_rows`.
-    """
-    return read_rows(path, EvalTask)

@@ -13,7 +13,7 @@ from selfinstruct_train.config import ContaminationConfig
 from selfinstruct_train.contamination import Contamination, SuiteTasks, check, normalise
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import EvalTask, Instance, SeedTask, TrainingRow
-from selfinstruct_train.seeds import read_eval_tasks, read_seed_tasks
+from selfinstruct_train.seeds import read_rows, read_seed_tasks
 
 ROOT = Path(__file__).parents[1]
 LONG = "the quick brown fox jumps over the lazy dog while nobody in town is looking at it"
@@ -197,7 +197,7 @@ def test_what_is_known_of_the_official_data_is_found() -> None:
     if not material.is_dir():
         pytest.skip(f"no {material}; name a folder with it in SELFINSTRUCT_MATERIAL")
     seeds = read_seed_tasks(material / "seed_tasks.jsonl")
-    tasks = read_eval_tasks(material / "user_oriented_instructions.jsonl")
+    tasks = read_rows(material / "user_oriented_instructions.jsonl", EvalTask)
     suite = SuiteTasks("user-oriented-252", tasks)
     result = check((), seeds, (), [suite], ContaminationConfig())
     # By digest: the sentences themselves are the material's and stay there.
@@ -217,5 +217,5 @@ def test_what_is_known_of_the_official_data_is_found() -> None:
 def test_the_microworld_keeps_its_seeds_and_suites_apart() -> None:
     folder = ROOT / "data" / "microworld"
     seeds = read_seed_tasks(folder / "seed_tasks.jsonl")
-    suites = [SuiteTasks(n, read_eval_tasks(folder / f"{n}.jsonl")) for n in ("test", "dev")]
+    suites = [SuiteTasks(n, read_rows(folder / f"{n}.jsonl", EvalTask)) for n in ("test", "dev")]
     assert check((), seeds, (), suites, ContaminationConfig()).found == ()

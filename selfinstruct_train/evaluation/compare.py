@@ -21,7 +21,7 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predict
 from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
 from selfinstruct_train.run import RunDirectory, read_json
 
-Metric = Literal["rouge_l", "oracle_accuracy"]
+Metric = Literal["rouge_l", "oracle_accuracy", "instruction_level_strict", "prompt_level_strict"]
 
 COMPARISON_FILE = "comparison.json"
 OVERALL = "overall"
@@ -54,7 +54,7 @@ def compare_systems(
     seed: int,
     by_group: bool = True,
 ) -> tuple[PairedComparison, ...]:
-    """B against A: ROUGE-L, and oracle accuracy where the suite has an oracle.
+    """B against A: ROUGE-L, the oracle and the constraints, as far as the suite has them.
 
     Args:
         a: the system that is compared with.
@@ -72,8 +72,9 @@ def compare_systems(
     groups = np.array([item.group for item in suite.items], dtype=np.str_)
     names = sorted(set(groups.tolist()) - {""}) if by_group else []
     rows = []
-    for metric in _metrics(suite):
+    for metric in _metrics(a):
         differences = _scores(b, metric) - _scores(a, metric)
+        weights = _weights(a, metric)
         judged = ~np.isnan(differences)
         for group in (OVERALL, *names):
             chosen = judged if group == OVERALL else judged & (groups == group)
@@ -81,7 +82,11 @@ def compare_systems(
                 continue
             rng = comparison_rng(seed, suite.name, a.name, b.name, metric, group)
             interval = bootstrap_interval(
-                differences[chosen], rng, evaluation.bootstrap_samples, evaluation.confidence
+                differences[chosen],
+                rng,
+                evaluation.bootstrap_samples,
+                evaluation.confidence,
+                None if weights is None else weights[chosen],
             )
             count = tally(differences[chosen])
             rows.append(
@@ -229,12 +234,31 @@ def _source_name(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def _metrics(suite: Suite) -> tuple[Metric, ...]:
-    return ("rouge_l", "oracle_accuracy") if suite.is_microworld else ("rouge_l",)
+def _metrics(system: System) -> tuple[Metric, ...]:
+    metrics: list[Metric] = ["rouge_l"]
+    if system.scores.oracle_accuracy is not None:
+        metrics.append("oracle_accuracy")
+    if system.scores.constraints is not None:
+        metrics += ["instruction_level_strict", "prompt_level_strict"]
+    return tuple(metrics)
 
 
 def _scores(system: System, metric: Metric) -> Scores:
+    scores = system.scores
     if metric == "rouge_l":
-        return system.scores.rouge_l
-    assert system.scores.oracle_accuracy is not None
-    return system.scores.oracle_accuracy
+        return scores.rouge_l
+    if metric == "oracle_accuracy":
+        assert scores.oracle_accuracy is not None
+        return scores.oracle_accuracy
+    assert scores.constraints is not None
+    if metric == "prompt_level_strict":
+        return scores.constraints.prompt_level
+    return scores.constraints.instruction_level
+
+
+def _weights(system: System, metric: Metric) -> Scores | None:
+    """Every constraint counts once, so an answer counts as often as it has constraints."""
+    if metric != "instruction_level_strict":
+        return None
+    assert system.scores.constraints is not None
+    return system.scores.constraints.declared

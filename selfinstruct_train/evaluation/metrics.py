@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,10 +13,38 @@ from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.evaluation.constraints import Constraint, meets
 from selfinstruct_train.evaluation.suites import Suite
-from selfinstruct_train.records import Prediction, SystemScore
+from selfinstruct_train.records import (
+    ConstraintKindScore,
+    ConstraintScore,
+    Prediction,
+    SystemScore,
+)
 
 Scores = NDArray[np.float64]
+
+
+class ConstraintChecks(NamedTuple):
+    """Which constraints the answers meet; one entry an answer, empty where none are declared."""
+
+    kinds: tuple[tuple[str, ...], ...]
+    met: tuple[tuple[bool, ...], ...]
+
+    @property
+    def declared(self) -> Scores:
+        """Number of constraints of each answer."""
+        return np.array([len(found) for found in self.met], dtype=np.float64)
+
+    @property
+    def instruction_level(self) -> Scores:
+        """Share of each answer's constraints that it meets, x 100; NaN where it has none."""
+        return np.array([100.0 * float(np.mean(m)) if m else np.nan for m in self.met])
+
+    @property
+    def prompt_level(self) -> Scores:
+        """100 where an answer meets all its constraints, else 0; NaN where it has none."""
+        return np.array([100.0 * all(m) if m else np.nan for m in self.met])
 
 
 class AnswerScores(NamedTuple):
@@ -25,6 +54,8 @@ class AnswerScores(NamedTuple):
     exact_match: Scores
     oracle_accuracy: Scores | None
     """NaN where the oracle has no say; None where the suite has no oracle."""
+    constraints: ConstraintChecks | None = None
+    """None where the suite declares none."""
 
 
 def rouge_l(prediction: str, target: str) -> float:
@@ -49,6 +80,9 @@ def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScor
 
     Where an instance has several references the nearest counts, as in the official
     Super-NaturalInstructions evaluation.
+
+    Raises:
+        DataError: the pattern of a constraint takes too long.
     """
     references = _references(predictions, suite)
     pairs = list(zip(predictions, references, strict=True))
@@ -58,6 +92,7 @@ def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScor
             [100.0 * any(exact_match(p.response, r) for r in right) for p, right in pairs]
         ),
         oracle_accuracy=_judge(predictions) if suite.is_microworld else None,
+        constraints=_check_constraints(predictions, suite),
     )
 
 
@@ -83,6 +118,7 @@ def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScor
         empty=100.0 * words.count(0) / len(words),
         ended=None if None in reasons else 100.0 * reasons.count("eos") / len(reasons),
         oracle_accuracy=None if judged is None or not judged.size else float(judged.mean()),
+        constraints=_summarise_constraints(scores.constraints) if scores.constraints else None,
     )
 
 
@@ -98,6 +134,42 @@ def score_predictions(system: str, predictions: Sequence[Prediction], suite: Sui
         DataError: there is nothing to score.
     """
     return summarise(system, predictions, score_answers(predictions, suite))
+
+
+def _check_constraints(predictions: Sequence[Prediction], suite: Suite) -> ConstraintChecks | None:
+    declared: dict[str, tuple[Constraint, ...]] = {
+        item.task_id: item.constraints for item in suite.items if item.constraints
+    }
+    if not declared:
+        return None
+    own = [declared.get(p.task_id, ()) for p in predictions]
+    return ConstraintChecks(
+        kinds=tuple(tuple(c.kind for c in constraints) for constraints in own),
+        met=tuple(
+            tuple(meets(p.response, c) for c in constraints)
+            for p, constraints in zip(predictions, own, strict=True)
+        ),
+    )
+
+
+def _summarise_constraints(checks: ConstraintChecks) -> ConstraintScore:
+    pairs = [
+        (kind, met)
+        for kinds, found in zip(checks.kinds, checks.met, strict=True)
+        for kind, met in zip(kinds, found, strict=True)
+    ]
+    count = Counter(kind for kind, _ in pairs)
+    right = Counter(kind for kind, met in pairs if met)
+    return ConstraintScore(
+        answers=int((checks.declared > 0).sum()),
+        declared=len(pairs),
+        instruction_level_strict=100.0 * right.total() / len(pairs),
+        prompt_level_strict=float(np.nanmean(checks.prompt_level)),
+        kinds=tuple(
+            ConstraintKindScore(kind=kind, declared=count[kind], met=right[kind])
+            for kind in sorted(count)
+        ),
+    )
 
 
 def _references(predictions: Sequence[Prediction], suite: Suite) -> list[tuple[str, ...]]:

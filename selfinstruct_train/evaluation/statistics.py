@@ -38,6 +38,7 @@ def bootstrap_interval(
     rng: np.random.Generator,
     samples: int,
     confidence: float,
+    weights: NDArray[np.float64] | None = None,
 ) -> Interval:
     """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, chapter 13).
 
@@ -50,6 +51,8 @@ def bootstrap_interval(
         rng: source of the resamples.
         samples: number of resamples.
         confidence: coverage of the interval, 0 to 1.
+        weights: how much each pair counts, all above 0, shape (n,); by default all the same. The
+            weights are resampled with their pairs.
 
     Raises:
         DataError: there are no differences.
@@ -57,7 +60,7 @@ def bootstrap_interval(
     n = len(differences)
     if n == 0:
         raise DataError("there are no pairs to compare")
-    mean = float(differences.mean())
+    mean = float(np.average(differences, weights=weights))
     if n == 1:
         return Interval(mean, _LEAST, _MOST)
     means = np.empty(samples)
@@ -65,7 +68,8 @@ def bootstrap_interval(
     for start in range(0, samples, step):
         rows = min(step, samples - start)
         drawn = rng.integers(0, n, size=(rows, n), dtype=np.int32)
-        means[start : start + rows] = differences[drawn].mean(axis=1)
+        sampled = None if weights is None else weights[drawn]
+        means[start : start + rows] = np.average(differences[drawn], axis=1, weights=sampled)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))

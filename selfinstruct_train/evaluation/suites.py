@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.evaluation.constraints import ConstrainedTask, Constraint
 from selfinstruct_train.evaluation.superni import (
     SUPERNI,
     is_checkout,
@@ -17,7 +18,7 @@ from selfinstruct_train.evaluation.superni import (
     read_parquet,
 )
 from selfinstruct_train.records import EvalTask, Prediction, Row
-from selfinstruct_train.seeds import read_eval_tasks, read_lines
+from selfinstruct_train.seeds import read_lines, read_rows
 from selfinstruct_train.sources import SOURCES, Source, identify, resolve
 
 
@@ -33,6 +34,8 @@ class Item(NamedTuple):
     """The first reference."""
     references: tuple[str, ...]
     """All that is right, the target included; the nearest counts."""
+    constraints: tuple[Constraint, ...] = ()
+    """What form the answer must have, beside being right."""
 
     @property
     def question(self) -> tuple[str, str]:
@@ -61,6 +64,7 @@ class Suite(NamedTuple):
                 instance.input,
                 instance.output,
                 self.references[t][i] if self.references else (instance.output,),
+                task.constraints if isinstance(task, ConstrainedTask) else (),
             )
             for t, task in enumerate(self.tasks)
             for i, instance in enumerate(task.instances)
@@ -104,7 +108,7 @@ def load_suite(name_or_path: str) -> Suite:
         )
     suite = Suite(
         name=source.name if source else _stem(path),
-        tasks=read_eval_tasks(path),
+        tasks=read_rows(path, ConstrainedTask),
         is_microworld=source is not None and source.own_file is not None,
     )
     seen: dict[tuple[str, str], str] = {}

@@ -15,7 +15,7 @@ from selfinstruct_train.embedded.suites import DATA, SEED_EFFECTS, write_suites
 from selfinstruct_train.embedded.world import split_of
 from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
 from selfinstruct_train.records import EvalTask, SeedTask
-from selfinstruct_train.seeds import read_eval_tasks, read_seed_tasks
+from selfinstruct_train.seeds import read_rows, read_seed_tasks
 
 SUITES = {"test": ("test", 9, 252), "dev": ("dev", 8, 126), "seen": ("pretraining", 8, 126)}
 
@@ -33,7 +33,7 @@ def _problems(task: EvalTask | SeedTask) -> set[tuple[str, str, str]]:
 
 
 def _suite(name: str) -> tuple[EvalTask, ...]:
-    return read_eval_tasks(DATA / f"{name}.jsonl")
+    return read_rows(DATA / f"{name}.jsonl", EvalTask)
 
 
 def _all_seed_like() -> tuple[SeedTask, ...]:
