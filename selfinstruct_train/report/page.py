@@ -26,7 +26,8 @@ from selfinstruct_train.report.facts import (
     SuiteFacts,
     read_facts,
 )
-from selfinstruct_train.report.treemap import openings_plot
+from selfinstruct_train.report.treemap import verbs_plot
+from selfinstruct_train.report.verbs import Verbs, find_verbs
 from selfinstruct_train.report.verdict import BASELINE, Verdict, judge_suite
 from selfinstruct_train.report.wording import (
     clip,
@@ -88,7 +89,7 @@ def render_page(facts: RunFacts) -> str:
     """The page as text."""
     suites = tuple(_suite_section(i, suite, facts.config) for i, suite in enumerate(facts.suites))
     instructions = [row for r in facts.rounds for row in r.instructions]
-    openings = tables.openings(row.instruction for row in instructions)
+    verbs = find_verbs([row.instruction for row in instructions])
     return (
         page_environment()
         .get_template("page.html")
@@ -96,10 +97,10 @@ def render_page(facts: RunFacts) -> str:
             facts=facts,
             suites=suites,
             script=Markup((HERE / "page.js").read_text("utf-8")),
-            data_plots=_data_plots(facts, openings),
+            data_plots=_data_plots(facts, verbs),
             training=_training_plot(facts),
             statistics=tables.paper_statistics(facts),
-            openings=tuple(tables.by_first_word(openings)),
+            verbs=verbs,
             yields=_yields(facts),
             kept=spread([row for r in facts.rounds for row in r.instances], _KEPT_SHOWN),
             dropped=tuple(_dropped_sample(facts)),
@@ -168,7 +169,7 @@ def _suite_section(index: int, suite: SuiteFacts, config: Config) -> SuiteSectio
     return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite), baselines)
 
 
-def _data_plots(facts: RunFacts, openings: tuple[tables.Opening, ...]) -> tuple[Plot, ...]:
+def _data_plots(facts: RunFacts, verbs: Verbs) -> tuple[Plot, ...]:
     instructions = [row for r in facts.rounds for row in r.instructions]
     instances = [row for r in facts.rounds for row in r.instances]
     lengths = {
@@ -192,9 +193,7 @@ def _data_plots(facts: RunFacts, openings: tuple[tables.Opening, ...]) -> tuple[
             [row.nearest_seed.score for row in instructions if row.nearest_seed], "similarity"
         ),
         figures.lengths_plot(lengths, "lengths"),
-        openings_plot(
-            openings, sum(o.instructions for o in openings), len(instructions), "openings"
-        ),
+        verbs_plot(verbs, "verbs"),
     )
     return tuple(plot for plot in plots if plot)
 

@@ -1,11 +1,9 @@
-"""The run's data in numbers: yield by reason, the paper's statistics, first words, time."""
+"""The run's data in numbers: yield by reason, the paper's statistics, time."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from selfinstruct_train.report.facts import RoundFacts, RunFacts
@@ -37,14 +35,6 @@ class Statistic(NamedTuple):
     run_share: str
     paper: str
     paper_share: str
-
-
-class Opening(NamedTuple):
-    """How often instructions open with a word and then name another."""
-
-    first: str
-    then: str
-    instructions: int
 
 
 def instruction_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
@@ -138,93 +128,3 @@ def _part(name: str, part: int, whole: int, paper: int, paper_whole: int) -> Sta
 def _length(name: str, texts: list[str], paper: str) -> Statistic:
     mean = sum(map(count_words, texts)) / len(texts) if texts else None
     return Statistic(name, number(mean), "", paper, "")
-
-
-# Words between a verb and what it acts on. No parser is at work: what is left is a guess.
-_PASSED_OVER = frozenset(
-    (
-        *(
-            "a",
-            "an",
-            "the",
-            "this",
-            "that",
-            "these",
-            "those",
-            "some",
-            "any",
-            "all",
-            "each",
-            "every",
-        ),
-        *("both", "two", "three", "four", "five", "several", "many", "more", "one", "ones", "next"),
-        *(
-            "my",
-            "your",
-            "our",
-            "their",
-            "his",
-            "her",
-            "its",
-            "me",
-            "us",
-            "you",
-            "them",
-            "him",
-            "it",
-        ),
-        *("out", "up", "down", "of", "for", "to", "in", "on", "at", "from", "with", "by", "as"),
-        *(
-            "into",
-            "about",
-            "and",
-            "or",
-            "if",
-            "whether",
-            "not",
-            "no",
-            "so",
-            "then",
-            "there",
-            "here",
-        ),
-        *("how", "what", "which", "who", "whose", "why", "when", "where", "is", "are", "was"),
-        *("were", "be", "do", "does", "did", "can", "could", "should", "will", "would", "given"),
-        *("following", "below", "above", "first", "last", "new", "good", "short", "long"),
-        *("simple", "different", "possible"),
-    )
-)
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-
-
-def openings(instructions: Iterable[str], firsts: int = 20, thens: int = 4) -> tuple[Opening, ...]:
-    """The commonest first words and, for each, the commonest next words that are no function words.
-
-    In the manner of Figure 2 of the paper, which parses for the root verb and its direct object;
-    here the first word and the next content word stand in for them.
-    """
-    pairs: Counter[tuple[str, str]] = Counter()
-    for text in instructions:
-        if pair := _opening(text):
-            pairs[pair] += 1
-    totals: Counter[str] = Counter()
-    for (first, _), count in pairs.items():
-        totals[first] += count
-    ranked = [w for w, _ in sorted(totals.items(), key=lambda i: (-i[1], i[0]))[:firsts]]
-    found: list[Opening] = []
-    for word in ranked:
-        own = [Opening(f, t, count) for (f, t), count in pairs.items() if f == word]
-        found += sorted(own, key=lambda o: (-o.instructions, o.then))[:thens]
-    return tuple(found)
-
-
-def by_first_word(found: Iterable[Opening]) -> Iterator[tuple[str, tuple[Opening, ...]]]:
-    """Openings grouped by their first word, in order."""
-    for first, group in groupby(found, key=lambda opening: opening.first):
-        yield first, tuple(group)
-
-
-def _opening(text: str) -> tuple[str, str] | None:
-    words = [word.lower() for word in _WORD.findall(text)]
-    content = [w for w in words[1:] if w not in _PASSED_OVER]
-    return (words[0], content[0]) if content else None

@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from selfinstruct_train.report.facts import read_facts
 from selfinstruct_train.report.tables import (
     acceptance,
-    by_first_word,
     instance_yield,
     instruction_yield,
-    openings,
     paper_statistics,
 )
 from selfinstruct_train.report.treemap import Box, squarify
@@ -78,21 +76,6 @@ def test_statistics_that_are_not_there_are_dashes_not_zeros(make_run: MakeRun) -
     rows = {row.name: row for row in paper_statistics(facts)}
     assert rows["… classification"].run == "–"
     assert rows["Words of an output, mean"].run == "–"
-
-
-def test_openings_pass_over_what_is_no_content() -> None:
-    texts = [
-        "Write a short story.",
-        "write the STORY",
-        "Write an email",
-        "Name the following animals",
-        "Go",
-    ]
-    found = list(by_first_word(openings(texts)))
-    assert [(first, [(o.then, o.instructions) for o in group]) for first, group in found] == [
-        ("write", [("story", 2), ("email", 1)]),
-        ("name", [("animals", 1)]),
-    ]
 
 
 @settings(max_examples=60, deadline=None)
