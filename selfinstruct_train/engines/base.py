@@ -89,3 +89,10 @@ class Engine(Protocol):
             log-probabilities.
         """
         ...
+
+    def close(self) -> None:
+        """Give back the memory that the engine took beside the loaded model.
+
+        It is called before training. The next request takes the memory anew.
+        """
+        ...

@@ -57,3 +57,7 @@ class ParallelEngine:
         return self._world.gather(
             lambda: self._engine.score(prefix, share, continuations, adapter) if share else []
         )
+
+    def close(self) -> None:
+        """Close the engine of this process."""
+        self._engine.close()

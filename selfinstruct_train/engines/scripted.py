@@ -34,6 +34,8 @@ class ScriptedEngine:
         self.independent_requests = independent_requests
         self.asked: list[str] = []
         """Ids of all requests so far."""
+        self.closed = 0
+        """How often the engine was closed."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Words of each text."""
@@ -66,3 +68,7 @@ class ScriptedEngine:
     ) -> list[list[float]]:
         """The scripted scores."""
         return [[self._score(prefix + s, c) for c in continuations] for s in suffixes]
+
+    def close(self) -> None:
+        """Count; there is nothing to give back."""
+        self.closed += 1

@@ -143,6 +143,9 @@ class ServerEngine:
             return self._score_by_echo(model, prompts, continuations)
         return self._score_by_first_token(model, prompts, continuations)
 
+    def close(self) -> None:
+        """Do nothing: the memory is the server's."""
+
     def _served_name(self, adapter: Path | None) -> str:
         if adapter is None:
             return self._config.server_model or self._model_id

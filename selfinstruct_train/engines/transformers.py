@@ -120,6 +120,12 @@ class TransformersEngine:
         width = len(continuations)
         return [rows[i * width : (i + 1) * width] for i in range(len(suffixes))]
 
+    def close(self) -> None:
+        """Drop the cached keys and values; the model stays, for it is what gets trained."""
+        self._passes.forget()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _write(
         self, drafts: Sequence[Draft], adapter: Path | None, refused: list[str]
     ) -> Iterator[Completion]:
