@@ -157,6 +157,7 @@ class Loop:
             return
         engine, model = self.engine, self.model
         if judge.model is not None or judge.engine is not None:
+            self.engine.close()
             changed = judge_config(self.config)
             model = load_model(changed.model)
             engine = self._parallel(make_engine(changed, model))
@@ -164,6 +165,8 @@ class Loop:
         for judgement in judge_round(self.config, asked, self.run, number, self.progress):
             for sentence in judgement.sentences:
                 self.progress.say(sentence)
+        if engine is not self.engine:
+            engine.close()
 
     def summary(self) -> str:
         """Which round is best, in one sentence."""
