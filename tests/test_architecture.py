@@ -44,6 +44,18 @@ def test_nothing_below_imports_the_loop_the_report_or_the_programs(folder: str) 
         assert not {name.split(".")[0] for name in own(path)} & above, path
 
 
+def test_only_the_report_and_the_command_line_know_the_ratings() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        folder = path.relative_to(PACKAGE).parts[0]
+        knows = any(name.split(".")[0] == "rating" for name in own(path))
+        assert not knows or folder in ("rating", "report", "cli.py"), path
+
+
+def test_the_ratings_know_no_report_and_no_loop() -> None:
+    for path in files("rating"):
+        assert not {name.split(".")[0] for name in own(path)} & {"rounds", "report", "cli"}, path
+
+
 def test_engines_know_no_stage() -> None:
     for path in files("engines"):
         assert not {name.split(".")[0] for name in own(path)} & set(STAGES), path

@@ -167,6 +167,14 @@ def krippendorff_alpha(
     return 1 - seen / by_chance
 
 
+def in_words(agreement: float) -> str:
+    """How strong an agreement beyond chance is, by Landis and Koch (1977); a custom, no law."""
+    if agreement < 0:
+        return "poor"
+    bounds = ((0.2, "slight"), (0.4, "fair"), (0.6, "moderate"), (0.8, "substantial"))
+    return next((word for bound, word in bounds if agreement <= bound), "almost perfect")
+
+
 def describe(summary: RatingSummary) -> str:
     """The summary as lines for a terminal."""
     if not summary.raters:
@@ -262,4 +270,4 @@ def _ordinal(totals: Counter[int]) -> Callable[[int, int], float]:
 
 
 def _figure(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
+    return "not defined" if value is None else f"{value:.3f} ({in_words(value)})"

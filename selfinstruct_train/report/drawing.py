@@ -20,6 +20,8 @@ from selfinstruct_train.report.wording import visible
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
 GOOD, BAD = "#040404", "#050505"
 SERIES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
+PAPER = "#0c0c0c"
+"""For writing on a coloured bar."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _VARIABLES = {
     INK: "var(--ink)",
@@ -27,6 +29,7 @@ _VARIABLES = {
     GRID: "var(--grid)",
     GOOD: "var(--good)",
     BAD: "var(--bad)",
+    PAPER: "var(--paper)",
     **{colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)},
 }
 _STYLE: dict[Any, Any] = {

@@ -16,7 +16,17 @@ from selfinstruct_train.evaluation.forgetting import (
     Forgetting,
     read_forgetting,
 )
+from selfinstruct_train.evaluation.judgement import (
+    JUDGE_FOLDER,
+    PAIRS_FILE,
+    SUMMARY_FILE,
+    Judgement,
+    grades_file,
+    read_judgement,
+)
 from selfinstruct_train.evaluation.suites import suite_name
+from selfinstruct_train.evaluation.verdicts import GradeVerdict, PairVerdict
+from selfinstruct_train.rating.store import Rating, ratings_file, standing_ratings
 from selfinstruct_train.records import (
     Classified,
     Comparison,
@@ -73,6 +83,23 @@ class Result(NamedTuple):
         )
 
 
+class UnreadReply(NamedTuple):
+    """What a judge wrote where a verdict was asked for and none could be read."""
+
+    task_id: str
+    asked: str
+    """What it was asked."""
+    text: str
+
+
+class Judged(NamedTuple):
+    """What a model that judges made of one round's answers to one suite."""
+
+    round: int
+    judgement: Judgement
+    unread: tuple[UnreadReply, ...]
+
+
 class SuiteFacts(NamedTuple):
     """All that is known of one suite."""
 
@@ -83,6 +110,8 @@ class SuiteFacts(NamedTuple):
     """One for each evaluated round, in order; never empty."""
     answers: Mapping[str, tuple[Prediction, ...]]
     """Answers of the best round by system; empty where the files are gone."""
+    judged: tuple[Judged, ...] = ()
+    """One for each round that a model judged, in order."""
 
     @property
     def best(self) -> Result:
@@ -116,6 +145,8 @@ class RunFacts(NamedTuple):
     """Training figures of the models tuned on seed tasks alone, by the steps they were given."""
     suites: tuple[SuiteFacts, ...]
     """In the order of the config; only those with a result."""
+    ratings: tuple[Rating, ...]
+    """The last word of each person on each answer, grade or comment."""
     missing: tuple[str, ...]
     """What is not there yet, one sentence each."""
 
@@ -156,6 +187,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
         rounds=rounds,
         seeds_only=_read_seeds_only(run, rounds),
         suites=suites,
+        ratings=tuple(standing_ratings(_rows(ratings_file(run), Rating)).values()),
         missing=_missing(config, rounds, suites, manifest),
     )
 
@@ -211,8 +243,35 @@ def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[Sui
         best = results.index(best_result(results))
         folder = found[name][best][1]
         answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
-        suites.append(SuiteFacts(name, sources.get(name, name), results, answers))
+        judged = (_read_judged(result.round, path) for result, path in found[name])
+        suites.append(
+            SuiteFacts(
+                name,
+                sources.get(name, name),
+                results,
+                answers,
+                tuple(one for one in judged if one),
+            )
+        )
     return tuple(suites)
+
+
+def _read_judged(number: int, folder: Path) -> Judged | None:
+    folder = folder / JUDGE_FOLDER
+    if not (folder / SUMMARY_FILE).exists():
+        return None
+    unread = [
+        UnreadReply(row.task_id, f"{row.first} first, {row.second} second", row.text)
+        for row in _rows(folder / PAIRS_FILE, PairVerdict)
+        if row.choice is None and row.finish_reason
+    ]
+    unread += [
+        UnreadReply(row.task_id, f"grade of {row.system}", row.text)
+        for side in "ab"
+        for row in _rows(grades_file(folder, side), GradeVerdict)
+        if row.level is None and row.finish_reason
+    ]
+    return Judged(number, read_judgement(folder / SUMMARY_FILE), tuple(unread))
 
 
 def _read_manifest(path: Path) -> Manifest | None:

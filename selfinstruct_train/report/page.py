@@ -14,6 +14,7 @@ import yaml
 from markupsafe import Markup
 
 from selfinstruct_train.config import Config
+from selfinstruct_train.evaluation.verdicts import Estimate
 from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
@@ -26,6 +27,8 @@ from selfinstruct_train.report.facts import (
     SuiteFacts,
     read_facts,
 )
+from selfinstruct_train.report.judging import judge_section
+from selfinstruct_train.report.people import people_section
 from selfinstruct_train.report.treemap import verbs_plot
 from selfinstruct_train.report.verbs import Verbs, find_verbs
 from selfinstruct_train.report.verdict import BASELINE, Verdict, judge_suite
@@ -97,6 +100,12 @@ def render_page(facts: RunFacts) -> str:
             facts=facts,
             suites=suites,
             script=Markup((HERE / "page.js").read_text("utf-8")),
+            judges=tuple(
+                section
+                for i, suite in enumerate(facts.suites)
+                if (section := judge_section(suite, facts.config, f"suite-{i}"))
+            ),
+            people=people_section(facts),
             data_plots=_data_plots(facts, verbs),
             training=_training_plot(facts),
             statistics=tables.paper_statistics(facts),
@@ -132,6 +141,7 @@ def page_environment() -> jinja2.Environment:
         "signed": signed,
         "duration": duration,
         "digest": _digest,
+        "estimate": _estimate,
         "clip": lambda text: clip(text, LONGEST),
         "label": system_label,
         "standing": standing_label,
@@ -149,6 +159,14 @@ def page_environment() -> jinja2.Environment:
 
 def _seen(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _estimate(estimate: Estimate | None, add: float = 0.0) -> str:
+    """A figure with its interval in brackets; a dash where there is none."""
+    if estimate is None:
+        return number(None)
+    value, low, high = (number(x + add) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
 
 
 def _digest(script: str) -> str:

@@ -5,14 +5,19 @@ from typing import NamedTuple
 
 import pytest
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import Config, JudgeConfig
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
     compare_systems,
     make_comparison,
     make_system,
 )
+from selfinstruct_train.evaluation.judgement import judge_round, make_judge
 from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.rating.sheet import read_questions
+from selfinstruct_train.rating.store import RatingBook
 from selfinstruct_train.records import (
     Classified,
     EvalTask,
@@ -49,6 +54,10 @@ class Plan(NamedTuple):
     """Share of answers that the tuned model gets right."""
     seeds_skill: float = 0.5
     seeds_only: bool = True
+    judged: bool = False
+    """A model judged every round, pairwise and by level."""
+    raters: tuple[str, ...] = ()
+    """People who graded all answers of the best round."""
     hostile: str = ""
     """Put into every text that a model or a data file can hold."""
 
@@ -93,7 +102,37 @@ class Writer:
             if until >= 4:
                 self._evaluation(directory, number, suite)
                 self._mark(directory, "evaluate", suites=1)
+                if self.plan.judged:
+                    self._judge(number)
+        for rater in self.plan.raters:
+            self._rate(rater + self.plan.hostile)
         return self.run
+
+    def _judge(self, number: int) -> None:
+        """A judge that mostly wants the tuned model, at times the first place, and mumbles."""
+
+        def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+            place = int(request.id[-6:])
+            if place % 7 == 3:
+                return ScriptedAnswer(f"Let me think.{self.plan.hostile}")
+            if request.id.startswith("grade"):
+                return ScriptedAnswer("ABAB"[place % 4] if "tuned" in request.id else "D")
+            tuned_first = "-tuned-base-stopped-" in request.id
+            return ScriptedAnswer("1" if tuned_first or place % 4 == 0 else "2")
+
+        engine = ScriptedEngine(answer)
+        engine.model_id = f"judge{self.plan.hostile}"
+        config = with_judge(self.config, tasks=("pairwise", "grade"))
+        judge_round(config, make_judge(config, engine), self.run, number, lambda tally: None)
+
+    def _rate(self, rater: str) -> None:
+        book = RatingBook(self.run)
+        for i, question in enumerate(read_questions(self.run)):
+            for candidate in question.candidates:
+                good = "tuned" in candidate.systems
+                grade = self.rng.choice("AAB" if good else "BCD")
+                comment = f"Hm.{self.plan.hostile}" if i % 4 == 0 else ""
+                book.rate(rater, question, candidate, grade, comment)
 
     def _suite_file(self, path: Path) -> Path:
         tasks = (
@@ -254,6 +293,14 @@ class Writer:
 
     def _mark(self, directory: RoundDirectory, stage: str, **figures: float | int | str) -> None:
         directory.finish(stage, 12.5, **figures)
+
+
+def with_judge(config: Config, **settings: object) -> Config:
+    """The config with a judge of the given settings."""
+    judge = JudgeConfig.model_validate(settings)
+    return config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"judge": judge})}
+    )
 
 
 @pytest.fixture

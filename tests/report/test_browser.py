@@ -68,7 +68,9 @@ def browse(page: Path, profile: Path) -> str:
 def test_hostile_answers_do_not_run_and_the_pages_own_script_does(
     make_run: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
-    run = make_run(rounds=1, hostile=HOSTILE, tasks=12, instructions=10)
+    run = make_run(
+        rounds=1, hostile=HOSTILE, tasks=12, instructions=10, judged=True, raters=("ann", "bob")
+    )
     shown = browse(write_report(run), tmp_path / "profile")
     assert "<title>run · self-instruct report</title>" in shown
     assert "12 shown of 12 that fit, 12 in all" in shown
@@ -80,7 +82,14 @@ def test_search_filter_and_layout_hold_on_a_phone(
     make_run: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
     text = write_report(
-        make_run(rounds=1, tasks=36, instructions=10, hostile=" " + "W" * 90)
+        make_run(
+            rounds=1,
+            tasks=36,
+            instructions=10,
+            hostile=" " + "W" * 90,
+            judged=True,
+            raters=("ann", "bob"),
+        )
     ).read_text("utf-8")
     probed = tmp_path / "probed.html"
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)

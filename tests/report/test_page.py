@@ -26,6 +26,9 @@ HOSTILE = (
     "$\\frac{ $x$ {{ 7 * 7 }} {% raw %} &lt; \"'"
 )
 
+SAID = {"judged": True, "raters": ("ann", "bob", "cy")}
+"""A model has judged and people have rated: what they wrote stands on the page too."""
+
 
 class Element:
     def __init__(self, tag: str, attributes: dict[str, str | None]) -> None:
@@ -72,14 +75,14 @@ def shared_pages() -> dict[str, str]:
 @pytest.fixture
 def plain(make_run: MakeRun, shared_pages: dict[str, str]) -> str:
     if "plain" not in shared_pages:
-        shared_pages["plain"] = write_report(make_run()).read_text("utf-8")
+        shared_pages["plain"] = write_report(make_run(**SAID)).read_text("utf-8")
     return shared_pages["plain"]
 
 
 @pytest.fixture
 def hostile(make_run: MakeRun, shared_pages: dict[str, str]) -> str:
     if "hostile" not in shared_pages:
-        run = make_run(hostile=HOSTILE, tasks=12)
+        run = make_run(hostile=HOSTILE, tasks=12, **SAID)
         shared_pages["hostile"] = write_report(run).read_text("utf-8")
     return shared_pages["hostile"]
 
@@ -87,7 +90,7 @@ def hostile(make_run: MakeRun, shared_pages: dict[str, str]) -> str:
 def test_the_page_has_the_same_elements_whatever_the_model_wrote(
     hostile: str, make_run: MakeRun
 ) -> None:
-    tame = write_report(make_run(hostile=" tame", tasks=12)).read_text("utf-8")
+    tame = write_report(make_run(hostile=" tame", tasks=12, **SAID)).read_text("utf-8")
     drawn = ("path", "g", "use", "text", "defs", "clippath", "rect", "tspan", "title")
     one, other = (
         Counter(e.tag for e in Reader(text).elements if e.tag not in drawn)
