@@ -231,6 +231,7 @@ def dedup(
 def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Check a config and the data it names, without loading a model."""
     from selfinstruct_train.config import load_config
+    from selfinstruct_train.evaluation.harness import check_harness
     from selfinstruct_train.evaluation.suites import load_suite
     from selfinstruct_train.generation.filters import load_rules
     from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
@@ -244,6 +245,8 @@ def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     )
     load_rules(settings.generation.prompts)
     suites = [load_suite(suite) for suite in settings.evaluation.suites]
+    if settings.evaluation.harness is not None:
+        check_harness(settings.evaluation.harness)
     print(
         f"{config}: valid; {len(seeds)} seed tasks, "
         + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in suites)

@@ -277,6 +277,23 @@ class ContaminationConfig(Section):
     """Lowest share of a suite row's 8-grams in a training row that counts as a resemblance."""
 
 
+class HarnessConfig(Section):
+    """Tasks of lm-evaluation-harness (``pip install 'selfinstruct-train[harness]'``)."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Names of tasks or groups, as the harness knows them."""
+    include_path: str | None = None
+    """Folder with YAML files of own tasks; Python functions that they name are run."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Worked examples in each prompt; by default what the task says."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most items of each task, from its front; by default all."""
+    batch_size: Count = 8
+    """Items that the model reads at once."""
+    apply_chat_template: bool = False
+    """Ask base and tuned model alike in the model's chat template."""
+
+
 class EvaluationConfig(Section):
     """Did it help?"""
 
@@ -303,6 +320,8 @@ class EvaluationConfig(Section):
     tuned model is compared, to see what tuning made them forget; by default nothing is."""
     held_out_tokens: Count = 65_536
     """Most tokens of the held-out text that are read, from its front."""
+    harness: HarnessConfig | None = None
+    """Also put tasks of lm-evaluation-harness to base and tuned model; by default none."""
     contamination: ContaminationConfig = ContaminationConfig()
     """What is done, before training, with rows that resemble a suite."""
 

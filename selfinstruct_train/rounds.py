@@ -18,6 +18,7 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.forgetting import measure_forgetting, read_held_out
+from selfinstruct_train.evaluation.harness import check_harness, measure_harness
 from selfinstruct_train.evaluation.judge import load_judge_prompts
 from selfinstruct_train.evaluation.judgement import judge_config, judge_round, make_judge
 from selfinstruct_train.evaluation.published import published_files
@@ -61,6 +62,8 @@ class Loop:
             load_judge_prompts(config.evaluation.judge)
         if config.evaluation.held_out_text is not None:
             read_held_out(config.evaluation.held_out_text)
+        if config.evaluation.harness is not None:
+            check_harness(config.evaluation.harness)
         if config.evaluation.published is not None:
             published_files(config.evaluation.published)
         self.run.open(config)
@@ -122,7 +125,7 @@ class Loop:
                 f"{directory.path}: has no trained adapter; run 'selfinstruct train' first"
             )
         if self._is_evaluated(directory):
-            self._check_forgetting(number)
+            self._check_beyond_suites(number)
             return
         seeds_only = None
         if self.config.evaluation.seeds_only:
@@ -147,7 +150,7 @@ class Loop:
         )
         for comparison in comparisons:
             self.progress.say(_sentence(number, comparison))
-        self._check_forgetting(number)
+        self._check_beyond_suites(number)
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
     def judge(self, number: int) -> None:
@@ -177,10 +180,12 @@ class Loop:
         path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
         return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
 
-    def _check_forgetting(self, number: int) -> None:
-        found = measure_forgetting(self.config, self.model, self.run, number)
-        if found is not None:
-            self.progress.say(f"round {number}: {found.sentence}")
+    def _check_beyond_suites(self, number: int) -> None:
+        """Held-out text and public benchmarks: what tuning did to everything else."""
+        for measure in (measure_forgetting, measure_harness):
+            found = measure(self.config, self.model, self.run, number)
+            if found is not None:
+                self.progress.say(f"round {number}: {found.sentence}")
 
     def _parallel(self, engine: Engine) -> Engine:
         return ParallelEngine(engine, self.world) if self.world.size > 1 else engine

@@ -31,6 +31,7 @@ _FREE_KEYS = (
     "evaluation.judge",
     "evaluation.published",
     "evaluation.held_out",
+    "evaluation.harness",
     "model.threads",
 )
 _PACKAGES = (
