@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 
 from selfinstruct_train.report.drawing import INK, SERIES, WIDTH, Plot, canvas, render
 from selfinstruct_train.report.parse import MODEL
 from selfinstruct_train.report.verbs import Verbs
 from selfinstruct_train.report.wording import share, shorten, visible
 
-_HEIGHT = 420
-_HEAD = 17
+_HEIGHT = 600
+_VERB_SIZE, _NOUN_SIZE = 13, 12
+"""Letters in units of the plot; a phone shows them at three quarters."""
+_MARGIN = 3
+_FEWEST = 5
+"""Fewest characters of a label that is cut short; fewer name nothing."""
+_HEAD = 20
 """Height of the line that holds a verb."""
 
 
@@ -25,6 +33,13 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
+
+
+class Label(NamedTuple):
+    """What is written into a rectangle."""
+
+    text: str
+    upwards: bool
 
 
 def verbs_plot(verbs: Verbs, key: str) -> Plot | None:
@@ -43,13 +58,12 @@ def verbs_plot(verbs: Verbs, key: str) -> Plot | None:
         outer = squarify([v.instructions for v in verbs.shown], Box(0, 0, WIDTH, _HEIGHT))
         for i, (verb, box) in enumerate(zip(verbs.shown, outer, strict=True)):
             colour = SERIES[i % len(SERIES)]
-            _rectangle(axes, box, colour, 0.16)
-            _label(axes, box, visible(verb.verb), bold=True)
+            _label(axes, _rectangle(axes, box, colour, 0.16), visible(verb.verb), "bold")
             inside = Box(box.x, box.y + _HEAD, box.width, max(0.0, box.height - _HEAD))
             cells = squarify([count.instructions for count in verb.nouns], inside)
             for count, cell in zip(verb.nouns, cells, strict=True):
-                _rectangle(axes, cell, colour, 0.14)
-                _label(axes, cell, visible(count.noun), bold=False)
+                patch = _rectangle(axes, cell, colour, 0.14)
+                _label(axes, patch, visible(count.noun), "normal")
         title = (
             "Root verbs of instructions and their direct objects"
             if verbs.model
@@ -129,25 +143,57 @@ def _worst(row: Sequence[int], side: float, scale: float) -> float:
     return max(max(thick / length, length / thick) for length in lengths)
 
 
-def _rectangle(axes: Axes, box: Box, colour: str, alpha: float) -> None:
+def _rectangle(axes: Axes, box: Box, colour: str, alpha: float) -> Rectangle:
     patch = Rectangle((box.x + 1, box.y + 1), max(0.0, box.width - 2), max(0.0, box.height - 2))
     patch.set(facecolor=colour, edgecolor=colour, linewidth=0.6, alpha=alpha)
     axes.add_patch(patch)
+    return patch
 
 
-def _label(axes: Axes, box: Box, text: str, bold: bool) -> None:
-    size = 10.5
-    fits = int((box.width - 6) / (size * (0.62 if bold else 0.56)))
-    if fits < 3 or box.height < size + 2:
+def _label(axes: Axes, inside: Rectangle, text: str, weight: str) -> None:
+    width, height = inside.get_width() - 2 * _MARGIN, inside.get_height() - 2 * _MARGIN
+    size = _VERB_SIZE if weight == "bold" else _NOUN_SIZE
+    # The room of a verb is the line above its nouns.
+    label = fit_label(text, width, size if weight == "bold" else height, size, weight)
+    if label is None or height < size:
         return
-    axes.text(
-        box.x + 4,
-        box.y + 3,
-        shorten(text, fits),
+    drawn = axes.text(
+        inside.get_x() + _MARGIN,
+        inside.get_y() + _MARGIN,
+        label.text,
         color=INK,
         fontsize=size,
-        fontweight="bold" if bold else "normal",
+        fontweight=weight,
+        rotation=90 if label.upwards else 0,
         va="top",
         ha="left",
         clip_on=True,
     )
+    # The reader's font may be wider than the one measured.
+    drawn.set_clip_path(inside)
+
+
+def fit_label(
+    text: str, width: float, height: float, size: float, weight: str = "normal"
+) -> Label | None:
+    """A label for a place of the given size: across, else upwards, else cut short, else none."""
+    if min(width, height) < size:
+        return None
+    wide = text_width(text, size, weight)
+    if wide <= width or wide <= height:
+        return Label(text, upwards=wide > width)
+    for length in range(len(text) - 1, _FEWEST - 1, -1):
+        if text_width(cut := shorten(text, length), size, weight) <= width:
+            return Label(cut, upwards=False)
+    return None
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width of a line in matplotlib's own font, in units of the plot.
+
+    Whatever is not ASCII counts as a wide letter: that font may not have it.
+    """
+    font = FontProperties(family="DejaVu Sans", weight=weight, size=size)
+    letters = re.sub(r"[^ -~]", "W", text)
+    width: float = text_to_path.get_text_width_height_descent(letters, font, ismath=False)[0]
+    return width

@@ -3,9 +3,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selfinstruct_train.report.parse import MODEL, Pair, Word, find_pair, load_model, parse_pairs
-from selfinstruct_train.report.treemap import verbs_plot
+from selfinstruct_train.report.treemap import fit_label, text_width, verbs_plot
 from selfinstruct_train.report.verbs import count_verbs, find_verbs, guess_pair
 
 # One parsed sentence for each line of a text: word/lemma/part/relation/head, head from 0; a lemma
@@ -239,3 +241,23 @@ def test_the_commonest_verbs_and_nouns_are_shown_and_the_rest_is_counted() -> No
     shown = [(v.verb, [(n.noun, n.instructions) for n in v.nouns]) for v in verbs.shown]
     assert shown == [("write", [("list", 2), ("essay", 1)]), ("name", [("color", 2)])]
     assert (verbs.covered, verbs.paired, verbs.total) == (5, 7, 8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("wmilWÄ訳 .", min_size=1, max_size=30), st.floats(1, 200), st.floats(1, 200))
+def test_a_label_keeps_to_its_place(text: str, width: float, height: float) -> None:
+    label = fit_label(text, width, height, 12)
+    if label is None:
+        assert min(width, height) < 12 or text_width(text, 12) > max(width, height)
+    else:
+        assert text_width(label.text, 12) <= (height if label.upwards else width)
+        assert label.text == text or len(label.text) >= 5
+
+
+def test_a_label_stands_upright_before_it_is_cut_short() -> None:
+    assert fit_label("interaction", 90, 20, 12) == ("interaction", False)
+    assert fit_label("interaction", 20, 90, 12) == ("interaction", True)
+    cut = fit_label("interaction", 60, 20, 12)
+    assert cut is not None and cut.text.startswith("inter") and cut.text.endswith("…")
+    assert fit_label("interaction", 30, 20, 12) is None
+    assert fit_label("i", 90, 5, 12) is None
