@@ -92,8 +92,8 @@ def _caption(verbs: Verbs) -> str:
         f"The {many} commonest root verbs and, inside each, up to four nouns that are most often "
         f"their direct objects, as Figure 2 of the paper. {drawn} (paper: 14 %), and "
         f"{share(verbs.paired, verbs.total)} have a verb with a noun for its object at all (paper: "
-        f"50.6 %); the others are questions or take a clause, such as “decide whether”. Parsed by "
-        f"spaCy’s {verbs.model}; the paper used another parser. {table}"
+        f"50.6 %); most others are questions or take a clause, such as “decide whether”. Parsed "
+        f"by spaCy’s {verbs.model}; the paper used another parser. {table}"
     )
 
 
@@ -183,7 +183,8 @@ def fit_label(
     if wide <= width or wide <= height:
         return Label(text, upwards=wide > width)
     for length in range(len(text) - 1, _FEWEST - 1, -1):
-        if text_width(cut := shorten(text, length), size, weight) <= width:
+        cut = shorten(text, length)
+        if len(cut) >= _FEWEST and text_width(cut, size, weight) <= width:
             return Label(cut, upwards=False)
     return None
 

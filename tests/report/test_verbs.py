@@ -1,4 +1,5 @@
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -261,3 +262,10 @@ def test_a_label_stands_upright_before_it_is_cut_short() -> None:
     assert cut is not None and cut.text.startswith("inter") and cut.text.endswith("…")
     assert fit_label("interaction", 30, 20, 12) is None
     assert fit_label("i", 90, 5, 12) is None
+
+
+def test_letters_that_the_drawing_font_lacks_are_written_without_a_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot = verbs_plot(count_verbs([Pair("写", "文章")], None), "verbs")
+    assert plot is not None and ">文章</text>" in plot.svg
