@@ -77,7 +77,9 @@ class EngineConfig(Section):
     """Name of the environment variable that holds the server's key."""
     server_model: str | None = None
     """Name that the server knows the model by; by default model.name_or_path."""
-    server_dialect: Literal["openai", "vllm", "llama.cpp"] = "openai"
+    server_endpoint: Literal["completions", "chat"] = "completions"
+    """``chat`` sends each prompt as one user message, for servers that offer nothing else."""
+    server_dialect: Literal["openai", "vllm", "llama.cpp", "transformers"] = "openai"
     """Whose words for top_k and repetition_penalty the server knows; ``openai``: neither."""
     server_adapters: dict[str, str] = {}
     """Names that the server knows tuned models by, for adapters such as ``round-0/adapter``."""

@@ -1,4 +1,4 @@
-"""Asking the completions endpoint of an OpenAI-compatible server, again where that may help."""
+"""Asking an OpenAI-compatible server, and asking again where that may help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from email.utils import parsedate_to_datetime
 from itertools import count
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from openai import (
@@ -25,9 +25,9 @@ from openai import (
 from pydantic import ValidationError
 
 from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.engines.dialects import Question, body_of
 from selfinstruct_train.engines.replies import Reply
 from selfinstruct_train.errors import ConfigError, EngineError
-from selfinstruct_train.records import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +39,6 @@ _LONGEST_RETRY_AFTER = 3600.0
 """A server that asks for a longer pause is not waited for."""
 _NO_KEY = "none"
 """The client insists on a key; servers on this machine take any."""
-_SEEDS = 2**31
-"""llama.cpp keeps 32 bits of a seed and takes the highest for "none"."""
-
-
-class Question(NamedTuple):
-    """One request to the endpoint."""
-
-    model: str
-    """Name that the server knows the model by."""
-    prompt: str
-    sampling: Sampling
-    logprobs: int = 1
-    """Likeliest tokens to name with each token."""
-    echo: bool = False
-    """Ask for the log-probabilities of the prompt in place of a completion."""
 
 
 class Answered(NamedTuple):
@@ -166,51 +151,47 @@ class CompletionsClient:
     def _try(self, question: Question, tried: int) -> Reply | _Fault:
         # Faults are returned, not raised, so that no traceback holds the client's own error and
         # its headers.
-        sampling = question.sampling
+        body = body_of(question, self._config)
         try:
-            response = self._client.completions.with_raw_response.create(
-                model=question.model,
-                prompt=question.prompt,
-                max_tokens=0 if question.echo else sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=sampling.seed % _SEEDS,
-                stop=list(sampling.stop) or None,
-                logprobs=question.logprobs,
-                echo=True if question.echo else None,
-                extra_body=extra_settings(self._config.server_dialect, sampling),
-            )
+            text = self._post(question.model, body)
         except APITimeoutError:
             return _Fault(EngineError(self._timeout_text(tried)), again=True)
         except APIConnectionError as error:
             return _Fault(EngineError(self._unreached_text(tried, error)), again=True)
         except APIStatusError as error:
             return self._status_fault(error, question, tried)
-        text = response.http_response.text
         try:
             return Reply.model_validate_json(text)
         except ValidationError:
             return _Fault(EngineError(self._malformed_text(text)), again=False)
 
+    def _post(self, model: str, body: dict[str, Any]) -> str:
+        # The whole body goes as an extra, which wins: the client's own words are too few.
+        if self._config.server_endpoint == "chat":
+            chat = self._client.chat.completions.with_raw_response
+            return chat.create(model=model, messages=[], extra_body=body).http_response.text
+        plain = self._client.completions.with_raw_response
+        return plain.create(model=model, prompt="", extra_body=body).http_response.text
+
     def _timeout_text(self, tried: int) -> str:
         return (
             f"{self._config.base_url}: no answer within {self._config.timeout_seconds:g} s (try "
-            f"{tried}); raise "
-            "generation.engine.timeout_seconds or lower generation.engine.concurrency"
+            f"{tried}); raise generation.engine.timeout_seconds or lower "
+            "generation.engine.concurrency"
         )
 
     def _unreached_text(self, tried: int, error: Exception) -> str:
         return (
             f"{self._config.base_url}: cannot be reached (try {tried}: "
             f"{self._clean(str(error.__cause__ or error))}); start the server or mend "
-            "generation.engine.base_url, and "
-            "run the same command again: finished requests are kept"
+            "generation.engine.base_url, and run the same command again: finished requests are kept"
         )
 
     def _malformed_text(self, text: str) -> str:
         return (
             f"{self._config.base_url}: answered what is no completion ({self._clean(text)!r}); "
-            "generation.engine.base_url must be the address that stands before /completions"
+            "generation.engine.base_url must be the address that stands before "
+            f"/{'chat/' * (self._config.server_endpoint == 'chat')}completions"
         )
 
     def _status_fault(self, error: APIStatusError, question: Question, tried: int) -> _Fault:
@@ -218,7 +199,7 @@ class CompletionsClient:
         said = error.body.get("message") if isinstance(error.body, Mapping) else None
         detail = self._clean(str(said or error.response.text))
         begin = f"{self._config.base_url}: status {status} (try {tried}: {detail})"
-        # llama.cpp refuses to echo with a status that says that the server is ill.
+        # llama-server refuses to echo with a status that says that the server is ill.
         if question.echo and "echo" in detail.lower():
             return _Fault(RefusedError(f"{begin}; the server does not echo prompts"), again=False)
         if status in (401, 403):
@@ -227,9 +208,9 @@ class CompletionsClient:
             return _Fault(EngineError(f"{begin}; {mend}"), again=False)
         if status == 404:
             mend = (
-                f"the server must have a completions endpoint and know a model '{question.model}': "
-                "set "
-                "generation.engine.server_model to a name that "
+                f"the server must have a {self._config.server_endpoint} endpoint (see "
+                "generation.engine.server_endpoint) and know a model "
+                f"'{question.model}': set generation.engine.server_model to a name that "
                 f"{self._config.base_url.rstrip('/')}/models lists"
             )
             return _Fault(EngineError(f"{begin}; {mend}"), again=False)
@@ -252,32 +233,6 @@ class CompletionsClient:
         return " ".join(text.split())[:200]
 
 
-def extra_settings(dialect: str, sampling: Sampling) -> dict[str, float]:
-    """The settings that the endpoint's standard lacks, in the server's own words.
-
-    All of them are set, for servers fill what is left out from the model's folder or with habits of
-    their own.
-
-    Raises:
-        ConfigError: a setting is asked for that the server is not known to take.
-    """
-    top_k, penalty = sampling.top_k, sampling.repetition_penalty
-    match dialect:
-        case "vllm":
-            return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": penalty}
-        case "llama.cpp":
-            return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": penalty, "repeat_last_n": -1}
-    if top_k or penalty != 1.0:
-        raise ConfigError(
-            "generation.engine.server_dialect: 'openai' servers know no top_k and no "
-            "repetition_penalty; set top_k to 0 "
-            "and repetition_penalty to 1.0 in the step's settings, or server_dialect to vllm or "
-            "llama.cpp if the server "
-            "is one of these"
-        )
-    return {}
-
-
 def _host(base_url: str) -> str:
     try:
         parts = urlsplit(base_url)
@@ -287,8 +242,7 @@ def _host(base_url: str) -> str:
         # The address is not repeated here: it holds a secret.
         raise ConfigError(
             "generation.engine.base_url: must not hold a user, a password or a query; put the key "
-            "into the environment "
-            "variable that generation.engine.api_key_variable names"
+            "into the environment variable that generation.engine.api_key_variable names"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(

@@ -1,11 +1,11 @@
-"""What an OpenAI-compatible completions endpoint replies, read into one shape."""
+"""What an OpenAI-compatible server replies, read into one shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from selfinstruct_train.records import Sampling
 
@@ -23,13 +23,13 @@ class Alternative(_Reply):
 
 
 class ContentToken(Alternative):
-    """A token as llama.cpp reports it."""
+    """A token as llama-server and chat endpoints report it."""
 
     top_logprobs: tuple[Alternative, ...] = ()
 
 
 class Logprobs(_Reply):
-    """Log-probabilities: parallel lists (OpenAI, vLLM) or one list of tokens (llama.cpp)."""
+    """Log-probabilities: parallel lists (completions) or one list of tokens (chat)."""
 
     tokens: tuple[str, ...] | None = None
     token_logprobs: tuple[float | None, ...] | None = None
@@ -41,7 +41,10 @@ class Logprobs(_Reply):
 class Choice(_Reply):
     """A completion."""
 
-    text: str
+    text: Annotated[str, BeforeValidator(lambda text: text or "")] = Field(
+        validation_alias=AliasChoices("text", AliasPath("message", "content"))
+    )
+    """A chat's message may be null."""
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     """vLLM: the stop string or token that matched, None for the end token."""

@@ -1,4 +1,4 @@
-"""The engine behind an address: any server with an OpenAI-compatible completions endpoint."""
+"""The engine behind an address: any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from pathlib import Path
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.completions import (
-    CompletionsClient,
-    Question,
-    RefusedError,
-    extra_settings,
-)
+from selfinstruct_train.engines.completions import CompletionsClient, RefusedError
+from selfinstruct_train.engines.dialects import Question, extra_settings
 from selfinstruct_train.engines.replies import Reply, Token, ending, mean_logprob, tokens_of
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
@@ -60,6 +56,7 @@ class ServerEngine:
         self._context_length = context_length
         self._encode = encode
         self._client = CompletionsClient(config)
+        self._chats = config.server_endpoint == "chat"
         self._echoes: bool | None = None
         self._widths: tuple[int, ...] = _WIDTHS
 
@@ -100,15 +97,16 @@ class ServerEngine:
             if self._encode is not None and length >= self._context_length:
                 refused.append(
                     f"request {request.id}: its prompt of {length} tokens leaves no room in the "
-                    "context of "
-                    f"{self._context_length} tokens; shorten it"
+                    f"context of {self._context_length} tokens; shorten it"
                 )
                 continue
             room = max(1, self._context_length - length)
             limit = min(room, request.sampling.max_tokens)
             sampling = request.sampling.model_copy(update={"max_tokens": limit})
             asked.append(request)
-            questions.append(Question(model, request.prompt, sampling))
+            # Few chat endpoints offer log-probabilities, and some refuse whoever asks for them.
+            logprobs = None if self._chats else 1
+            questions.append(Question(model, request.prompt, sampling, logprobs))
         for position, reply in self._client.ask_all(questions):
             yield self._completion(asked[position], reply)
         if refused:
@@ -138,7 +136,7 @@ class ServerEngine:
         prompts = [prefix + suffix for suffix in suffixes]
         self._require_room([p + c for p in prompts for c in continuations])
         if self._echoes is None:
-            self._echoes = self._is_echoing(model, prompts[0], continuations[0])
+            self._echoes = self._is_echoing(model, prompts[0] + continuations[0])
         if self._echoes:
             return self._score_by_echo(model, prompts, continuations)
         return self._score_by_first_token(model, prompts, continuations)
@@ -153,8 +151,8 @@ class ServerEngine:
         if name not in self._config.server_adapters:
             raise ConfigError(
                 f"generation.engine.kind: 'server' cannot write with the adapter {name}; load it "
-                "into the server and "
-                "name it in generation.engine.server_adapters, or set kind to transformers"
+                "into the server and name it in generation.engine.server_adapters, or set kind to "
+                "transformers"
             )
         return self._config.server_adapters[name]
 
@@ -178,22 +176,21 @@ class ServerEngine:
 
     def _require_room(self, texts: Sequence[str]) -> None:
         longest = max(self.count_tokens(texts))
-        if self._encode is not None and longest > self._context_length:
+        # One token is always written, and needs its place.
+        if self._encode is not None and longest >= self._context_length:
             raise EngineError(
                 f"a prompt and its continuation take {longest} tokens, the context has "
-                f"{self._context_length}: "
-                "shorten the prompt"
+                f"{self._context_length}: shorten the prompt"
             )
 
-    def _is_echoing(self, model: str, prompt: str, continuation: str) -> bool:
+    def _is_echoing(self, model: str, text: str) -> bool:
         """Whether the server gives log-probabilities of a prompt; decided by asking once."""
-        whole = prompt + continuation
-        question = Question(model, whole, Sampling(max_tokens=1), echo=True)
-        with suppress(RefusedError):
-            choice = next(self._client.ask_all([question])).reply.choices[0]
-            tokens = tokens_of(choice)
-            if choice.text.endswith(whole) and tokens and tokens[-1].logprob is not None:
-                return True
+        if not self._chats:
+            question = Question(model, text, Sampling(max_tokens=1), echo=True)
+            with suppress(RefusedError):
+                reply = next(self._client.ask_all([question])).reply
+                if reply.choices[0].text.startswith(text) and _is_greedy(reply):
+                    return True
         log.warning(
             "%s gives no log-probabilities of a prompt: continuations are compared by their first "
             "token",
@@ -212,7 +209,7 @@ class ServerEngine:
         ]
         tokens: list[tuple[Token, ...]] = [()] * len(questions)
         for position, reply in self._client.ask_all(questions):
-            tokens[position] = tokens_of(reply.choices[0])
+            tokens[position] = _echoed(reply)
         width = len(continuations)
         return [
             self._sums(prompt, continuations, tokens[i * width : (i + 1) * width])
@@ -234,8 +231,7 @@ class ServerEngine:
             if not logprobs or None in logprobs:
                 raise EngineError(
                     f"{self._config.base_url}: gives no log-probability for the continuation "
-                    f"{continuation!r}; use "
-                    "another server, or generation.engine.kind transformers"
+                    f"{continuation!r}; use another server, or generation.engine.kind transformers"
                 )
             sums.append(math.fsum(value for value in logprobs if value is not None))
         return sums
@@ -276,10 +272,13 @@ class ServerEngine:
         if not top:
             raise EngineError(
                 f"{self._config.base_url}: offers no log-probabilities, which deciding about "
-                "classification tasks "
-                "needs; serve the model with vLLM or llama.cpp, or set generation.engine.kind to "
-                "transformers"
+                "classification tasks needs; serve the model with vLLM or llama.cpp, or set "
+                "generation.engine.kind to transformers"
             )
+        if self._chats:
+            # A reply begins anew: its first word has no blank before it, or may have.
+            continuations = [continuation.strip() for continuation in continuations]
+            top = _stripped(top)
         named = [
             max((token for token in top if token and c.startswith(token)), key=len, default=None)
             for c in continuations
@@ -288,13 +287,37 @@ class ServerEngine:
         if len(set(known)) < len(known):
             raise EngineError(
                 f"{self._config.base_url}: names only the first token of a continuation, and "
-                f"{list(continuations)} "
-                "begin alike; change these words in the prompt set, or use a server that echoes "
-                "prompts"
+                f"{list(continuations)} begin alike; change these words in the prompt set, or use "
+                "a server that echoes prompts"
             )
         left = 1.0 - math.fsum(math.exp(value) for value in top.values())
         most = min(min(top.values()), math.log(max(left, 1e-12)))
         return [most if token is None else top[token] for token in named]
+
+
+def _echoed(reply: Reply) -> tuple[Token, ...]:
+    """The prompt's tokens, less the one that every server writes after them."""
+    tokens = tokens_of(reply.choices[0])
+    return tokens[: reply.usage.prompt_tokens if reply.usage else len(tokens) - 1]
+
+
+def _is_greedy(reply: Reply) -> bool:
+    """Whether the written token is the likeliest in its place.
+
+    llama-cpp-python echoes too, but with the log-probabilities of the next place.
+    """
+    tokens = tokens_of(reply.choices[0])
+    if len(tokens) <= len(_echoed(reply)) or (found := tokens[-1].logprob) is None:
+        return False
+    return found >= max(tokens[-1].top.values(), default=found)
+
+
+def _stripped(top: Mapping[str, float]) -> dict[str, float]:
+    """Log-probabilities of the tokens less their blanks."""
+    sums: dict[str, float] = {}
+    for token, value in top.items():
+        sums[token.strip()] = sums.get(token.strip(), 0.0) + math.exp(value)
+    return {token: math.log(max(total, 1e-38)) for token, total in sums.items()}
 
 
 def _start(tokens: Sequence[str], continuation: str) -> int:
@@ -308,6 +331,6 @@ def _start(tokens: Sequence[str], continuation: str) -> int:
             break
     raise EngineError(
         f"the server's tokens do not spell the continuation {continuation!r}; set "
-        "generation.engine.kind to "
-        "transformers, or serve the very model that model.name_or_path names"
+        "generation.engine.kind to transformers, or serve the very model that model.name_or_path "
+        "names"
     )

@@ -457,12 +457,15 @@ def logprob(token: str) -> float:
 
 
 def echoing(body: dict[str, Any], number: int) -> Answer:
-    """Like vLLM: a start token, then words, with a log-probability for each but the first."""
-    assert body["echo"] is True and body["max_tokens"] == 0
-    pieces = ["<s>", *(p for p in body["prompt"].replace(" ", "\0 ").split("\0") if p)]
+    """Like vLLM: a start token, then words, with a log-probability for each but the first, then
+    what it wrote."""
+    assert body["echo"] is True and body["max_tokens"] == 1
+    pieces = ["<s>", *(p for p in body["prompt"].replace(" ", "\0 ").split("\0") if p), " next"]
     values = [None, *(logprob(piece) for piece in pieces[1:])]
-    given = {"tokens": pieces, "token_logprobs": values, "top_logprobs": None}
-    return Answer(reply(body["prompt"], "length", logprobs=given))
+    tops = [None, *({piece: logprob(piece)} for piece in pieces[1:])]
+    given = {"tokens": pieces, "token_logprobs": values, "top_logprobs": tops}
+    found = reply(body["prompt"] + " next", "length", logprobs=given)
+    return Answer(found | {"usage": {"prompt_tokens": len(pieces) - 1, "completion_tokens": 1}})
 
 
 def with_start(texts: Any) -> list[list[int]]:
