@@ -21,7 +21,7 @@ from selfinstruct_train.report.wording import shorten, visible
 GRADE_PARTS = (("A", GOOD), ("B", SERIES[0]), ("C", SERIES[1]), ("D", BAD))
 MATCH_PARTS = (("won", GOOD), ("tied", MUTED), ("lost", BAD))
 _HEIGHT = 0.56
-_NARROWEST = 8.0
+_NARROWEST = 11.0
 """Percent of a bar that is wide enough for a figure."""
 
 

@@ -110,16 +110,15 @@ def _pairwise_sentences(found: PairwiseSummary) -> Iterator[str]:
 
 
 def _outcome_sentence(found: PairwiseSummary, rate: Estimate) -> str:
-    side = _side(rate)
     said = {
         1: f"The judge prefers {_of(found.b)} to {_of(found.a)}",
         -1: f"The judge prefers {_of(found.a)} to {_of(found.b)}",
         0: f"The judge cannot tell {_of(found.b)} from {_of(found.a)}",
-    }[side]
+    }[_side(rate)]
     return (
-        f"{said}: {system_label(found.b)} wins {_percent(rate)} of the pairs, a tie counted half "
-        f"({found.wins:,} won, {found.ties:,} tied, {found.losses:,} lost). A win counts only if "
-        "both orders say so."
+        f"{said}: of {found.pairs - found.unparsed:,} pairs {found.wins:,} won, {found.ties:,} "
+        f"tied, {found.losses:,} lost, a win rate of {_percent(rate)} with a tie counted half. A "
+        "win counts only if both orders say so."
     )
 
 
@@ -163,7 +162,7 @@ def _position_sentence(found: PairwiseSummary, bias: Estimate) -> str:
 
 def _length_sentence(found: PairwiseSummary, effect: Estimate) -> str:
     if found.favoured_length is None:
-        return "No length bias can be told: longer answers win about as often as shorter ones."
+        return "No length bias can be told: what length does to a win lies within chance."
     sign = 1 if found.favoured_length == "longer" else -1
     ends = sorted(_odds(sign * end) for end in (effect.low, effect.high))
     return (

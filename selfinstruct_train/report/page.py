@@ -47,6 +47,7 @@ HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""
 _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
+_METRICS = {"rouge_l": "ROUGE-L", "oracle_accuracy": "right by the oracle"}
 
 
 class SuiteSection(NamedTuple):
@@ -146,6 +147,7 @@ def page_environment() -> jinja2.Environment:
         "label": system_label,
         "standing": standing_label,
         "words": lambda name: name.replace("_", " "),
+        "metric": lambda name: _METRICS.get(name, name.replace("_", " ")),
     }
     environment.globals |= {
         "share": share,

@@ -128,8 +128,9 @@ def _sentences(summary: RatingSummary) -> Iterator[str]:
             yield (
                 f"At level A alone: {_percent(grade_share(seeds, 'A'))} of the answers of the "
                 f"model tuned on seeds only, {_percent(grade_share(tuned, 'A'))} of the tuned "
-                f"model's. {_PAPER}"
+                "model's."
             )
+    yield _PAPER
     yield from _agreement(summary)
 
 

@@ -66,6 +66,7 @@ def write_versus(a: Path, b: Path, suite: str, page: Path) -> Comparison:
             comparison=comparison,
             a=first.name,
             b=second.name,
+            of_run=a.is_dir() or b.is_dir(),
             outcome=outcome(comparison.ci_low, comparison.ci_high),
             headline=_headline(comparison, first.name, second.name),
             plots=_present(plot),
