@@ -41,6 +41,13 @@ class Grades(NamedTuple):
     plot: Plot
 
 
+class Kappa(NamedTuple):
+    """How far two people agree beyond chance."""
+
+    value: float | None
+    raters: str
+
+
 class PeopleSection(NamedTuple):
     """What the page says of the grades that people gave."""
 
@@ -152,11 +159,12 @@ def _agreement(summary: RatingSummary) -> Iterator[str]:
         yield "How far people agree is not known: that needs two who graded the same answers."
     if len(summary.pairs) == 1:
         yield _pair_sentence(summary.pairs[0])
-    elif known := [pair for pair in summary.pairs if pair.kappa is not None]:
-        lowest, highest = (pick(known, key=lambda p: p.kappa or 0.0) for pick in (min, max))
+    elif summary.pairs:
+        four = [Kappa(pair.kappa, f"{pair.a} and {pair.b}") for pair in summary.pairs]
+        two = [Kappa(pair.kappa_good, f"{pair.a} and {pair.b}") for pair in summary.pairs]
         yield (
-            f"Cohen's kappa of two raters on the four levels lies between {_kappa(lowest.kappa)}, "
-            f"{lowest.a} and {lowest.b}, and {_kappa(highest.kappa)}, {highest.a} and {highest.b}."
+            f"Cohen's kappa of two raters is {_range(four)} on the four levels, {_range(two)} on A "
+            "or B against C or D (1 is full agreement, 0 what chance gives)."
         )
     if len(summary.raters) > 2:
         yield (
@@ -164,6 +172,14 @@ def _agreement(summary: RatingSummary) -> Iterator[str]:
             f"{_kappa(summary.alpha_nominal)} where levels differ or not, "
             f"{_kappa(summary.alpha_ordinal)} where neighbouring levels are nearly the same."
         )
+
+
+def _range(kappas: Sequence[Kappa]) -> str:
+    known = [(kappa.value, kappa.raters) for kappa in kappas if kappa.value is not None]
+    if not known:
+        return "not defined"
+    (low, lowest), (high, highest) = min(known), max(known)
+    return f"{_kappa(low)} for {lowest} to {_kappa(high)} for {highest}"
 
 
 def _pair_sentence(pair: PairAgreement) -> str:
