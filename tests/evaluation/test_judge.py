@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from selfinstruct_train.cli import app
 from selfinstruct_train.config import JudgeConfig, load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
-from selfinstruct_train.errors import ConfigError, RunError
+from selfinstruct_train.errors import ConfigError, DataError, RunError
 from selfinstruct_train.evaluation.judge import (
     Answers,
     Judge,
@@ -24,7 +28,7 @@ from selfinstruct_train.evaluation.judge import (
     read_choice,
     read_level,
 )
-from selfinstruct_train.evaluation.judgement import judge_round, make_judge
+from selfinstruct_train.evaluation.judgement import judge_config, judge_round, make_judge
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.evaluation.verdicts import (
     GradeVerdict,
@@ -349,3 +353,100 @@ def test_a_round_is_judged_against_the_base_cut_where_it_starts_a_new_example(
     assert (judgement.pairwise.wins, judgement.pairwise.pairs) == (8, 8)
     written = sorted(path.name for path in (folder / "judge").iterdir())
     assert written == ["pairs.jsonl", "summary.json"]
+
+
+def test_a_judge_behind_a_server_goes_by_the_name_that_it_is_served_under(tmp_path: Path) -> None:
+    config = load_config(
+        ROOT / "configs" / "quickstart.yaml",
+        ("evaluation.judge.engine={kind: server, server_model: big-judge}",),
+        tmp_path,
+    )
+    assert judge_config(config).generation.engine.server_model == "big-judge"
+    assert make_judge(config, scripted(better)).name == "big-judge"
+    plain = load_config(ROOT / "configs" / "quickstart.yaml", (), tmp_path)
+    assert make_judge(plain, scripted(better)).name == "scripted"
+
+
+def test_a_chat_template_is_used_where_asked_for_and_missed_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    class Tokenizer:
+        chat_template: str | None = "some"
+        bos_token = None
+
+        def apply_chat_template(self, messages: list[dict[str, str]], **how: bool) -> str:
+            return f"<user>{messages[0]['content']}<assistant>"
+
+    config = load_config(
+        ROOT / "configs" / "quickstart.yaml", ("evaluation.judge.chat_template=true",), tmp_path
+    )
+    tokenizer = Tokenizer()
+    assert make_judge(config, scripted(better), tokenizer).frame("q") == "<user>q<assistant>"
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match=r"evaluation\.judge\.chat_template: .* no chat template"):
+        make_judge(config, scripted(better), tokenizer)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    """The engine that the command asks, in the place of a model."""
+    engine = scripted(better)
+    model = SimpleNamespace(tokenizer=None)
+    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", lambda config: model)
+    monkeypatch.setattr("selfinstruct_train.engines.select.make_engine", lambda *_: engine)
+    return engine
+
+
+def test_the_judge_command_keeps_verdicts_beside_b_and_resumes(
+    suite: Suite,
+    answer_file: Callable[[str, Callable[[str], str]], Path],
+    tmp_path: Path,
+    asked: ScriptedEngine,
+) -> None:
+    a, b = answer_file("old.jsonl", lambda t: "bad"), answer_file("new.jsonl", lambda t: "good")
+    config = str(ROOT / "configs" / "quickstart.yaml")
+    arguments = ["judge", config, str(a), str(b), "--suite", str(tmp_path / "words.jsonl")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "scripted on words, new against old: 8 wins, 0 ties, 0 losses" in done.stdout
+    folder = tmp_path / "judge-words-old-new"
+    assert sorted(path.name for path in folder.iterdir()) == ["pairs.jsonl", "summary.json"]
+    assert len(asked.asked) == 16
+    again = CliRunner().invoke(app, [*arguments, "--json"])
+    assert len(asked.asked) == 16
+    assert json.loads(again.stdout) == json.loads((folder / "summary.json").read_text())
+
+
+def test_the_judge_command_takes_a_folder_and_settings(
+    suite: Suite,
+    answer_file: Callable[[str, Callable[[str], str]], Path],
+    tmp_path: Path,
+    asked: ScriptedEngine,
+) -> None:
+    a, b = answer_file("old.jsonl", lambda t: "bad"), answer_file("new.jsonl", lambda t: "good")
+    prompt = tmp_path / "own.txt"
+    prompt.write_text("{instruction} {input} <<<Answer 1\n{first}\n>>> <<<Answer 2\n{second}\n>>>")
+    done = CliRunner().invoke(
+        app,
+        [
+            "judge", str(ROOT / "configs" / "quickstart.yaml"), str(a), str(b),
+            f"evaluation.judge.pairwise_prompt={prompt}",
+            "--suite", str(tmp_path / "words.jsonl"), "--output", str(tmp_path / "said"),
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "said" / "pairs.jsonl").exists()
+    assert not (tmp_path / "judge-words-old-new").exists()
+
+
+def test_the_judge_command_reads_the_answers_before_it_loads_a_model(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(config: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", load)
+    config, suite_file = str(ROOT / "configs" / "quickstart.yaml"), str(tmp_path / "words.jsonl")
+    done = CliRunner().invoke(app, ["judge", config, "no.jsonl", "no.jsonl", "--suite", suite_file])
+    assert isinstance(done.exception, DataError)
+    assert "no.jsonl: no such file" in str(done.exception)
