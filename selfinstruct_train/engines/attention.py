@@ -1,10 +1,8 @@
 """Attention of many rows that share the beginning of their prompts.
 
 The keys and values of the shared prefix are stored once and read once for all rows, in one matrix
-product; those of
-each row's own tokens stand in its slot. The two softmaxes are merged by the logarithms of their
-sums, which equals
-one softmax over both.
+product; those of each row's own tokens stand in its slot. The two softmaxes are merged by the
+logarithms of their sums, which equals one softmax over both.
 """
 
 from __future__ import annotations
@@ -15,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
+
+from selfinstruct_train.engines.rowwise import attend_rows, can_attend_rows
 
 _NAME = "selfinstruct_shared_prefix"
 _BLOCK = 1 << 24
@@ -51,6 +51,8 @@ class View:
         """
         self.prefix = prefix
         self.starts = starts
+        self.seen = None if starts is None else starts + 1
+        """[rows], places of its slot that the query of each row sees."""
         self.windows: set[int | None] = set()
         """Sliding windows that the layers asked for."""
         self._last = last
@@ -131,8 +133,6 @@ def _attend(
             query, key, value, is_causal=queries > 1, scale=scale
         )
         return out.transpose(1, 2).contiguous(), None
-    if view.prefix is None and queries == 1 and softcap is None:
-        return _step(query, key, value, view, window, scale), None
     shared = None
     if view.prefix is not None:
         shared = view.prefix.layers[module.layer_idx]  # type: ignore[index]
@@ -141,29 +141,11 @@ def _attend(
     longest = max(key.shape[2], shared[0].shape[1] if shared else 0)
     step = max(1, _BLOCK // (query.shape[0] * query.shape[1] * longest))
     blocks = [
-        _block(query[:, :, t : t + step] * scale, key, value, shared, view, t, window, softcap)
+        _block(query[:, :, t : t + step], key, value, shared, view, t, window, softcap, scale)
         for t in range(0, queries, step)
     ]
     out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
     return out.transpose(1, 2).contiguous(), None
-
-
-def _step(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    view: View,
-    window: int | None,
-    scale: float,
-) -> torch.Tensor:
-    """One query a row and no prefix; queries that share a key head go as queries of that head."""
-    rows, heads, _, size = query.shape
-    hidden = view.hidden(0, 1, key.shape[2], 0, window, query)
-    grouped = query.reshape(rows, key.shape[1], -1, size)
-    out = torch.nn.functional.scaled_dot_product_attention(
-        grouped, key, value, attn_mask=~hidden, scale=scale
-    )
-    return out.reshape(rows, 1, heads, -1)
 
 
 def _block(
@@ -175,29 +157,47 @@ def _block(
     first: int,
     window: int | None,
     softcap: float | None,
+    scale: float,
 ) -> torch.Tensor:
     rows, heads, count, size = query.shape
+    kept = key.shape[1]
+    if view.seen is not None and softcap is None and can_attend_rows(query, key, value):
+        out, mass = attend_rows(query, key, value, view.seen, window, scale)
+    else:
+        hidden = view.hidden(first, count, key.shape[2], 0, window, query)
+        out, mass = _own(query * scale, key, value, hidden, softcap)
+    if shared is None:
+        return out
+    keys, values = shared
+    length = keys.shape[1]
+    flat = (query * scale).reshape(rows, kept, -1, size).transpose(0, 1).reshape(kept, -1, size)
+    scores = torch.bmm(flat, keys.transpose(1, 2)).view(kept, rows, -1, count, length)
+    hides = None
+    if window is not None:
+        hides = view.hidden(first, count, length, length, window, query)
+    weights, shared_mass = _weigh(scores, hides, softcap)
+    seen = torch.bmm(weights.view(kept, -1, length), values)
+    seen = seen.view(kept, rows, -1, seen.shape[-1]).transpose(0, 1)
+    shared_mass = shared_mass.view(kept, rows, -1, 1).transpose(0, 1)
+    part = torch.sigmoid(shared_mass - mass.view(rows, kept, -1, 1)).to(out.dtype)
+    return torch.lerp(out.view(seen.shape), seen, part).view(rows, heads, count, -1)
+
+
+def _own(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    hidden: torch.Tensor,
+    softcap: float | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention to the slots alone, [rows, heads, queries, size], and its mass."""
+    rows, heads, count, size = query.shape
     kept, own = key.shape[1], key.shape[2]
-    query = query.reshape(rows, kept, -1, size)
-    scores = torch.matmul(query, key.transpose(-1, -2)).view(rows, kept, -1, count, own)
-    hidden = view.hidden(first, count, own, 0, window, query)
+    grouped = query.reshape(rows, kept, -1, size)
+    scores = torch.matmul(grouped, key.transpose(-1, -2)).view(rows, kept, -1, count, own)
     weights, mass = _weigh(scores, hidden[:, :, None], softcap)
     out = torch.matmul(weights.view(rows, kept, -1, own), value)
-    if shared is not None:
-        keys, values = shared
-        length = keys.shape[1]
-        flat = query.transpose(0, 1).reshape(kept, -1, size)
-        scores = torch.bmm(flat, keys.transpose(1, 2)).view(kept, rows, -1, count, length)
-        hides = None
-        if window is not None:
-            hides = view.hidden(first, count, length, length, window, query)
-        weights, shared_mass = _weigh(scores, hides, softcap)
-        seen = torch.bmm(weights.view(kept, -1, length), values)
-        seen = seen.view(kept, rows, -1, seen.shape[-1]).transpose(0, 1)
-        shared_mass = shared_mass.view(kept, rows, -1, 1).transpose(0, 1)
-        part = torch.sigmoid(shared_mass - mass.view(rows, kept, -1, 1)).to(out.dtype)
-        out = torch.lerp(out, seen, part)
-    return out.view(rows, heads, count, -1)
+    return out.view(rows, heads, count, -1), mass
 
 
 def _weigh(
