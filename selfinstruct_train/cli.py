@@ -184,22 +184,12 @@ def judge(
 ) -> None:
     """Let a model judge B against A, asked in both orders. Resumes what is there."""
     from selfinstruct_train.config import load_config
-    from selfinstruct_train.evaluation.judgement import (
-        judge_config,
-        judge_match,
-        make_judge,
-        read_match,
-    )
+    from selfinstruct_train.evaluation.judgement import judge_match, open_judge, read_match
     from selfinstruct_train.progress import Progress
 
-    settings = judge_config(load_config(config, overrides or ()))
+    settings = load_config(config, overrides or ())
     match = read_match(a, b, suite)
-    # Only now, for torch is slow to load and what can be wrong with the files is known.
-    from selfinstruct_train.engines.models import load_model
-    from selfinstruct_train.engines.select import make_engine
-
-    model = load_model(settings.model)
-    asked = make_judge(settings, make_engine(settings, model), model.tokenizer)
+    asked = open_judge(settings)
     folder = output or b.absolute().parent / match.folder_name
     progress = Progress()
     judgement = judge_match(settings, asked, match, folder, progress)

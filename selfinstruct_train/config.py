@@ -261,6 +261,8 @@ class JudgeConfig(Section):
     """A text file with {instruction}, {input} and {answer}; by default the built-in."""
     chat_template: bool = False
     """Ask in the judge's chat template, as an instruction-tuned judge wants it."""
+    server_context_length: Count = 8192
+    """Most tokens of a prompt and its verdict where a server judges; other judges know theirs."""
     max_tokens: Count = 64
     """Most tokens of a verdict; raise it for a prompt that asks for reasons first."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from pathlib import Path
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.contamination import SuiteTasks, check
+from selfinstruct_train.contamination import SuiteTasks, check, contaminated_rows
 from selfinstruct_train.distributed import World, join_world
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.engines.models import LoadedModel, load_model
@@ -15,14 +16,18 @@ from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.engines.transformers import TransformersEngine
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.compare import best_round, read_comparison
+from selfinstruct_train.evaluation.compare import (
+    best_round,
+    contamination_sentence,
+    read_comparison,
+)
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.forgetting import measure_forgetting, read_held_out
 from selfinstruct_train.evaluation.harness import check_harness, measure_harness
 from selfinstruct_train.evaluation.judge import load_judge_prompts
-from selfinstruct_train.evaluation.judgement import judge_config, judge_round, make_judge
+from selfinstruct_train.evaluation.judgement import judge_round, make_judge, open_judge
 from selfinstruct_train.evaluation.published import published_files
-from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.generation.filters import load_rules
 from selfinstruct_train.generation.generate import generate_round
 from selfinstruct_train.generation.prompting import (
@@ -31,7 +36,13 @@ from selfinstruct_train.generation.prompting import (
     require_demonstrations,
 )
 from selfinstruct_train.progress import Progress, Tally
-from selfinstruct_train.records import Comparison, GeneratedInstance, TrainingRow, TrainingStep
+from selfinstruct_train.records import (
+    Comparison,
+    ContaminatedRow,
+    GeneratedInstance,
+    TrainingRow,
+    TrainingStep,
+)
 from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
 from selfinstruct_train.seeds import read_seed_tasks
 from selfinstruct_train.sources import resolve
@@ -147,9 +158,12 @@ class Loop:
             few_shot_question=self._few_shot_question,
             few_shot_stop=(f"\n{wording.task}", f"\n{wording.example} "),
             report=self.progress,
+            contaminated=functools.partial(self._contaminated, number),
         )
         for comparison in comparisons:
             self.progress.say(_sentence(number, comparison))
+            if warning := contamination_sentence(comparison):
+                self.progress.say(f"round {number}: {warning}")
         self._check_beyond_suites(number)
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
@@ -158,18 +172,18 @@ class Loop:
         judge = self.config.evaluation.judge
         if judge is None:
             return
-        engine, model = self.engine, self.model
-        if judge.model is not None or judge.engine is not None:
+        is_own = judge.model is None and judge.engine is None
+        if is_own:
+            asked = make_judge(self.config, self.engine, self.model.tokenizer)
+        else:
             self.engine.close()
-            changed = judge_config(self.config)
-            model = load_model(changed.model)
-            engine = self._parallel(make_engine(changed, model))
-        asked = make_judge(self.config, engine, model.tokenizer)
+            asked = open_judge(self.config)
+            asked = asked._replace(engine=self._parallel(asked.engine))
         for judgement in judge_round(self.config, asked, self.run, number, self.progress):
             for sentence in judgement.sentences:
                 self.progress.say(sentence)
-        if engine is not self.engine:
-            engine.close()
+        if not is_own:
+            asked.engine.close()
 
     def summary(self) -> str:
         """Which round is best, in one sentence."""
@@ -258,6 +272,21 @@ class Loop:
         if result.found:
             self.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
         return list(result.kept)
+
+    def _contaminated(self, number: int, suite: Suite) -> tuple[ContaminatedRow, ...]:
+        # A suite may join a run whose rounds were trained without regard to it.
+        first = 0 if self.config.training.start == "previous" else number
+        rows: dict[str, TrainingRow] = {}
+        for trained in range(first, number + 1):
+            directory = self.run.round(trained)
+            store = directory.store(directory.dataset / "train.jsonl", TrainingRow)
+            rows |= {row.id: row for row in store.read()}
+        return contaminated_rows(
+            list(rows.values()),
+            SuiteTasks(suite.name, suite.tasks),
+            self.config.evaluation.contamination,
+            self.config.generation.filters.tokenizer,
+        )
 
     def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
         rows: list[GeneratedInstance] = []

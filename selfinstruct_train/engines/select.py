@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import Config, EngineConfig
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from selfinstruct_train.engines.models import LoadedModel
+    from selfinstruct_train.engines.server import Encode
 
 
 def make_engine(config: Config, model: LoadedModel) -> Engine:
@@ -39,11 +40,7 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
 
             return TransformersEngine(model, engine)
         case "server":
-            try:
-                from selfinstruct_train.engines.server import ServerEngine
-            except ModuleNotFoundError as error:
-                raise _missing("server", "openai", error) from error
-            return ServerEngine(engine, model.model_id, model.context_length, encode)
+            return make_server_engine(engine, model.model_id, model.context_length, encode)
         case "vllm":
             try:
                 from selfinstruct_train.engines.vllm import VllmEngine
@@ -62,6 +59,27 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
                 dtype=str(model.dtype).removeprefix("torch."),
                 lora_rank=config.training.lora_r,
             )
+
+
+def make_server_engine(
+    config: EngineConfig, model_id: str, context_length: int, encode: Encode | None = None
+) -> Engine:
+    """An engine that asks a server; no model need be loaded.
+
+    Args:
+        config: address and ways of the server.
+        model_id: name of the model, by default for the server too.
+        context_length: most tokens of prompt and completion together.
+        encode: tokenizer of the served model; without it tokens are estimated from the bytes.
+
+    Raises:
+        ConfigError: the package that it needs is not installed, or the address is none.
+    """
+    try:
+        from selfinstruct_train.engines.server import ServerEngine
+    except ModuleNotFoundError as error:
+        raise _missing("server", "openai", error) from error
+    return ServerEngine(config, model_id, context_length, encode)
 
 
 def _local(name: str) -> Path | str:

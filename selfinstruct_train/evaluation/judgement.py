@@ -72,15 +72,39 @@ def judge_config(config: Config) -> Config:
     """The settings with the judge in the place of the writer: its model and its engine."""
     judge = config.evaluation.judge or JudgeConfig()
     generation = config.generation
+    engine = judge.engine or generation.engine
+    if judge.model is not None and judge.engine is None:
+        # The run's server knows the writer by that name, not the judge.
+        engine = engine.model_copy(update={"server_model": None})
     return config.model_copy(
         update={
             "model": judge.model or config.model,
-            "generation": generation.model_copy(
-                update={"engine": judge.engine or generation.engine}
-            ),
+            "generation": generation.model_copy(update={"engine": engine}),
             "evaluation": config.evaluation.model_copy(update={"judge": judge}),
         }
     )
+
+
+def open_judge(config: Config) -> Judge:
+    """Open the judge that the config names.
+
+    A judge behind a server needs no model here: its tokens are estimated from the bytes.
+
+    Raises:
+        ConfigError: a setting of the judge is at fault, or a package is not installed.
+        EngineError: its model cannot be loaded.
+    """
+    # Only here, for torch is slow to load and who reads a judgement needs none.
+    from selfinstruct_train.engines import models, select
+
+    asked = judge_config(config)
+    engine, judge = asked.generation.engine, asked.evaluation.judge
+    assert judge is not None
+    if engine.kind == "server":
+        name, length = asked.model.name_or_path, judge.server_context_length
+        return make_judge(asked, select.make_server_engine(engine, name, length))
+    model = models.load_model(asked.model)
+    return make_judge(asked, select.make_engine(asked, model), model.tokenizer)
 
 
 def make_judge(
@@ -229,7 +253,8 @@ def read_judgement(path: Path) -> Judgement:
 def _chat_frame(tokenizer: PreTrainedTokenizerBase | None) -> Callable[[str], str]:
     if tokenizer is None or not tokenizer.chat_template:
         raise ConfigError(
-            "evaluation.judge.chat_template: the judge's tokenizer has no chat template; leave the "
-            "setting out, or name an instruction-tuned model in evaluation.judge.model"
+            "evaluation.judge.chat_template: the judge has no chat template here; name an "
+            "instruction-tuned model in evaluation.judge.model, set server_endpoint: chat where a "
+            "server judges, or leave the setting out"
         )
     return lambda prompt: encode("chat", prompt, "", tokenizer=tokenizer)

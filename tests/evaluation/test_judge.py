@@ -28,7 +28,12 @@ from selfinstruct_train.evaluation.judge import (
     read_choice,
     read_level,
 )
-from selfinstruct_train.evaluation.judgement import judge_config, judge_round, make_judge
+from selfinstruct_train.evaluation.judgement import (
+    judge_config,
+    judge_round,
+    make_judge,
+    open_judge,
+)
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.evaluation.verdicts import (
     GradeVerdict,
@@ -365,6 +370,42 @@ def test_a_judge_behind_a_server_goes_by_the_name_that_it_is_served_under(tmp_pa
     assert make_judge(config, scripted(better)).name == "big-judge"
     plain = load_config(ROOT / "configs" / "quickstart.yaml", (), tmp_path)
     assert make_judge(plain, scripted(better)).name == "scripted"
+
+
+def test_a_judge_behind_a_server_needs_no_model_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai", reason="the extra 'server' is not installed")
+
+    def load(config: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", load)
+    config = load_config(
+        ROOT / "configs" / "quickstart.yaml",
+        (
+            "evaluation.judge.engine={kind: server, server_model: big-judge}",
+            "evaluation.judge.server_context_length=4096",
+        ),
+        tmp_path,
+    )
+    judge = open_judge(config)
+    assert (judge.name, judge.engine.context_length) == ("big-judge", 4096)
+
+
+def test_a_judges_own_model_is_not_asked_for_by_the_writers_served_name(tmp_path: Path) -> None:
+    config = load_config(
+        ROOT / "configs" / "quickstart.yaml",
+        (
+            "generation.engine={kind: server, server_model: writer}",
+            "evaluation.judge.model={name_or_path: some/judge}",
+        ),
+        tmp_path,
+    )
+    found = judge_config(config)
+    assert found.model.name_or_path == "some/judge"
+    assert found.generation.engine.server_model is None
 
 
 def test_a_chat_template_is_used_where_asked_for_and_missed_where_there_is_none(
