@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from selfinstruct_train.config import EngineConfig
@@ -20,6 +21,8 @@ class Question(NamedTuple):
     """Name that the server knows the model by."""
     prompt: str
     sampling: Sampling
+    context_length: int
+    """How far back a repetition penalty looks, where the server wants to be told."""
     logprobs: int | None = 1
     """Likeliest tokens to name with each token; None asks for no log-probabilities."""
     echo: bool = False
@@ -41,7 +44,8 @@ def body_of(question: Question, config: EngineConfig) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": sampling.seed % _SEEDS,
-    } | extra_settings(config.server_dialect, sampling)
+        **extra_settings(config.server_dialect, sampling, question.context_length),
+    }
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if config.server_endpoint == "chat":
@@ -57,7 +61,9 @@ def body_of(question: Question, config: EngineConfig) -> dict[str, Any]:
     return body
 
 
-def extra_settings(dialect: str, sampling: Sampling) -> dict[str, float | str]:
+def extra_settings(
+    dialect: str, sampling: Sampling, context_length: int
+) -> Mapping[str, float | str]:
     """The settings that the endpoint's standard lacks, in the server's own words.
 
     All of them are set, for servers fill what is left out from the model's folder or with habits of
@@ -71,11 +77,12 @@ def extra_settings(dialect: str, sampling: Sampling) -> dict[str, float | str]:
         case "vllm":
             return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": penalty}
         case "llama.cpp":
-            return {"top_k": top_k, "min_p": 0.0, "repeat_penalty": penalty, "repeat_last_n": -1}
+            drawn = {"top_k": top_k, "min_p": 0.0, "repeat_penalty": penalty}
+            return drawn | {"repeat_last_n": context_length}
         case "transformers":
             # Without do_sample it writes greedily, whatever the temperature.
-            drawn = {"do_sample": sampling.temperature > 0.0, "top_k": top_k}
-            return {"generation_config": json.dumps(drawn | {"repetition_penalty": penalty})}
+            settings = {"do_sample": sampling.temperature > 0.0, "top_k": top_k}
+            return {"generation_config": json.dumps(settings | {"repetition_penalty": penalty})}
     if top_k or penalty != 1.0:
         raise ConfigError(
             "generation.engine.server_dialect: 'openai' servers know no top_k and no "

@@ -27,6 +27,8 @@ _BYTES_PER_TOKEN = 3
 _WIDTHS = (20, 5)
 """Likeliest tokens to ask for: what vLLM allows, then what OpenAI allows."""
 
+_ONE = Sampling(max_tokens=1)
+
 
 class ServerEngine:
     """Writes and scores over HTTP; every request is answered, kept and resumed on its own."""
@@ -88,7 +90,7 @@ class ServerEngine:
         """
         model = self._served_name(adapter)
         for request in requests:
-            extra_settings(self._config.server_dialect, request.sampling)
+            extra_settings(self._config.server_dialect, request.sampling, self._context_length)
         lengths = self.count_tokens([request.prompt for request in requests])
         refused: list[str] = []
         asked: list[Request] = []
@@ -106,7 +108,7 @@ class ServerEngine:
             asked.append(request)
             # Few chat endpoints offer log-probabilities, and some refuse whoever asks for them.
             logprobs = None if self._chats else 1
-            questions.append(Question(model, request.prompt, sampling, logprobs))
+            questions.append(self._question(model, request.prompt, sampling, logprobs))
         for position, reply in self._client.ask_all(questions):
             yield self._completion(asked[position], reply)
         if refused:
@@ -143,6 +145,16 @@ class ServerEngine:
 
     def close(self) -> None:
         """Do nothing: the memory is the server's."""
+
+    def _question(
+        self,
+        model: str,
+        prompt: str,
+        sampling: Sampling,
+        logprobs: int | None = 1,
+        echo: bool = False,
+    ) -> Question:
+        return Question(model, prompt, sampling, self._context_length, logprobs, echo)
 
     def _served_name(self, adapter: Path | None) -> str:
         if adapter is None:
@@ -186,7 +198,7 @@ class ServerEngine:
     def _is_echoing(self, model: str, text: str) -> bool:
         """Whether the server gives log-probabilities of a prompt; decided by asking once."""
         if not self._chats:
-            question = Question(model, text, Sampling(max_tokens=1), echo=True)
+            question = self._question(model, text, _ONE, echo=True)
             with suppress(RefusedError):
                 reply = next(self._client.ask_all([question])).reply
                 if reply.choices[0].text.startswith(text) and _is_greedy(reply):
@@ -201,9 +213,8 @@ class ServerEngine:
     def _score_by_echo(
         self, model: str, prompts: Sequence[str], continuations: Sequence[str]
     ) -> list[list[float]]:
-        sampling = Sampling(max_tokens=1)
         questions = [
-            Question(model, prompt + continuation, sampling, echo=True)
+            self._question(model, prompt + continuation, _ONE, echo=True)
             for prompt in prompts
             for continuation in continuations
         ]
@@ -254,9 +265,8 @@ class ServerEngine:
         return [self._first_tokens(top, continuations) for top in tops]
 
     def _likeliest(self, model: str, prompts: Sequence[str]) -> list[Mapping[str, float]]:
-        sampling = Sampling(max_tokens=1)
         tops: list[Mapping[str, float]] = [{}] * len(prompts)
-        questions = [Question(model, p, sampling, logprobs=self._widths[0]) for p in prompts]
+        questions = [self._question(model, p, _ONE, self._widths[0]) for p in prompts]
         try:
             for position, reply in self._client.ask_all(questions):
                 tokens = tokens_of(reply.choices[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -33,7 +34,8 @@ class VllmSampling(NamedTuple):
     seed: int
     logprobs: int | None = 0
     """0 asks for the chosen token's alone."""
-    prompt_logprobs: int | None = None
+    allowed_token_ids: list[int] | None = None
+    """The only tokens that may be drawn; log-probabilities are those of before this rule."""
 
 
 def vllm_sampling(sampling: Sampling, room: int) -> VllmSampling:
@@ -124,8 +126,7 @@ class VllmEngine:
             if (room := self._context_length - len(prompt)) < 1:
                 raise EngineError(
                     f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
-                    "the context of "
-                    f"{self._context_length} tokens; shorten it"
+                    f"the context of {self._context_length} tokens; shorten it"
                 )
             settings.append(vllm_sampling(request.sampling, room))
         outputs = self._ask(prompts, settings, adapter)
@@ -144,31 +145,32 @@ class VllmEngine:
         Raises:
             EngineError: a prompt does not fit the context, or vLLM cannot start.
         """
-        wholes: list[list[int]] = []
-        shared: list[int] = []
+        prompts: list[list[int]] = []
+        settings: list[VllmSampling] = []
+        lengths: list[int] = []
+        one = vllm_sampling(Sampling(max_tokens=1), 1)
         for suffix in suffixes:
             prompt = prefix + suffix
             given, *longer = self._encode([prompt, *(prompt + c for c in continuations)])
             # Where a token straddles the end of the prompt, it is scored too, for all
             # continuations.
-            common = min((agreement(given, whole) for whole in longer), default=0)
-            wholes += longer
-            shared += [common] * len(longer)
-        if not wholes:
-            return [[] for _ in suffixes]
-        # One token is always written, and needs its place.
-        if (longest := max(map(len, wholes))) >= self._context_length:
-            raise EngineError(
-                f"a prompt and its continuation take {longest} tokens, the context has "
-                f"{self._context_length}: "
-                "shorten the prompt"
-            )
-        reading = vllm_sampling(Sampling(max_tokens=1), 1)._replace(prompt_logprobs=0)
-        outputs = self._ask(wholes, [reading] * len(wholes), adapter)
-        sums = [
-            math.fsum(output.prompt_logprobs[i][whole[i]].logprob for i in range(start, len(whole)))
-            for output, whole, start in zip(outputs, wholes, shared, strict=True)
-        ]
+            shared = min((agreement(given, whole) for whole in longer), default=0)
+            for whole, text in zip(longer, continuations, strict=True):
+                if not 0 < shared < len(whole) <= self._context_length:
+                    raise EngineError(
+                        f"a prompt and its continuation {text!r} take {len(whole)} tokens, the "
+                        f"first {shared} of them before the continuation; the context has "
+                        f"{self._context_length}: shorten the prompt, or use another continuation"
+                    )
+                # Each token is written after those before it. Asking for the log-probabilities of
+                # a prompt would keep vLLM from its prefix cache.
+                prompts += [whole[:place] for place in range(shared, len(whole))]
+                settings += [one._replace(allowed_token_ids=[token]) for token in whole[shared:]]
+                lengths.append(len(whole) - shared)
+        outputs = self._ask(prompts, settings, adapter) if prompts else []
+        found = [_logprobs(output.outputs[0])[0] for output in outputs]
+        ends = list(accumulate(lengths, initial=0))
+        sums = [math.fsum(found[a:b]) for a, b in pairwise(ends)]
         width = len(continuations)
         return [sums[i * width : (i + 1) * width] for i in range(len(suffixes))]
 
@@ -240,9 +242,7 @@ def _completion(request: Request, prompt_tokens: int, output: Any) -> Completion
     if output.finish_reason == "stop":
         # The stop reason is the string that matched, or for an end token its id or nothing.
         reason = "stop" if isinstance(output.stop_reason, str) else "eos"
-    chosen = [
-        place[token].logprob for token, place in zip(ids, output.logprobs or (), strict=False)
-    ]
+    chosen = _logprobs(output)
     return Completion(
         id=request.id,
         text=output.text,
@@ -252,3 +252,9 @@ def _completion(request: Request, prompt_tokens: int, output: Any) -> Completion
         completion_tokens=len(ids) - (reason == "eos"),
         mean_logprob=math.fsum(chosen) / len(chosen) if chosen else None,
     )
+
+
+def _logprobs(output: Any) -> list[float]:
+    """Log-probability of each token that was written."""
+    places = zip(output.token_ids, output.logprobs or (), strict=False)
+    return [place[token].logprob for token, place in places]

@@ -44,6 +44,7 @@ class Server:
 
     def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.keys: list[str] = []
         self.most_at_once = 0
         lock, under_way, outer = threading.Lock(), [0], self
@@ -56,10 +57,12 @@ class Server:
                 with lock:
                     number = len(outer.bodies)
                     outer.bodies.append(body)
+                    outer.paths.append(self.path)
                     outer.keys.append(self.headers["Authorization"])
                     under_way[0] += 1
                     outer.most_at_once = max(outer.most_at_once, under_way[0])
-                found = answer(body, number) if self.path == "/v1/completions" else Answer("", 404)
+                known = self.path in ("/v1/completions", "/v1/chat/completions")
+                found = answer(body, number) if known else Answer("", 404)
                 text = found.body if isinstance(found.body, str) else json.dumps(found.body)
                 with lock:
                     under_way[0] -= 1
@@ -166,7 +169,7 @@ def test_the_settings_of_a_request_are_sent_with_it(start: StartServer) -> None:
     ("dialect", "wanted"),
     [
         ("vllm", {"top_k": 40, "repetition_penalty": 1.2, "min_p": 0.0}),
-        ("llama.cpp", {"top_k": 40, "repeat_penalty": 1.2, "min_p": 0.0, "repeat_last_n": -1}),
+        ("llama.cpp", {"top_k": 40, "repeat_penalty": 1.2, "min_p": 0.0, "repeat_last_n": 64}),
     ],
 )
 def test_settings_beyond_the_standard_are_named_as_the_server_names_them(
@@ -176,6 +179,59 @@ def test_settings_beyond_the_standard_are_named_as_the_server_names_them(
     asked = requests("a", top_k=40, repetition_penalty=1.2)
     answers(engine(server.url, server_dialect=dialect), asked)
     assert {key: server.bodies[0].get(key) for key in wanted} == wanted
+
+
+def test_transformers_serve_is_told_to_draw_and_how(start: StartServer) -> None:
+    server = start(shout)
+    given = engine(server.url, server_dialect="transformers")
+    answers(given, requests("a", temperature=0.7, top_k=40, repetition_penalty=1.2))
+    answers(given, requests("a"))
+    drawn, greedy = (json.loads(body["generation_config"]) for body in server.bodies)
+    assert drawn == {"do_sample": True, "top_k": 40, "repetition_penalty": 1.2}
+    assert greedy == {"do_sample": False, "top_k": 0, "repetition_penalty": 1.0}
+
+
+def test_what_is_not_asked_for_is_left_out_and_never_null(start: StartServer) -> None:
+    server = start(shout)
+    answers(engine(server.url), requests("a"))
+    wanted = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed", "logprobs"}
+    assert server.bodies[0].keys() == wanted
+    assert None not in server.bodies[0].values()
+
+
+def chat_reply(text: str | None, **others: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"} | others]}
+
+
+def test_a_chat_endpoint_gets_the_prompt_as_one_user_message(start: StartServer) -> None:
+    server = start(lambda body, n: Answer(chat_reply("hello")))
+    asked = requests("a", stop=("\n",), seed=3)
+    found = answers(engine(server.url, server_endpoint="chat"), asked)["r0"]
+    assert (found.text, found.finish_reason, found.mean_logprob) == ("hello", "stop", None)
+    (body,) = server.bodies
+    assert body["messages"] == [{"role": "user", "content": "a"}]
+    assert (body["stop"], body["seed"]) == (["\n"], 3)
+    assert not {"prompt", "logprobs", "echo"} & body.keys()
+    assert server.paths == ["/v1/chat/completions"]
+
+
+def test_a_chat_message_may_be_null(start: StartServer) -> None:
+    server = start(lambda body, n: Answer(chat_reply(None)))
+    assert answers(engine(server.url, server_endpoint="chat"), requests("a"))["r0"].text == ""
+
+
+def test_a_chat_is_scored_by_the_first_word_whatever_blank_is_before_it(
+    start: StartServer,
+) -> None:
+    tops = [("Yes", 0.5), (" Yes", 0.25), ("No", 0.125)]
+    named = [{"token": token, "logprob": math.log(p)} for token, p in tops]
+    content = [{"token": "Yes", "logprob": math.log(0.5), "top_logprobs": named}]
+    server = start(lambda body, n: Answer(chat_reply("Yes", logprobs={"content": content})))
+    ((yes, no),) = engine(server.url, server_endpoint="chat").score("T:", [" a"], [" Yes", " No"])
+    assert (math.exp(yes), math.exp(no)) == (pytest.approx(0.75), pytest.approx(0.125))
+    (body,) = server.bodies
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
 
 
 @pytest.mark.parametrize("setting", [{"top_k": 5}, {"repetition_penalty": 1.1}])
@@ -488,6 +544,22 @@ def test_a_token_that_straddles_the_seam_is_scored_for_all(start: StartServer) -
     assert rows == [pytest.approx([logprob(" abc"), logprob(" ab") + logprob(" d")])]
 
 
+def test_an_echo_with_the_figures_of_the_next_place_is_not_believed(start: StartServer) -> None:
+    def shifted(body: dict[str, Any], number: int) -> Answer:
+        """Like llama-cpp-python 0.3.36: each token has what it has after itself."""
+        if not body.get("echo"):
+            return naming({" No": -0.1, " Yes": -3.0})(body, number)
+        pieces = [p for p in body["prompt"].replace(" ", "\0 ").split("\0") if p]
+        values = [None, *(-20.0 for _ in pieces[1:])]
+        tops = [None, *({piece: -20.0, " or": -0.1} for piece in pieces[1:])]
+        given = {"tokens": pieces, "token_logprobs": values, "top_logprobs": tops}
+        found = reply(body["prompt"] + " next", "length", logprobs=given)
+        return Answer(found | {"usage": {"prompt_tokens": len(pieces), "completion_tokens": 1}})
+
+    given = engine(start(shifted).url)
+    assert given.score("Task:", [" a"], [" Yes", " No"]) == [[-3.0, -0.1]]
+
+
 def naming(top: dict[str, float], widest: int = 20) -> Callable[[dict[str, Any], int], Answer]:
     def answer(body: dict[str, Any], number: int) -> Answer:
         if body.get("echo"):  # the words and the status of llama.cpp
@@ -570,6 +642,6 @@ def test_a_missing_package_is_named_with_the_pip_command(
     for name in ("server", "completions", "vllm"):
         monkeypatch.delitem(sys.modules, f"selfinstruct_train.engines.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    model: Any = SimpleNamespace()
+    model: Any = SimpleNamespace(model_id="m", context_length=64)
     with pytest.raises(ConfigError, match=rf"pip install 'selfinstruct-train\[{kind}\]'"):
         make_engine(quickstart(f"generation.engine.kind={kind}"), model)

@@ -50,7 +50,7 @@ class Llm:
 
     def _output(self, prompt: list[int], setting: Any) -> Any:
         by_string = bool(setting.stop)
-        ids = [1, 2] if by_string else [1, 2, END]
+        ids = setting.allowed_token_ids or ([1, 2] if by_string else [1, 2, END])
         written = SimpleNamespace(
             text=" a b",
             token_ids=ids,
@@ -58,10 +58,7 @@ class Llm:
             stop_reason=setting.stop[0] if by_string else None,
             logprobs=[{t: SimpleNamespace(logprob=-1.0 * t)} for t in ids],
         )
-        read: list[Any] = [None, *({t: SimpleNamespace(logprob=-1.0 * t)} for t in prompt[1:])]
-        return SimpleNamespace(
-            outputs=[written], prompt_logprobs=read if setting.prompt_logprobs is not None else None
-        )
+        return SimpleNamespace(outputs=[written])
 
 
 @pytest.fixture
@@ -108,7 +105,7 @@ def test_a_request_becomes_tokens_and_sampling_settings(vllm: Any) -> None:
     ((prompts, (setting,), lora),) = Llm.started[0].calls
     assert prompts == [{"prompt_token_ids": [0, 1, 2]}] and lora is None
     wanted = {"max_tokens": 13, "temperature": 0.5, "top_p": 0.9, "top_k": -1, "seed": 3}
-    wanted |= {"repetition_penalty": 1.0, "stop": ["\n"], "logprobs": 0, "prompt_logprobs": None}
+    wanted |= {"repetition_penalty": 1.0, "stop": ["\n"], "logprobs": 0, "allowed_token_ids": None}
     assert vars(setting) == wanted
     assert (found.id, found.text, found.finish_reason, found.token_ids) == (
         "r",
@@ -127,10 +124,21 @@ def test_the_end_token_is_no_part_of_a_completion(vllm: Any) -> None:
     assert cut.finish_reason == "length"
 
 
-def test_scores_are_of_what_follows_the_prompt(vllm: Any) -> None:
-    rows = engine(vllm).score("a", [" b", " a b"], [" Yes", " No a"])
+def test_scores_are_of_the_tokens_that_follow_the_prompt_each_after_those_before_it(
+    vllm: Any,
+) -> None:
+    made = engine(vllm)
+    rows = made.score("a", [" b", " a b"], [" Yes", " No a"])
     assert rows == [[-3.0, -5.0]] * 2
-    assert engine(vllm).score("a", [], [" Yes"]) == []
+    assert made.score("a", [], [" Yes"]) == []
+    assert made.score("a", [" b"], []) == [[]]
+    ((prompts, settings, _),) = Llm.started[0].calls
+    asked = [
+        (prompt["prompt_token_ids"], setting.allowed_token_ids)
+        for prompt, setting in zip(prompts, settings, strict=True)
+    ]
+    assert asked[:3] == [([0, 1, 2], [3]), ([0, 1, 2], [4]), ([0, 1, 2, 4], [1])]
+    assert {setting.max_tokens for setting in settings} == {1}
 
 
 def test_what_does_not_fit_the_context_is_refused(vllm: Any) -> None:
