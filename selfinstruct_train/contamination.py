@@ -25,13 +25,21 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 from selfinstruct_train.config import ContaminationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.generation.novelty import NoveltyIndex
 from selfinstruct_train.generation.rouge import TokenizerName, words
-from selfinstruct_train.records import EvalTask, Neighbour, Rejection, SeedTask, TrainingRow
+from selfinstruct_train.records import (
+    ContaminatedRow,
+    EvalTask,
+    Neighbour,
+    Rejection,
+    SeedTask,
+    TrainingRow,
+)
 
 Level = Literal["instruction", "similar", "exact"]
 Reason = Literal["suite_exact", "suite_rouge", "suite_ngram"]
@@ -101,6 +109,11 @@ class _Finding(NamedTuple):
     score: float
     what: str
 
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The gravest is the highest."""
+        return _GRAVITY[self.level], self.score
+
 
 def check(
     rows: Sequence[TrainingRow],
@@ -150,6 +163,46 @@ def check(
     return Contamination(kept, tuple(found), len(out))
 
 
+def contaminated_rows(
+    rows: Sequence[TrainingRow],
+    suite: SuiteTasks,
+    config: ContaminationConfig,
+    tokenizer: TokenizerName = "rouge",
+) -> tuple[ContaminatedRow, ...]:
+    """The rows of a suite that rows trained on give away: ``similar`` or ``exact``.
+
+    What was trained on cannot be dropped any more; so a suite that joins a run late, or whose rows
+    were only listed, is measured as it is, and this says how far it can be trusted.
+
+    Args:
+        rows: what was trained on.
+        suite: what the model is measured on.
+        config: thresholds.
+        tokenizer: as of the novelty filter.
+
+    Returns:
+        In the suite's order; of several training rows, the gravest resemblance.
+    """
+    index = _SuiteIndex(suite, config, tokenizer)
+    given = [_Row(r.id, r.source, r.instruction, r.input, r.output) for r in rows]
+    worst: dict[str, tuple[_Finding, str]] = {}
+    for place, finding in index.find_all(given):
+        known = worst.get(finding.item.id)
+        if finding.level != "instruction" and (known is None or finding.rank > known[0].rank):
+            worst[finding.item.id] = finding, given[place].id
+    return tuple(
+        ContaminatedRow(
+            id=item.id,
+            level="exact" if finding.level == "exact" else "similar",
+            training_row=row,
+            what=finding.what,
+        )
+        for item in index.items
+        if item.id in worst
+        for finding, row in [worst[item.id]]
+    )
+
+
 def normalise(text: str) -> str:
     """Lower case, white space folded, marks at the ends of words left out.
 
@@ -166,11 +219,11 @@ class _SuiteIndex:
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
-        self._items = [self._item(row) for row in _examples(suite.tasks, "demonstration")]
-        self._questions = {normalise(f"{i.instruction} {i.input}"): i for i in self._items}
+        self.items = [self._item(row) for row in _examples(suite.tasks, "demonstration")]
+        self._questions = {normalise(f"{i.instruction} {i.input}"): i for i in self.items}
         self._wordings: dict[str, list[_Item]] = defaultdict(list)
         self._holders: dict[int, list[int]] = defaultdict(list)
-        for number, item in enumerate(self._items):
+        for number, item in enumerate(self.items):
             self._wordings[normalise(item.instruction)].append(item)
             for gram in item.grams:
                 self._holders[gram].append(number)
@@ -182,15 +235,19 @@ class _SuiteIndex:
 
     def find(self, rows: Sequence[_Row]) -> Iterable[tuple[int, _Finding]]:
         """The gravest finding of each row that has any, with the row's place."""
+        for place, findings in groupby(self.find_all(rows), key=lambda found: found[0]):
+            yield place, max((finding for _, finding in findings), key=lambda f: f.rank)
+
+    def find_all(self, rows: Sequence[_Row]) -> Iterable[tuple[int, _Finding]]:
+        """Every finding, with the row's place, row after row."""
         near = self._near({row.instruction for row in rows})
         for place, row in enumerate(rows):
-            findings = [
-                *self._exact(row),
-                *self._by_instruction(row, near[row.instruction]),
-                *self._by_grams(row),
-            ]
-            if findings:
-                yield place, max(findings, key=lambda f: (_GRAVITY[f.level], f.score))
+            for finding in self._exact(row):
+                yield place, finding
+            for finding in self._by_instruction(row, near[row.instruction]):
+                yield place, finding
+            for finding in self._by_grams(row):
+                yield place, finding
 
     def _near(self, instructions: set[str]) -> dict[str, dict[str, float]]:
         """Instruction -> wordings of the suite that are alike, with their F1, the highest first."""
@@ -250,7 +307,7 @@ class _SuiteIndex:
         hits = Counter(n for gram in grams if gram in self._holders for n in self._holders[gram])
         least = self._config.ngram_threshold
         for number in hits:
-            item = self._items[number]
+            item = self.items[number]
             whole = len(grams & item.grams) / len(item.grams)
             own = len(grams & item.own) / len(item.own)
             if max(whole, own) >= least:

@@ -241,6 +241,19 @@ class PairedComparison(Row):
     losses: int
 
 
+class ContaminatedRow(Row):
+    """A row of a suite whose answer the training rows may have given away."""
+
+    id: str
+    """Task and instance, ``task#0``."""
+    level: Literal["similar", "exact"]
+    """``exact``: a training row asks the very question."""
+    training_row: str
+    """Id of the training row that resembles it most."""
+    what: str
+    """In which way."""
+
+
 class Comparison(Row):
     """eval/<suite>/comparison.json: tuned against stop-controlled base, the rest beside it."""
 
@@ -257,3 +270,6 @@ class Comparison(Row):
     scores: tuple[SystemScore, ...]
     pairs: tuple[PairedComparison, ...]
     """Every pair of interest, overall and per application."""
+    contaminated: tuple[ContaminatedRow, ...] | None = None
+    """Rows of the suite that the tuned model may have been trained on; None where not looked for,
+    as in a comparison of files."""

@@ -10,7 +10,13 @@ from typing import Literal
 import pytest
 
 from selfinstruct_train.config import ContaminationConfig
-from selfinstruct_train.contamination import Contamination, SuiteTasks, check, normalise
+from selfinstruct_train.contamination import (
+    Contamination,
+    SuiteTasks,
+    check,
+    contaminated_rows,
+    normalise,
+)
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import EvalTask, Instance, SeedTask, TrainingRow
 from selfinstruct_train.seeds import read_rows, read_seed_tasks
@@ -160,6 +166,31 @@ def test_seeds_and_demonstrations_are_checked_once_each_though_not_trained_on() 
     assert len(check(trained, [shown], (), [SUITE], config).found) == 1
 
 
+def test_what_was_trained_on_names_the_suite_rows_that_it_gives_away() -> None:
+    rows = [
+        CLEAN,
+        row("spain", "Answer the following question.", "What is the capital of Spain?"),
+        row("france", "answer the following question", "What is the capital of France"),
+        row("other", "Answer the following question.", "Who wrote that book about whales?"),
+        row("copied", "Tell me about animals.", "", f"Well, {LONG}."),
+    ]
+    found = contaminated_rows(rows, SUITE, ContaminationConfig())
+    # Several rows may give one away, then the gravest counts; another input gives nothing away.
+    assert [(f.id, f.level, f.training_row) for f in found] == [
+        ("capital#0", "exact", "france"),
+        ("sum#0", "similar", "copied"),
+    ]
+    assert contaminated_rows([CLEAN], SUITE, ContaminationConfig()) == ()
+
+
+def test_one_row_may_give_several_suite_rows_away() -> None:
+    twin = task("twin", "Write a short poem about the moon and the sea.")
+    suite = SuiteTasks("exam", (*SUITE.tasks, twin))
+    rows = [row("r", "Write a short poem about the sea and the moon.")]
+    found = contaminated_rows(rows, suite, ContaminationConfig())
+    assert [(f.id, f.level) for f in found] == [("poem#0", "exact"), ("twin#0", "similar")]
+
+
 def test_every_suite_is_named_that_a_row_resembles_and_the_row_counts_once() -> None:
     other = SuiteTasks("second", SUITE.tasks[1:2])
     rows = [row("r", SUITE.tasks[1].instruction), CLEAN]
@@ -212,6 +243,16 @@ def test_what_is_known_of_the_official_data_is_found() -> None:
         ("8ee27811b03d1f1e", "dfdc1b24d80ce27b", 0.706),
     }
     assert {f.reason for f in result.found} == {"suite_rouge"}
+    # Alike in the instruction alone: a model trained on the seeds knows no row by heart.
+    trained = [
+        row(task.id, task.instruction, i.input, i.output, "seed")
+        for task in seeds
+        for i in task.instances
+    ]
+    assert contaminated_rows(trained, suite, ContaminationConfig()) == ()
+    planted = row("planted", tasks[7].instruction, tasks[7].instances[0].input)
+    (known,) = contaminated_rows([*trained, planted], suite, ContaminationConfig())
+    assert (known.id, known.level) == (f"{tasks[7].id}#0", "exact")
 
 
 def test_the_microworld_keeps_its_seeds_and_suites_apart() -> None:

@@ -25,6 +25,7 @@ Metric = Literal["rouge_l", "oracle_accuracy", "instruction_level_strict", "prom
 
 COMPARISON_FILE = "comparison.json"
 OVERALL = "overall"
+_LISTED = 5
 
 
 class System(NamedTuple):
@@ -127,6 +128,19 @@ def make_comparison(
         confidence=confidence,
         scores=tuple(system.summary for system in systems),
         pairs=tuple(pairs),
+    )
+
+
+def contamination_sentence(comparison: Comparison) -> str:
+    """Which rows of a suite the tuned model may know by heart; empty where none are known."""
+    if not comparison.contaminated:
+        return ""
+    ids = [row.id for row in comparison.contaminated]
+    exact = sum(row.level == "exact" for row in comparison.contaminated)
+    listed = ", ".join(ids[:_LISTED]) + (" and others" if len(ids) > _LISTED else "")
+    return (
+        f"{len(ids)} of {comparison.n} rows of {comparison.suite} resemble what was trained on "
+        f"({exact} ask the same), so a gain on them may be memory: {listed}."
     )
 
 

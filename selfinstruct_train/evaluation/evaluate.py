@@ -20,12 +20,15 @@ from selfinstruct_train.evaluation.compare import (
 )
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
 from selfinstruct_train.progress import Report, Tally
-from selfinstruct_train.records import Comparison, Prediction, Sampling
+from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
 from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
 from selfinstruct_train.templates import cut_at_new_example
 
 Question = Callable[[str, str], str]
 """(instruction, input) -> prompt."""
+
+Contaminated = Callable[[Suite], tuple[ContaminatedRow, ...]]
+"""Suite -> those of its rows that were trained on."""
 
 FEW_SHOT_STOP = ("\nTask:", "\nExample ")
 """Where a few-shot answer ends with the English prompt set: the next task, the next example."""
@@ -56,6 +59,7 @@ def evaluate_round(
     few_shot_question: Question | None,
     report: Report,
     few_shot_stop: tuple[str, ...] = FEW_SHOT_STOP,
+    contaminated: Contaminated | None = None,
 ) -> list[Comparison]:
     """Answer and compare every suite of the config, greedily.
 
@@ -80,6 +84,7 @@ def evaluate_round(
             where ``evaluation.few_shot_demonstrations`` is not 0.
         report: is told how far it is.
         few_shot_stop: strings that end an answer to ``few_shot_question``.
+        contaminated: finds the rows of a suite that the tuned model may have been trained on.
 
     Returns:
         A comparison per suite, as written to ``eval/<suite>/comparison.json``.
@@ -107,6 +112,9 @@ def evaluate_round(
             if asked.home.path != run.round(number).path:
                 _copy(run.round(number), asked, suite, answers[asked.name])
         comparison = _compare(config, run, number, suite, answers)
+        if contaminated is not None:
+            rows = run.world.on_main(functools.partial(contaminated, suite))
+            comparison = comparison.model_copy(update={"contaminated": rows})
         text = comparison.model_dump_json(indent=1) + "\n"
         path = run.round(number).evaluation(suite.name) / COMPARISON_FILE
         # No process goes on before the file is there: the next round may ask which one is best.

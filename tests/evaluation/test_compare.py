@@ -14,11 +14,12 @@ from selfinstruct_train.evaluation.compare import (
     best_round,
     compare_predictions,
     compare_sources,
+    contamination_sentence,
     make_system,
     read_comparison,
 )
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
-from selfinstruct_train.records import Comparison, Prediction
+from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction
 from selfinstruct_train.run import RunDirectory, write_atomically
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,22 @@ def made_run(path: Path, suite: str, lows: list[float | None]) -> RunDirectory:
                 folder / "comparison.json", comparison(suite, low).model_dump_json() + "\n"
             )
     return run
+
+
+def test_contaminated_rows_are_counted_and_the_first_are_named() -> None:
+    rows = tuple(
+        ContaminatedRow(id=f"t{i}#0", level="similar" if i else "exact", training_row="r", what="x")
+        for i in range(7)
+    )
+    clean = comparison("exam", 0.0).model_copy(update={"contaminated": ()})
+    assert contamination_sentence(comparison("exam", 0.0)) == contamination_sentence(clean) == ""
+    found = contamination_sentence(
+        comparison("exam", 0.0).model_copy(update={"n": 50, "contaminated": rows})
+    )
+    assert found == (
+        "7 of 50 rows of exam resemble what was trained on (1 ask the same), so a gain on them may "
+        "be memory: t0#0, t1#0, t2#0, t3#0, t4#0 and others."
+    )
 
 
 def test_b_is_compared_with_a_overall_and_per_application(
