@@ -16,6 +16,12 @@ from selfinstruct_train.evaluation.forgetting import (
     Forgetting,
     read_forgetting,
 )
+from selfinstruct_train.evaluation.harness_figures import (
+    DIFFERENCES_FILE,
+    HARNESS_FOLDER,
+    HarnessComparison,
+    read_harness,
+)
 from selfinstruct_train.evaluation.judgement import (
     JUDGE_FOLDER,
     PAIRS_FILE,
@@ -132,6 +138,8 @@ class RoundFacts(NamedTuple):
     steps: tuple[TrainingStep, ...]
     forgetting: Forgetting | None
     """Loss on held-out text; None where it was not measured."""
+    harness: HarnessComparison | None
+    """Figures of lm-evaluation-harness; None where it was not asked."""
 
 
 class RunFacts(NamedTuple):
@@ -198,6 +206,7 @@ def _number(directory: RoundDirectory) -> int:
 
 def _read_round(directory: RoundDirectory) -> RoundFacts:
     forgetting = directory.evaluation(FORGETTING_FILE)
+    harness = directory.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
     marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
     return RoundFacts(
         number=_number(directory),
@@ -208,6 +217,7 @@ def _read_round(directory: RoundDirectory) -> RoundFacts:
         instances=_rows(directory.instances, GeneratedInstance),
         steps=_rows(directory.training_steps, TrainingStep),
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
+        harness=read_harness(harness) if harness.exists() else None,
     )
 
 

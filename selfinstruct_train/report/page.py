@@ -47,7 +47,12 @@ HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""
 _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
-_METRICS = {"rouge_l": "ROUGE-L", "oracle_accuracy": "right by the oracle"}
+_METRICS = {
+    "rouge_l": "ROUGE-L",
+    "oracle_accuracy": "right by the oracle",
+    "instruction_level_strict": "constraints, instruction-level",
+    "prompt_level_strict": "constraints, prompt-level",
+}
 
 
 class SuiteSection(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from selfinstruct_train.evaluation.compare import contamination_sentence
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.report.facts import Result, SuiteFacts
 from selfinstruct_train.report.wording import number, signed
@@ -62,6 +63,8 @@ def _details(suite: SuiteFacts, result: Result) -> list[str]:
         )
         if own := result.pair("seeds-only", "oracle_accuracy"):
             details.append(_own_data(own))
+    if warning := contamination_sentence(result.comparison):
+        details.append(warning)
     if previous := result.pair("previous", "rouge_l"):
         details.append(f"Against the round before it: {_figures(previous)}.")
     scores = {score.system: score.rouge_l for score in result.comparison.scores}
