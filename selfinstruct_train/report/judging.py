@@ -155,8 +155,8 @@ def _position_sentence(found: PairwiseSummary, bias: Estimate) -> str:
     return (
         f"Position bias: the judge prefers the answer shown {found.favoured_place}. "
         f"{_percent(favoured)} of its verdicts for one side went there (50 % is fair), so in a "
-        "single order the place would decide. Here each pair was shown in both orders, which turns "
-        "such verdicts into ties and draws the win rate towards 50 %."
+        "single order the place would sway the outcome. Here each pair was shown in both orders, "
+        "which turns such verdicts into ties and draws the win rate towards 50 %."
     )
 
 

@@ -131,6 +131,18 @@ def test_every_judged_round_has_a_row_and_the_best_round_the_word(make_run: Make
     assert any("at level A or B" in sentence for sentence in section.sentences)
 
 
+def test_where_several_models_judged_each_row_names_its_own(make_run: MakeRun) -> None:
+    run = make_run(rounds=2, tasks=6, instructions=5)
+    for number, name in enumerate(("judge-7b", "judge-70b")):
+        config = with_judge(run.config(), tasks=("pairwise",))
+        judge_round(
+            config, make_judge(config, engine(by_content, name)), run, number, lambda tally: None
+        )
+    page = write_report(run).read_text("utf-8")
+    assert page.count('<td class="left"><bdi>judge-7b</bdi></td>') == 1
+    assert page.count('<td class="left"><bdi>judge-70b</bdi></td>') == 1
+
+
 def test_a_run_that_nobody_judged_has_no_such_section(make_run: MakeRun) -> None:
     page = write_report(make_run(rounds=1, tasks=6, instructions=5)).read_text("utf-8")
     assert "What the judge says" not in page and 'href="#judge"' not in page
