@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -54,16 +55,22 @@ def is_checkout(path: Path) -> bool:
 def read_checkout(folder: Path) -> TaskSet:
     """Read the official test tasks, the first 100 instances of each, grouped by category.
 
+    This is the default track, which is English. As in the official encoding, definition and input
+    lose the white space around them, the first of several definitions and categories counts, and
+    every output is a reference.
+
     Args:
         folder: a checkout with ``splits/default/test_tasks.txt`` and ``tasks/<name>.json``.
 
     Raises:
-        DataError: the split names no task, or a task is missing or malformed.
+        DataError: the split names no task or one twice, or a task is missing or malformed.
     """
     split = folder / _SPLIT
     names = [line.strip() for line in _read(split).splitlines() if line.strip()]
     if not names:
         raise DataError(f"{split}: names no task; check the repository out again")
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"{split}: names task '{twice[0]}' twice; check the repository out again")
     tasks, references = [], []
     for name in names:
         path = folder / "tasks" / f"{name}.json"
@@ -76,13 +83,17 @@ def read_checkout(folder: Path) -> TaskSet:
                 f"{path}: {where}: {first['msg']}; check the repository out again"
             ) from None
         definition = task.Definition if isinstance(task.Definition, str) else task.Definition[0]
+        if not definition.strip():
+            raise DataError(f"{path}: Definition: is blank; check the repository out again")
         chosen = task.Instances[:_MOST_INSTANCES]
         tasks.append(
             EvalTask(
                 id=name,
                 motivation_app=task.Categories[0],
-                instruction=definition,
-                instances=tuple(Instance(input=i.input, output=i.output[0]) for i in chosen),
+                instruction=definition.strip(),
+                instances=tuple(
+                    Instance(input=i.input.strip(), output=i.output[0]) for i in chosen
+                ),
             )
         )
         references.append(tuple(i.output for i in chosen))
@@ -94,10 +105,12 @@ def read_parquet(path: Path) -> TaskSet:
 
     Its rows hold a prompt and one completion, no category and no further references: scores are a
     little lower than from a checkout. What lies between the words of the official prompt becomes
-    instruction and input; a prompt without those words is all instruction.
+    instruction and input, with the full stop that the official encoding adds to an input without a
+    mark at its end; a prompt without those words is all instruction.
 
     Raises:
-        DataError: the file is no parquet file, or lacks the columns prompt and completion.
+        DataError: the file is no parquet file, lacks the columns prompt and completion, or a row
+            holds no text in one of them.
     """
     tasks = []
     for number, (prompt, completion) in enumerate(_rows(path), 1):
@@ -105,7 +118,7 @@ def read_parquet(path: Path) -> TaskSet:
         instruction = match["instruction"].strip() if match else prompt.strip()
         given = match["input"].strip() if match else ""
         if not instruction:
-            raise DataError(f"{path}, row {number}: has no prompt")
+            raise DataError(f"{path}, row {number}: has no prompt; fetch the file again")
         tasks.append(
             EvalTask(
                 id=f"row-{number:05d}",
@@ -114,7 +127,7 @@ def read_parquet(path: Path) -> TaskSet:
             )
         )
     if not tasks:
-        raise DataError(f"{path}: holds no rows")
+        raise DataError(f"{path}: holds no rows; fetch the file again")
     return TaskSet(tuple(tasks), tuple(_references(tasks)))
 
 
@@ -138,8 +151,12 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
             f"{', '.join(table.column_names)}); name the test split of super_natural_instructions"
         )
     prompts, completions = (table.column(name).to_pylist() for name in ("prompt", "completion"))
-    for prompt, completion in zip(prompts, completions, strict=True):
-        yield str(prompt), str(completion)
+    for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), 1):
+        if not isinstance(prompt, str) or not isinstance(completion, str):
+            raise DataError(
+                f"{path}, row {number}: prompt or completion is no text; fetch the file again"
+            )
+        yield prompt, completion
 
 
 def _read(path: Path) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 from pyarrow import parquet
+from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import make_system
@@ -106,6 +107,74 @@ def test_a_missing_or_malformed_task_is_named(checkout: Path) -> None:
         load_suite(str(checkout))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"Definition": []}, "Definition"),
+        ({"Definition": [" \n"]}, "Definition: is blank"),
+        ({"Definition": None}, "Definition"),
+        ({"Categories": []}, "Categories: Tuple should have at least 1 item"),
+        ({"Instances": []}, "Instances: Tuple should have at least 1 item"),
+        ({"Instances": [{"input": "a", "output": []}]}, r"Instances\.0\.output: Tuple should"),
+        ({"Instances": [{"input": "a", "output": "b"}]}, r"Instances\.0\.output"),
+        ({"Instances": [{"input": "a", "output": [7]}]}, r"Instances\.0\.output\.0"),
+        ({"Instances": [{"output": ["b"]}]}, r"Instances\.0\.input: Field required"),
+    ],
+)
+def test_a_task_file_that_is_not_of_the_official_form_is_refused_with_its_key(
+    checkout: Path, changed: dict[str, object], said: str
+) -> None:
+    path = checkout / "tasks" / "task2_long.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(DataError, match=rf"task2_long\.json: {said}.*check the repository out"):
+        load_suite(str(checkout))
+
+
+def test_a_split_that_is_empty_or_names_a_task_twice_is_refused(checkout: Path) -> None:
+    split = checkout / "splits" / "default" / "test_tasks.txt"
+    split.write_text("task2_long\r\n\r\ntask2_long\r\n")
+    with pytest.raises(DataError, match=r"test_tasks\.txt: names task 'task2_long' twice"):
+        load_suite(str(checkout))
+    split.write_text("\n \n")
+    with pytest.raises(DataError, match=r"test_tasks\.txt: names no task"):
+        load_suite(str(checkout))
+
+
+def test_scores_are_the_official_ones_the_best_of_all_references(checkout: Path) -> None:
+    path = checkout / "tasks" / "task1_twice.json"
+    references = ["The cats were running away.", "Cats ran off!", "They fled"]
+    answered = ["cat runs away", "cats ran off", "THEY  FLED.", "", "dogs"]
+    task = json.loads(path.read_text())
+    task["Definition"] = ["  Say what the cats did.\n", "Another wording."]
+    task["Instances"] = [
+        {"id": f"i{n}", "input": f" scene {n} \n", "output": references} for n in range(5)
+    ]
+    path.write_text(json.dumps(task))
+    suite = load_suite(str(checkout))
+    assert suite.tasks[1].instruction == "Say what the cats did."
+    items = suite.items[100:]
+    assert [item.input for item in items] == [f"scene {n}" for n in range(5)]
+    rows = [
+        Prediction(
+            task_id=item.task_id,
+            instruction=item.instruction,
+            input=item.input,
+            response=answer,
+            target=item.target,
+        )
+        for item, answer in zip(items, answered, strict=True)
+    ]
+    scores = make_system("x", rows, suite).scores
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    best = [
+        max(100 * scorer.score(target, answer)["rougeL"].fmeasure for target in references)
+        for answer in answered
+    ]
+    assert scores.rouge_l.tolist() == pytest.approx(best)
+    assert best[1] == best[2] == 100.0 and 0 < best[0] < 100 and best[3] == best[4] == 0.0
+    assert scores.exact_match.tolist() == [0.0, 100.0, 100.0, 0.0, 0.0]
+
+
 def test_the_hub_file_gives_instruction_and_input_of_the_official_prompt(tmp_path: Path) -> None:
     path = tmp_path / "test.parquet"
     prompts = [
@@ -123,6 +192,43 @@ def test_the_hub_file_gives_instruction_and_input_of_the_official_prompt(tmp_pat
         ("Just do it", "", ("done",)),
         ("Just do it", "", ("done",)),
     ]
+
+
+def test_prompts_of_the_hub_file_may_differ_in_white_space_and_show_examples(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "test.parquet"
+    prompts = [
+        "Definition: Sort it.\r\n\r\nNow complete the following example -\r\nInput: b a.\r\n"
+        "Output: ",
+        "Definition: Sort it.\n\n Positive Example 1 -\nInput: d c.\n Output: c d.\n\n"
+        "Now complete the following example -\nInput: Output: is a word.\nOutput:",
+    ]
+    table = pyarrow.table({"prompt": prompts, "completion": [" a b", "x"], "id": [1, 2]})
+    parquet.write_table(table, path)
+    first, second = load_suite(str(path)).items
+    assert (first.instruction, first.input, first.target) == ("Sort it.", "b a.", " a b")
+    assert second.instruction.startswith("Sort it.\n\n Positive Example 1 -")
+    assert second.input == "Output: is a word."
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "said"),
+    [
+        (["Do it", None], ["x", "y"], "row 2: prompt or completion is no text"),
+        (["Do it"], [None], "row 1: prompt or completion is no text"),
+        ([7], ["x"], "row 1: prompt or completion is no text"),
+        (["Do it", "  "], ["x", "y"], "row 2: has no prompt"),
+        ([], [], "holds no rows"),
+    ],
+)
+def test_rows_of_the_hub_file_without_text_are_named(
+    tmp_path: Path, prompts: list[object], completions: list[object], said: str
+) -> None:
+    path = tmp_path / "test.parquet"
+    parquet.write_table(pyarrow.table({"prompt": prompts, "completion": completions}), path)
+    with pytest.raises(DataError, match=rf"test\.parquet.*{said}; fetch the file again"):
+        load_suite(str(path))
 
 
 def test_a_file_without_prompts_is_no_suite(tmp_path: Path) -> None:
