@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -163,7 +164,11 @@ def _run_task(
 
     # A model that has just been tuned may still drop out.
     loaded.model.eval()
+    # It warns that a loaded model is handed over, which is meant, and of processes: see below.
+    log = logging.getLogger(HFLM.__module__)
+    level = log.level
     try:
+        log.setLevel(logging.ERROR)
         model = HFLM(
             pretrained=loaded.model,
             tokenizer=loaded.tokenizer,
@@ -171,6 +176,7 @@ def _run_task(
             batch_size=harness.batch_size,
             trust_remote_code=False,
         )
+        log.setLevel(level)
         if world.size > 1:
             # What HFLM does by itself only for a model that it has loaded itself.
             model.accelerator = Accelerator()

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from typer.testing import CliRunner
 
+from selfinstruct_train.cli import app
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_predictions, make_system
@@ -160,6 +162,29 @@ def test_the_paired_difference_is_that_of_the_two_scores_at_both_levels(suite: S
         assert (pair.n, pair.wins, pair.losses) == (2, 1, 1)
         assert pair.ci_low == -100.0 and pair.ci_high == 100.0
     assert found.delta == pytest.approx(0.0)
+
+
+def test_score_and_compare_say_both_levels_on_the_command_line(
+    suite: Suite, tmp_path: Path
+) -> None:
+    files = []
+    for name, responses in (("a", ("GO ON", "too many words", "x")), ("b", ("GO!", "one", "x"))):
+        rows = system(name, suite, *responses).predictions
+        files.append(tmp_path / f"{name}.jsonl")
+        files[-1].write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    source = ["--suite", str(tmp_path / "form.jsonl")]
+    runner = CliRunner()
+    said = runner.invoke(app, ["score", *source, "--predictions", str(files[0])])
+    assert said.exit_code == 0
+    assert (
+        "constraints, strict: instruction-level 50.0 % of 4 met, prompt-level 0.0 % of 2 answers "
+        "meet all"
+    ) in said.output
+    figures = runner.invoke(app, ["score", *source, "--predictions", str(files[0]), "--json"])
+    assert json.loads(figures.output)["constraints"]["instruction_level_strict"] == 50.0
+    compared = runner.invoke(app, ["compare", *map(str, files), *source])
+    assert "instruction-level (strict): B - A = +50.0 points (95 % interval" in compared.output
+    assert "prompt-level (strict): B - A = +100.0 points (95 % interval" in compared.output
 
 
 def test_suites_without_constraints_say_nothing_of_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ clear."""
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -129,6 +130,43 @@ def test_a_finished_run_is_not_done_again(whole: Path, suite: Path) -> None:
     done = execute(command(*cli("run"), suite=suite, run=whole, more=("rounds=2",)))
     assert done.returncode == 0, done.stderr
     assert contents(whole) == before
+
+
+def test_a_suite_that_joins_late_is_held_against_what_was_trained_on(
+    whole: Path, suite: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    rows = (run / "round-0/dataset/train.jsonl").read_text().splitlines()
+    trained = json.loads(next(row for row in rows if '"source":"generated"' in row))
+    late = tmp_path / "late.jsonl"
+    questions = [(trained["instruction"], trained["input"]), ("Describe how rain falls up.", "")]
+    late.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "id": f"late-{i}",
+                    "instruction": instruction,
+                    "instances": [{"input": given, "output": "x"}],
+                    "constraints": [{"kind": "words", "at_most": 500}],
+                }
+            )
+            + "\n"
+            for i, (instruction, given) in enumerate(questions)
+        )
+    )
+    more = ("rounds=1", f"evaluation.suites=[{suite},{late}]")
+    done = execute(command(*cli("evaluate"), suite=suite, run=run, more=more))
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 rows of late resemble what was trained on (1 ask the same)" in done.stderr
+    found = json.loads((run / "round-0/eval/late/comparison.json").read_text())
+    assert [(c["id"], c["training_row"]) for c in found["contaminated"]] == [
+        ("late-0#0", trained["id"])
+    ]
+    assert {p["metric"] for p in found["pairs"]} >= {"prompt_level_strict", "rouge_l"}
+    assert "that what was trained on gives away" in (run / "report.html").read_text("utf-8")
+    first = json.loads((whole / "round-0/eval/eight/comparison.json").read_text())
+    assert first["contaminated"] == []
 
 
 def test_ctrl_c_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
