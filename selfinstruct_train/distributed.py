@@ -8,6 +8,7 @@ with one.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -43,7 +44,7 @@ class World(NamedTuple):
         try:
             outcome = make()
         except Exception as error:
-            outcome = error
+            outcome = _sendable(error)
         gathered: list[list[T] | Exception | None] = [None] * self.size
         dist.all_gather_object(gathered, outcome)
         parts: list[list[T]] = []
@@ -64,12 +65,21 @@ class World(NamedTuple):
             try:
                 outcome[0] = make()
             except Exception as error:  # sent to the peers, who would otherwise wait for ever
-                outcome[0] = error
+                outcome[0] = _sendable(error)
         dist.broadcast_object_list(outcome, src=0)
         result = outcome[0]
         if isinstance(result, Exception):
             raise result
         return result  # type: ignore[return-value]
+
+
+def _sendable(error: Exception) -> Exception:
+    # Peers would wait for ever for an error that cannot be pickled.
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 ALONE = World(rank=0, size=1)

@@ -15,25 +15,11 @@ class ParallelEngine:
     def __init__(self, engine: Engine, world: World) -> None:
         self._engine = engine
         self._world = world
-
-    @property
-    def model_id(self) -> str:
-        """Name of the base model."""
-        return self._engine.model_id
-
-    @property
-    def independent_requests(self) -> bool:
-        """Whether the wrapped engine answers each request apart from those beside it."""
-        return self._engine.independent_requests
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and completion together."""
-        return self._engine.context_length
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a prompt."""
-        return self._engine.count_tokens(texts)
+        self.model_id = engine.model_id
+        self.independent_requests = engine.independent_requests
+        self.context_length = engine.context_length
+        self.count_tokens = engine.count_tokens
+        self.close = engine.close
 
     def generate(
         self, requests: Sequence[Request], adapter: Path | None = None
@@ -57,7 +43,3 @@ class ParallelEngine:
         return self._world.gather(
             lambda: self._engine.score(prefix, share, continuations, adapter) if share else []
         )
-
-    def close(self) -> None:
-        """Close the engine of this process."""
-        self._engine.close()

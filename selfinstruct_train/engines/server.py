@@ -54,23 +54,13 @@ class ServerEngine:
             ConfigError: ``base_url`` is no address.
         """
         self._config = config
-        self._model_id = model_id
-        self._context_length = context_length
+        self.model_id = model_id
+        self.context_length = context_length
         self._encode = encode
         self._client = CompletionsClient(config)
         self._chats = config.server_endpoint == "chat"
         self._echoes: bool | None = None
         self._widths: tuple[int, ...] = _WIDTHS
-
-    @property
-    def model_id(self) -> str:
-        """Name of the base model."""
-        return self._model_id
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and completion together."""
-        return self._context_length
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text: exact with a tokenizer, else a third of its UTF-8 bytes."""
@@ -90,19 +80,19 @@ class ServerEngine:
         """
         model = self._served_name(adapter)
         for request in requests:
-            extra_settings(self._config.server_dialect, request.sampling, self._context_length)
+            extra_settings(self._config.server_dialect, request.sampling, self.context_length)
         lengths = self.count_tokens([request.prompt for request in requests])
         refused: list[str] = []
         asked: list[Request] = []
         questions: list[Question] = []
         for request, length in zip(requests, lengths, strict=True):
-            if self._encode is not None and length >= self._context_length:
+            if self._encode is not None and length >= self.context_length:
                 refused.append(
                     f"request {request.id}: its prompt of {length} tokens leaves no room in the "
-                    f"context of {self._context_length} tokens; shorten it"
+                    f"context of {self.context_length} tokens; shorten it"
                 )
                 continue
-            room = max(1, self._context_length - length)
+            room = max(1, self.context_length - length)
             limit = min(room, request.sampling.max_tokens)
             sampling = request.sampling.model_copy(update={"max_tokens": limit})
             asked.append(request)
@@ -154,11 +144,11 @@ class ServerEngine:
         logprobs: int | None = 1,
         echo: bool = False,
     ) -> Question:
-        return Question(model, prompt, sampling, self._context_length, logprobs, echo)
+        return Question(model, prompt, sampling, self.context_length, logprobs, echo)
 
     def _served_name(self, adapter: Path | None) -> str:
         if adapter is None:
-            return self._config.server_model or self._model_id
+            return self._config.server_model or self.model_id
         name = "/".join(adapter.parts[-2:])
         if name not in self._config.server_adapters:
             raise ConfigError(
@@ -189,10 +179,10 @@ class ServerEngine:
     def _require_room(self, texts: Sequence[str]) -> None:
         longest = max(self.count_tokens(texts))
         # One token is always written, and needs its place.
-        if self._encode is not None and longest >= self._context_length:
+        if self._encode is not None and longest >= self.context_length:
             raise EngineError(
                 f"a prompt and its continuation take {longest} tokens, the context has "
-                f"{self._context_length}: shorten the prompt"
+                f"{self.context_length}: shorten the prompt"
             )
 
     def _is_echoing(self, model: str, text: str) -> bool:

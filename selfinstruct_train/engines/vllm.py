@@ -86,8 +86,8 @@ class VllmEngine:
             lora_rank: highest rank of an adapter.
         """
         self._config = config
-        self._model_id = model_id
-        self._context_length = context_length
+        self.model_id = model_id
+        self.context_length = context_length
         self._encode = encode
         self._source = source
         self._revision = revision
@@ -95,16 +95,6 @@ class VllmEngine:
         self._lora_rank = min((r for r in _LORA_RANKS if r >= lora_rank), default=lora_rank)
         self._adapters: dict[tuple[Path, int], int] = {}
         self._llm: Any = None
-
-    @property
-    def model_id(self) -> str:
-        """Name of the base model."""
-        return self._model_id
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and completion together."""
-        return self._context_length
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a prompt, special tokens included."""
@@ -123,10 +113,10 @@ class VllmEngine:
         prompts = self._encode([request.prompt for request in requests])
         settings = []
         for request, prompt in zip(requests, prompts, strict=True):
-            if (room := self._context_length - len(prompt)) < 1:
+            if (room := self.context_length - len(prompt)) < 1:
                 raise EngineError(
                     f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
-                    f"the context of {self._context_length} tokens; shorten it"
+                    f"the context of {self.context_length} tokens; shorten it"
                 )
             settings.append(vllm_sampling(request.sampling, room))
         outputs = self._ask(prompts, settings, adapter)
@@ -156,11 +146,11 @@ class VllmEngine:
             # continuations.
             shared = min((agreement(given, whole) for whole in longer), default=0)
             for whole, text in zip(longer, continuations, strict=True):
-                if not 0 < shared < len(whole) <= self._context_length:
+                if not 0 < shared < len(whole) <= self.context_length:
                     raise EngineError(
                         f"a prompt and its continuation {text!r} take {len(whole)} tokens, the "
                         f"first {shared} of them before the continuation; the context has "
-                        f"{self._context_length}: shorten the prompt, or use another continuation"
+                        f"{self.context_length}: shorten the prompt, or use another continuation"
                     )
                 # Each token is written after those before it. Asking for the log-probabilities of
                 # a prompt would keep vLLM from its prefix cache.
@@ -212,7 +202,7 @@ class VllmEngine:
                 tensor_parallel_size=self._config.tensor_parallel_size,
                 gpu_memory_utilization=self._config.memory_fraction,
                 max_num_seqs=self._config.max_batch_size,
-                max_model_len=self._context_length,
+                max_model_len=self.context_length,
                 enable_prefix_caching=True,
                 enable_lora=True,
                 max_lora_rank=self._lora_rank,
