@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.contamination import SuiteTasks, check, contaminated_rows
+from selfinstruct_train.contamination import check, contaminated_rows
 from selfinstruct_train.distributed import World, join_world
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.engines.models import LoadedModel, load_model
@@ -43,6 +43,7 @@ from selfinstruct_train.records import (
     TrainingRow,
     TrainingStep,
 )
+from selfinstruct_train.resemblance import SuiteTasks
 from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
 from selfinstruct_train.seeds import read_seed_tasks
 from selfinstruct_train.sources import resolve

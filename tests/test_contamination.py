@@ -12,13 +12,12 @@ import pytest
 from selfinstruct_train.config import ContaminationConfig
 from selfinstruct_train.contamination import (
     Contamination,
-    SuiteTasks,
     check,
     contaminated_rows,
-    normalise,
 )
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import EvalTask, Instance, SeedTask, TrainingRow
+from selfinstruct_train.resemblance import SuiteTasks, normalise
 from selfinstruct_train.seeds import read_rows, read_seed_tasks
 
 ROOT = Path(__file__).parents[1]
@@ -206,6 +205,12 @@ def test_equal_texts_of_another_script_are_found_with_either_tokenizer() -> None
         result = check(rows, (), (), [suite], ContaminationConfig(), tokenizer)
         assert [f.reason for f in result.found] == ["suite_exact", "suite_rouge"]
         assert [r.id for r in result.kept] == ["other"]
+
+
+def test_a_suite_row_of_one_word_over_and_over_is_compared_like_any_other() -> None:
+    suite = SuiteTasks("exam", (task("t", "no " * 9, "no", "no"),))
+    (finding,) = check([row("r", "no " * 12), CLEAN], (), (), [suite], ContaminationConfig()).found
+    assert finding.nearest is not None and finding.nearest.id == "t#0"
 
 
 def test_numbers_and_signs_tell_questions_apart() -> None:
