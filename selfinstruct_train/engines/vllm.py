@@ -13,9 +13,10 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
 from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.distributed import join_world
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.prefixes import agreement
-from selfinstruct_train.errors import EngineError
+from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -106,6 +107,7 @@ class VllmEngine:
         """Yield one completion per request, after all are finished.
 
         Raises:
+            ConfigError: there are several processes.
             EngineError: a prompt leaves no room in the context, or vLLM cannot start.
         """
         if not requests:
@@ -192,6 +194,12 @@ class VllmEngine:
         return outputs
 
     def _start(self) -> Any:
+        if join_world().size > 1:
+            raise ConfigError(
+                "generation.engine.kind: 'vllm' spreads over GPUs by itself, see "
+                "generation.engine.tensor_parallel_size; run 'selfinstruct generate' without "
+                "'accelerate launch', or set kind to server"
+            )
         try:
             return LLM(
                 model=self._source,

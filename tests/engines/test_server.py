@@ -191,6 +191,15 @@ def test_transformers_serve_is_told_to_draw_and_how(start: StartServer) -> None:
     assert greedy == {"do_sample": False, "top_k": 0, "repetition_penalty": 1.0}
 
 
+def test_the_shipped_server_config_says_whose_words_it_asks_in(start: StartServer) -> None:
+    generation = load_config(ROOT / "configs/qwen2.5-1.5b-server.yaml").generation
+    server = start(shout)
+    given = engine(server.url, server_dialect=generation.engine.server_dialect)
+    penalty = generation.instructions.repetition_penalty
+    answers(given, requests("a", repetition_penalty=penalty))
+    assert server.bodies[0]["repetition_penalty"] == penalty != 1.0
+
+
 def test_what_is_not_asked_for_is_left_out_and_never_null(start: StartServer) -> None:
     server = start(shout)
     answers(engine(server.url), requests("a"))

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.distributed import World
 from selfinstruct_train.engines.base import Request
-from selfinstruct_train.errors import EngineError
+from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 
 END = 99
@@ -176,6 +177,15 @@ def test_closing_stops_vllm_and_the_next_request_starts_it_anew(vllm: Any) -> No
 def test_a_start_that_fails_is_one_sentence(vllm: Any) -> None:
     with pytest.raises(EngineError, match=r"cannot start with broken \(no GPU at all\)"):
         list(engine(vllm, source="broken").generate([Request("r", " a", Sampling(max_tokens=1))]))
+
+
+def test_several_processes_are_refused_before_they_fight_over_a_gpu(
+    vllm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "join_world", lambda: World(rank=0, size=2))
+    with pytest.raises(ConfigError, match="without 'accelerate launch'"):
+        list(engine(vllm).generate([Request("r", " a", Sampling(max_tokens=1))]))
+    assert Llm.started == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
