@@ -10,13 +10,8 @@ import torch
 from selfinstruct_train.engines.attention import Prefix
 from selfinstruct_train.engines.base import Completion
 from selfinstruct_train.engines.drafts import Draft
-from selfinstruct_train.engines.kv import Slots
 from selfinstruct_train.engines.passes import Passes
 from selfinstruct_train.engines.sampling import Chooser
-
-_FILL_TOKENS = 4096
-"""Most tokens, padding included, that go through the model at once when slots are filled."""
-
 
 class Decoder:
     """Slots under one prefix; the first ``len(rows)`` are busy."""
@@ -25,7 +20,8 @@ class Decoder:
         self._passes = passes
         self._prefix = prefix
         self._shared = len(prefix.tokens) if prefix else 0
-        self._slots = Slots(slots, capacity, passes.layers)
+        self._slots = passes.take_slots(slots, capacity)
+        self._count = slots
         self._refill = max(1, slots // 8)
         """Free slots that are worth a pass to fill them."""
         self._rows: list[Draft] = []
@@ -39,16 +35,17 @@ class Decoder:
         """Yield the completions as they are finished."""
         waiting = deque(drafts)
         while waiting or self._rows:
-            free = self._slots.count - len(self._rows)
+            free = self._count - len(self._rows)
             if waiting and (free >= min(self._refill, len(waiting)) or not self._rows):
                 yield from self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))])
             if self._rows:
                 yield from self._step()
+        self._passes.keep_slots(self._slots)
 
     def _admit(self, drafts: Sequence[Draft]) -> list[Completion]:
         done = []
         self._chooser = None
-        for group in _fitting(drafts, self._shared):
+        for group in _fitting(drafts, self._shared, self._passes.fill_tokens):
             first = len(self._rows)
             suffixes = [draft.prompt[self._shared :] for draft in group]
             logits = self._passes.fill(self._slots, first, self._prefix, suffixes)
@@ -103,13 +100,13 @@ class Decoder:
         return done
 
 
-def _fitting(drafts: Sequence[Draft], shared: int) -> Iterator[list[Draft]]:
+def _fitting(drafts: Sequence[Draft], shared: int, most: int) -> Iterator[list[Draft]]:
     """Cut into groups that one pass can take."""
     group: list[Draft] = []
     longest = 0
     for draft in drafts:
         length = max(longest, len(draft.prompt) - shared)
-        if group and length * (len(group) + 1) > _FILL_TOKENS:
+        if group and length * (len(group) + 1) > most:
             yield group
             group, length = [], len(draft.prompt) - shared
         group.append(draft)

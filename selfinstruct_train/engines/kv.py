@@ -28,6 +28,13 @@ class Slots(Cache):  # type: ignore[misc]
         self.width = 0
         """Places of a slot that a step reads: the longest length, plus one."""
 
+    def fits(self, count: int, capacity: int) -> bool:
+        """Whether these can stand in for new slots: more of them will do, longer ones not.
+
+        At other distances in memory a matrix product may round differently.
+        """
+        return self.count >= count and self.capacity == capacity
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first ``length`` places over another slot."""
         for layer in self.layers:

@@ -24,6 +24,10 @@ The borders never move, so neither do the values that later calls reuse.
 """
 _PREFIXES = 4
 """Prefixes kept from call to call."""
+_FILL_TOKENS_CPU = 1024
+_FILL_TOKENS_GPU = 8192
+"""Most tokens, padding included, computed at once: as many as keep a GPU busy, or fit a CPU's
+caches."""
 
 
 class Passes:
@@ -36,6 +40,9 @@ class Passes:
         self._prefixes: dict[str | None, list[Prefix]] = {}
         self.layers = 0
         self._windows: set[int | None] = set()
+        self._slots: Slots | None = None
+        self.fill_tokens = _FILL_TOKENS_CPU if self.device.type == "cpu" else _FILL_TOKENS_GPU
+        """Most tokens, padding included, to compute at once."""
         self.token_bytes = 0
         """Bytes of keys and values that one token takes."""
 
@@ -105,9 +112,30 @@ class Passes:
         del kept[:-_PREFIXES]
         return best
 
+    def take_slots(self, count: int, capacity: int) -> Slots:
+        """Slots for at least ``count`` rows, which the caller gives back with `keep_slots`.
+
+        They are those of the last call where they fit: fresh memory costs many page faults.
+        """
+        kept, self._slots = self._slots, None
+        if kept is not None and kept.fits(count, capacity):
+            return kept
+        del kept
+        return Slots(count, capacity, self.layers)
+
+    def keep_slots(self, slots: Slots) -> None:
+        """Have these slots ready for the next call."""
+        self._slots = slots
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the kept slots, which the next call takes over or frees."""
+        return self._slots.count * self._slots.capacity * self.token_bytes if self._slots else 0
+
     def forget(self) -> None:
-        """Free the kept prefixes."""
+        """Free what is kept from call to call."""
         self._prefixes.clear()
+        self._slots = None
 
     def fill(
         self, slots: Slots, first: int, prefix: Prefix | None, suffixes: Sequence[Sequence[int]]

@@ -9,10 +9,10 @@ import torch
 
 from selfinstruct_train.records import Sampling
 
-_FIRST_LOOK = 256
-"""Likeliest tokens looked at before the whole vocabulary is sorted.
+_FIRST_LOOK = 32
+"""Likeliest tokens looked at first; where they do not hold the mass, 8 times as many, and so on.
 
-Sorting takes 40 times as long at 150K tokens.
+Sorting a vocabulary of 150K takes 65 times as long.
 """
 _MASK = (1 << 64) - 1
 
@@ -120,7 +120,7 @@ def _draw_filtered(
     enough = (limited | (unlimited & (reached[:, -1:] >= top_p)))[:, 0]
     if look < vocabulary and not bool(enough.all()):
         rest = (~enough).nonzero()[:, 0]
-        tokens[rest] = _draw_filtered(scores[rest], u[rest], top_p[rest], top_k[rest], vocabulary)
+        tokens[rest] = _draw_filtered(scores[rest], u[rest], top_p[rest], top_k[rest], look * 8)
     return tokens
 
 

@@ -27,8 +27,8 @@ from selfinstruct_train.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-_SCORED_TOKENS = 4096
-"""Most tokens, padding included, that are scored in one pass."""
+_CAPACITY_STEP = 128
+"""Slots are as long as a multiple of this many tokens, so that the next call can use them again."""
 
 
 class TransformersEngine:
@@ -131,8 +131,8 @@ class TransformersEngine:
     ) -> Iterator[Completion]:
         name = self._loaded.adapters.activate(adapter)
         shared = shared_length([draft.prompt for draft in drafts])
-        budget = int(free_memory(self._loaded.device) * self._config.memory_fraction)
-        budget = budget // self._passes.token_bytes - shared
+        free = free_memory(self._loaded.device) + self._passes.kept_bytes
+        budget = int(free * self._config.memory_fraction) // self._passes.token_bytes - shared
         waiting = []
         for draft in drafts:
             if (need := _places(draft) - shared) > budget:
@@ -146,6 +146,7 @@ class TransformersEngine:
         if not waiting:
             return
         capacity = max(map(_places, waiting)) - shared
+        capacity = min(-(-capacity // _CAPACITY_STEP) * _CAPACITY_STEP, budget)
         slots = min(self._config.max_batch_size, len(waiting), budget // capacity)
         while waiting:
             finished: set[str] = set()
@@ -175,7 +176,7 @@ class TransformersEngine:
         return smaller
 
     def _score(self, questions: Sequence[Question], name: str | None) -> list[float]:
-        tokens = _SCORED_TOKENS
+        tokens = self._passes.fill_tokens
         while True:
             try:
                 return score_together(self._passes, questions, name, tokens)
