@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -99,6 +100,31 @@ def tokens_of(choice: Choice) -> tuple[Token, ...]:
         Token(text, logprob, top or {})
         for text, logprob, top in zip(texts, logprobs, tops, strict=False)
     )
+
+
+def echoed_tokens(reply: Reply) -> tuple[Token, ...]:
+    """The prompt's tokens, less the one that every server writes after them."""
+    tokens = tokens_of(reply.choices[0])
+    return tokens[: reply.usage.prompt_tokens if reply.usage else len(tokens) - 1]
+
+
+def is_greedy(reply: Reply) -> bool:
+    """Whether the written token is the likeliest in its place.
+
+    llama-cpp-python echoes too, but with the log-probabilities of the next place.
+    """
+    tokens = tokens_of(reply.choices[0])
+    if len(tokens) <= len(echoed_tokens(reply)) or (found := tokens[-1].logprob) is None:
+        return False
+    return found >= max(tokens[-1].top.values(), default=found)
+
+
+def stripped(top: Mapping[str, float]) -> dict[str, float]:
+    """Log-probabilities of the tokens less their blanks."""
+    sums: dict[str, float] = {}
+    for token, value in top.items():
+        sums[token.strip()] = sums.get(token.strip(), 0.0) + math.exp(value)
+    return {token: math.log(max(total, 1e-38)) for token, total in sums.items()}
 
 
 def mean_logprob(tokens: Sequence[Token]) -> float | None:

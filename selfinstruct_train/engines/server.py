@@ -13,7 +13,16 @@ from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.completions import CompletionsClient, RefusedError
 from selfinstruct_train.engines.dialects import Question, extra_settings
-from selfinstruct_train.engines.replies import Reply, Token, ending, mean_logprob, tokens_of
+from selfinstruct_train.engines.replies import (
+    Reply,
+    Token,
+    echoed_tokens,
+    ending,
+    is_greedy,
+    mean_logprob,
+    stripped,
+    tokens_of,
+)
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 
@@ -191,7 +200,7 @@ class ServerEngine:
             question = self._question(model, text, _ONE, echo=True)
             with suppress(RefusedError):
                 reply = next(self._client.ask_all([question])).reply
-                if reply.choices[0].text.startswith(text) and _is_greedy(reply):
+                if reply.choices[0].text.startswith(text) and is_greedy(reply):
                     return True
         log.warning(
             "%s gives no log-probabilities of a prompt: continuations are compared by their first "
@@ -210,7 +219,7 @@ class ServerEngine:
         ]
         tokens: list[tuple[Token, ...]] = [()] * len(questions)
         for position, reply in self._client.ask_all(questions):
-            tokens[position] = _echoed(reply)
+            tokens[position] = echoed_tokens(reply)
         width = len(continuations)
         return [
             self._sums(prompt, continuations, tokens[i * width : (i + 1) * width])
@@ -278,7 +287,7 @@ class ServerEngine:
         if self._chats:
             # A reply begins anew: its first word has no blank before it, or may have.
             continuations = [continuation.strip() for continuation in continuations]
-            top = _stripped(top)
+            top = stripped(top)
         named = [
             max((token for token in top if token and c.startswith(token)), key=len, default=None)
             for c in continuations
@@ -293,31 +302,6 @@ class ServerEngine:
         left = 1.0 - math.fsum(math.exp(value) for value in top.values())
         most = min(min(top.values()), math.log(max(left, 1e-12)))
         return [most if token is None else top[token] for token in named]
-
-
-def _echoed(reply: Reply) -> tuple[Token, ...]:
-    """The prompt's tokens, less the one that every server writes after them."""
-    tokens = tokens_of(reply.choices[0])
-    return tokens[: reply.usage.prompt_tokens if reply.usage else len(tokens) - 1]
-
-
-def _is_greedy(reply: Reply) -> bool:
-    """Whether the written token is the likeliest in its place.
-
-    llama-cpp-python echoes too, but with the log-probabilities of the next place.
-    """
-    tokens = tokens_of(reply.choices[0])
-    if len(tokens) <= len(_echoed(reply)) or (found := tokens[-1].logprob) is None:
-        return False
-    return found >= max(tokens[-1].top.values(), default=found)
-
-
-def _stripped(top: Mapping[str, float]) -> dict[str, float]:
-    """Log-probabilities of the tokens less their blanks."""
-    sums: dict[str, float] = {}
-    for token, value in top.items():
-        sums[token.strip()] = sums.get(token.strip(), 0.0) + math.exp(value)
-    return {token: math.log(max(total, 1e-38)) for token, total in sums.items()}
 
 
 def _start(tokens: Sequence[str], continuation: str) -> int:
