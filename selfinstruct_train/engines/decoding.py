@@ -13,6 +13,7 @@ from selfinstruct_train.engines.drafts import Draft
 from selfinstruct_train.engines.passes import Passes
 from selfinstruct_train.engines.sampling import Chooser
 
+
 class Decoder:
     """Slots under one prefix; the first ``len(rows)`` are busy."""
 
@@ -42,6 +43,7 @@ class Decoder:
                 yield from self._step()
         self._passes.keep_slots(self._slots)
 
+    @torch.inference_mode()
     def _admit(self, drafts: Sequence[Draft]) -> list[Completion]:
         done = []
         self._chooser = None
@@ -61,6 +63,7 @@ class Decoder:
             done += self._take(first, choice.tokens, choice.logprobs)
         return done
 
+    @torch.inference_mode()
     def _step(self) -> list[Completion]:
         rows = self._rows
         lengths = self._lengths[: len(rows)]

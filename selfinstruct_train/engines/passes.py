@@ -46,7 +46,7 @@ class Passes:
         self.token_bytes = 0
         """Bytes of keys and values that one token takes."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def works(self) -> bool:
         """Whether this model's logits survive being computed in parts, tried on a few tokens."""
         vocabulary = self._model.get_input_embeddings().weight.shape[0]
@@ -83,7 +83,7 @@ class Passes:
             log.info("one request at a time: logits in parts differ by %.2g", difference)
         return difference <= tolerance
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def prefix(self, tokens: Sequence[int], adapter: str | None) -> Prefix | None:
         """Keys and values of a shared prefix, from memory as far as a kept one agrees with it.
 
@@ -145,7 +145,7 @@ class Passes:
         ends = [[len(suffix) - 1] for suffix in suffixes]
         return self.logits(prefix, suffixes, ends, slots)[:, 0]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def logits(
         self,
         prefix: Prefix | None,
@@ -164,7 +164,7 @@ class Passes:
         cache = DynamicCache() if cache is None else cache
         return self._run(ids, _positions(ids, prefix), view, cache, picks)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(
         self,
         slots: Slots,

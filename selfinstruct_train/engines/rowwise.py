@@ -1,6 +1,6 @@
-"""Attention of one query a row, read row by row: ``attention.c``, where it was built for this machine.
+"""Attention of one query a row, read row by row by ``attention.c``.
 
-Matrix products do the same, only slower, wherever there is no such library.
+Where the install found no compiler for it, matrix products do the same, only slower.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Library(NamedTuple):
 
 
 def can_attend_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether `attend_rows` takes these: one query a row, float32 on a CPU, slots that stand apart."""
+    """Whether `attend_rows` takes these: one query a row, float32 on a CPU, slots as `Slots` has."""
     size = query.shape[-1]
     return (
         query.shape[2] == 1

@@ -13,20 +13,28 @@ from selfinstruct_train.engines.models import LoadedModel
 MERGES = [("Ġ", "t"), ("Ċ", "Ċ"), (".", "Ċ"), ("a", "b"), ("ab", "c"), ("s", "t"), ("Ġt", "h")]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 128}
+# Heads of 16 and more are read row by row, smaller ones go through matrix products.
+LARGE_HEADS = LLAMA | {"head_dim": 16}
 GEMMA = LLAMA | {"head_dim": 8, "sliding_window": 8, "num_hidden_layers": 3}
 GEMMA |= {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 ARCHITECTURES = {
-    "llama": LLAMA,
+    "llama": LARGE_HEADS,
     "qwen2": LLAMA,
     "qwen2-windows": LLAMA
     | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
     "qwen3": LLAMA | {"head_dim": 8},
-    "mistral": LLAMA | {"sliding_window": 8},
+    "mistral": LARGE_HEADS | {"sliding_window": 8},
     "gemma2": GEMMA,
-    "gemma3_text": GEMMA,
+    "gemma3_text": GEMMA | {"head_dim": 32},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
     "gpt_neox": SMALL | {"intermediate_size": 48, "max_position_embeddings": 128},
-    "opt": SMALL | {"ffn_dim": 48, "max_position_embeddings": 128, "word_embed_proj_dim": 32},
+    "opt": SMALL
+    | {
+        "hidden_size": 64,
+        "ffn_dim": 48,
+        "max_position_embeddings": 128,
+        "word_embed_proj_dim": 64,
+    },
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
 }
 

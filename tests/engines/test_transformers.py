@@ -164,7 +164,7 @@ def test_adapters_switch_on_and_off(make_loaded, tmp_path):
 
 
 def test_a_stop_string_ends_the_text_wherever_tokens_part_it(make_loaded):
-    loaded = make_loaded()
+    loaded = make_loaded("qwen2")
     one = engine(loaded, 24)
     text = prompts(1)[0]
     free = next(iter(one.generate(requests([text], max_tokens=60, temperature=1.0))))
