@@ -26,7 +26,7 @@ class _Library(NamedTuple):
 
 
 def can_attend_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether `attend_rows` takes these: one query a row, float32 on a CPU, slots as `Slots` has."""
+    """Whether `attend_rows` takes these: one query a row, float32 on a CPU, laid as in `Slots`."""
     size = query.shape[-1]
     return (
         query.shape[2] == 1
