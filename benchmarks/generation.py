@@ -2,10 +2,10 @@
 
     python benchmarks/generation.py --quick                 # the embedded model, a few minutes
     python benchmarks/generation.py --model random-100m     # random weights, lengths drawn
+    python benchmarks/generation.py --all --plot speed.svg  # all four ways, and a picture
 
 The clock is CPU time of this process, which a busy machine does not stretch; a ratio compares
-useful tokens (or
-answers) per second of two ways that take turns in one process.
+useful tokens (or answers) per second of two ways that take turns in one process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -293,11 +292,38 @@ def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, f
     }
 
 
+def _peak_megabytes() -> int:
+    # Not getrusage: its maximum counts the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+
 def peak_megabytes(model: str, way: str, count: int) -> int:
     """Peak memory of a process of its own that does all workloads one way."""
     command = [sys.executable, __file__, "--model", model, "--count", str(count), "--peak", way]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
+
+
+def plot(found: dict[str, dict[str, list[Measured]]], model: str, path: Path) -> None:
+    """Draw what each way gets done in a second; whiskers span the repeats."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(found), figsize=(10, 2.6), layout="constrained")
+    for axes, (name, ways) in zip(panels, found.items(), strict=True):
+        for place, rows in enumerate(reversed(ways.values())):
+            rates = [m.useful / m.seconds for m in rows]
+            middle = statistics.median(rates)
+            spread = [[middle - min(rates)], [max(rates) - middle]]
+            axes.barh(place, middle, xerr=spread, color="C0" if rows is ways["engine"] else "0.7")
+        axes.set_yticks(range(len(ways)), list(reversed(ways)) if axes is panels[0] else [])
+        unit = "answers" if name == "classification" else "useful tokens"
+        axes.set(title=name, xlabel=f"{unit} a CPU second")
+    figure.suptitle(model, fontsize=10)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def main() -> None:
@@ -310,6 +336,7 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="also one by one and continuous batching"
     )
+    parser.add_argument("--plot", type=Path, help="write a picture of the rates")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     count = options.count or 64
@@ -318,11 +345,13 @@ def main() -> None:
     if options.peak:
         for work in works:
             WAYS[options.peak](loaded, work)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(_peak_megabytes())
         return
     ways = list(WAYS) if options.all else list(WAYS)[:2]
     found = compare(loaded, works, ways, options.repeats or (2 if options.quick else 3))
     result = ratios(found)
+    if options.plot:
+        plot(found, options.model, options.plot)
     if options.json:
         print(json.dumps(result))
         return

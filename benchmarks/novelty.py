@@ -2,7 +2,7 @@
 
     python benchmarks/novelty.py --quick          # minutes; a table
     python benchmarks/novelty.py --quick --json   # the same as one JSON object
-    python benchmarks/novelty.py --million        # adds a stream of a million recombined lines
+    python benchmarks/novelty.py --million        # adds a pool that grows to a million entries
 
 Beside the index stand the two ways in use: that of the paper's scripts (4 processes started for
 each candidate, rouge_score on the texts) and that of Stanford Alpaca (the same on texts tokenized
@@ -19,6 +19,7 @@ import resource
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -38,6 +39,8 @@ INSTRUCTIONS = MATERIAL / "bench" / "instructions_en_52k.txt.gz"
 STREAM = 52_002
 SIZES = (1_000, 5_000, 20_000, 52_000)
 THRESHOLD = 0.7
+MILLION = 1_000_000
+MILESTONES = (10_000, 20_000, 50_000, 100_000, 200_000, 300_000, 500_000, 700_000, MILLION)
 BATCH = 64
 PROCESSES = 4
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
@@ -79,14 +82,22 @@ class Growth(NamedTuple):
     scores_differ: int
 
 
-class Stream(NamedTuple):
-    """A stream of candidates into a pool that is empty at first."""
+class Milestone(NamedTuple):
+    """How far a stream was when its pool had grown to a size."""
 
+    pool: int
     candidates: int
-    accepted: list[bool]
     cpu_s: float
     peak_mb: float
     """Of the whole process so far."""
+
+
+class Stream(NamedTuple):
+    """A stream of candidates into a pool that is empty at first."""
+
+    accepted: list[bool]
+    cpu_s: float
+    milestones: list[Milestone]
 
 
 def score_as_paper(pool: Sequence[str], candidate: str) -> list[float]:
@@ -197,17 +208,27 @@ def admit_in_order(candidates: Sequence[str]) -> int:
     return differ
 
 
-def stream(candidates: Iterator[str], *, scores: bool) -> Stream:
-    """Put candidates through an index that is empty at first, in batches."""
+def stream(candidates: Iterator[str], *, scores: bool, until: int | None = None) -> Stream:
+    """Put candidates through an index that is empty at first, in batches, `until` it is large."""
     index = NoveltyIndex(threshold=THRESHOLD)
     accepted: list[bool] = []
-    cpu = time.process_time()
-    while batch := [("", text) for text in islice(candidates, 1024)]:
+    milestones: list[Milestone] = []
+    ahead = deque(MILESTONES)
+    pool, cpu = 0, 0.0
+    while (until is None or pool < until) and (
+        batch := [("", text) for text in islice(candidates, 1024)]
+    ):
+        began = time.process_time()
         rows = index.admit(batch) if scores else index.decide(batch)
+        cpu += time.process_time() - began
         accepted += [row.accepted for row in rows]
-    cpu = time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Stream(len(accepted), accepted, cpu, peak)
+        pool += sum(row.accepted for row in rows)
+        if ahead and pool >= ahead[0]:
+            ahead.popleft()
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            milestones.append(Milestone(pool, len(accepted), cpu, peak))
+            print(f"# pool {pool:,}: {cpu:.1f} CPU s, {peak:,.0f} MB", file=sys.stderr)
+    return Stream(accepted, cpu, milestones)
 
 
 class Report(NamedTuple):
@@ -231,15 +252,17 @@ class Report(NamedTuple):
     decisions_differ: int
     scores_differ: int
     growth: list[Growth]
-    million_decisions_cpu_s: float | None
-    million_accepted: int | None
-    peak_mb: float | None
-    """With `--million` alone."""
+    million: list[Milestone]
+    """Decisions alone while the pool grows to a million; with `--million` alone."""
 
 
 def run(instructions: Sequence[str], repeats: int, in_order: int, million: bool) -> Report:
     """All measurements, one after the other."""
-    big = stream(recombine(instructions, 1_000_000), scores=False) if million else None
+    # First, so that the peak of memory is its own.
+    big = []
+    if million:
+        endless = recombine(instructions, 10 * MILLION)
+        big = stream(endless, scores=False, until=MILLION).milestones
     full = stream(iter(instructions), scores=True)
     quick = stream(iter(instructions), scores=False)
     mixed = list(recombine(instructions, 10_000))
@@ -265,9 +288,7 @@ def run(instructions: Sequence[str], repeats: int, in_order: int, million: bool)
         + sum(row.decisions_differ for row in growth),
         scores_differ=ordered + sum(row.scores_differ for row in growth),
         growth=growth,
-        million_decisions_cpu_s=big.cpu_s if big else None,
-        million_accepted=sum(big.accepted) if big else None,
-        peak_mb=big.peak_mb if big else None,
+        million=big,
     )
 
 
@@ -295,22 +316,21 @@ def show(report: Report) -> None:
         f"decisions that differ: {report.decisions_differ} of {report.decisions_compared:,}; "
         f"scores that differ: {report.scores_differ}"
     )
-    if report.million_decisions_cpu_s is not None:
-        print(
-            f"1,000,000 recombined instructions, decisions alone: "
-            f"{report.million_decisions_cpu_s:.0f} CPU s, {report.million_accepted:,} accepted, "
-            f"peak {report.peak_mb:,.0f} MB"
-        )
+    if report.million:
+        print("recombined instructions, decisions alone, one core:")
+        print("      pool  candidates   CPU s   peak MB of the process")
+    for row in report.million:
+        print(f"{row.pool:10,}{row.candidates:12,}{row.cpu_s:8.1f}{row.peak_mb:10,.0f}")
 
 
 def plot(report: Report, path: Path) -> None:
-    """Draw cost against pool size."""
+    """Draw cost against pool size, and the growth to a million."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, (axes, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     sizes = [row.pool for row in report.growth]
     for label, costs in (
         ("paper's scripts", [row.reference.cpu for row in report.growth]),
@@ -321,6 +341,11 @@ def plot(report: Report, path: Path) -> None:
     axes.set(xlabel="instructions in the pool", ylabel="CPU milliseconds a candidate")
     axes.grid(alpha=0.3)
     axes.legend()
+    rows = report.million
+    right.loglog([row.pool for row in rows], [row.cpu_s for row in rows], marker="o")
+    right.set(xlabel="instructions in the pool", ylabel="CPU seconds since it was empty")
+    right.set_title("decisions alone", fontsize=10)
+    right.grid(alpha=0.3)
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
@@ -335,9 +360,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer repeats: about a CPU minute")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--million", action="store_true", help="add a stream of a million")
+    parser.add_argument("--million", action="store_true", help="add the growth to a million")
     parser.add_argument("--instructions", type=Path, help="one a line, .gz or plain")
-    parser.add_argument("--plot", type=Path, help="write a PNG of the growth")
+    parser.add_argument("--plot", type=Path, help="write a picture of the growth")
     options = parser.parse_args()
     path = options.instructions or (INSTRUCTIONS if INSTRUCTIONS.exists() else None)
     lines = (line for _, line in read_lines(path)) if path else iter(synthesize(STREAM))
