@@ -352,8 +352,7 @@ class Config(Section):
         if step.last_item <= shown + 1:
             raise ValueError(
                 f"generation.instructions.last_item is {step.last_item}, but {shown} "
-                "demonstrations come first; "
-                f"set it above {shown + 1}"
+                f"demonstrations come first; set it above {shown + 1}"
             )
         return self
 

@@ -11,9 +11,9 @@ A resemblance is one of three things, the gravest first:
 - ``instruction``: the instructions are alike, but the input is another one. This is what a suite is
   to test: the same kind of task on material not seen. "Answer the following question." stands in
   the official seeds and in the 252 tasks, with questions that have nothing in common; the seed
-  that wants a cover letter is alike a task that wants a review. In the
-  microworld, whose instructions come from a grammar, what is alike in this way alone mostly asks
-  for something else with the same trimmings.
+  that wants a cover letter is alike a task that wants a review. In the microworld, whose
+  instructions come from a grammar, what is alike in this way alone mostly asks for something else
+  with the same trimmings.
 
 So by default generated rows are dropped down to ``similar``, where a gain could be memory, and the
 third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed
@@ -110,8 +110,8 @@ def check(
     kept = tuple(row for place, row in enumerate(rows) if place not in out)
     if rows and not kept:
         raise DataError(
-            "every training row resembles a row of an evaluation suite "
-            f"(first: {found[0].evidence}); measure on another suite, or set "
+            "every training row resembles a row of an evaluation suite (first: "
+            f"{found[0].evidence}); measure on another suite, or set "
             "evaluation.contamination.drop=none"
         )
     return Contamination(kept, tuple(found), len(out))

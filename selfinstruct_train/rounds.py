@@ -301,8 +301,7 @@ class Loop:
         if best is None:
             raise RunError(
                 f"{self.run.path}: round {number} is written with the help of a tuned model, but "
-                "no earlier round "
-                "is trained and evaluated; use 'selfinstruct run'"
+                "no earlier round is trained and evaluated; use 'selfinstruct run'"
             )
         return self.run.round(best).adapter
 
@@ -320,8 +319,7 @@ class Loop:
 def _sentence(number: int, comparison: Comparison) -> str:
     return (
         f"round {number} on {comparison.suite}: tuned - stop-controlled base = "
-        f"{comparison.delta:+.1f} ROUGE-L "
-        f"({comparison.confidence:.0%} interval {comparison.ci_low:+.1f} to "
-        f"{comparison.ci_high:+.1f}), "
-        f"{comparison.wins} wins, {comparison.ties} ties, {comparison.losses} losses"
+        f"{comparison.delta:+.1f} ROUGE-L ({comparison.confidence:.0%} interval "
+        f"{comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), {comparison.wins} wins, "
+        f"{comparison.ties} ties, {comparison.losses} losses"
     )

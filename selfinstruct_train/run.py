@@ -73,9 +73,9 @@ class RowStore(Generic[RowT]):
                 rows.append(self._row_type.model_validate_json(line))
             except ValidationError as error:
                 raise DataError(
-                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was changed "
-                    "by hand or by "
-                    "another version: restore it, or delete the run's folder of this round"
+                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was "
+                    "changed by hand or by another version: restore it, or delete the run's "
+                    "folder of this round"
                 ) from None
         return tuple(rows)
 
@@ -119,8 +119,8 @@ class RowStore(Generic[RowT]):
                 if self._lines[self._next] != line:
                     raise RunError(
                         f"{self.path}, line {self._next + 1}: this run would write another row "
-                        "here; the run "
-                        "directory is of another machine, model or version: use a new output_dir"
+                        "here; the run directory is of another machine, model or version: use a "
+                        "new output_dir"
                     )
             else:
                 self._lines.append(line)
@@ -154,8 +154,7 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); make room or mend the permissions and "
-            "run the same "
-            "command again: what was finished is kept"
+            "run the same command again: what was finished is kept"
         ) from None
 
 
@@ -335,8 +334,7 @@ class RunDirectory:
             if changed:
                 raise ConfigError(
                     f"{self.path}: this run was begun with another {', '.join(changed)}; restore "
-                    "the setting, or "
-                    "give another output_dir"
+                    "the setting, or give another output_dir"
                 )
         elif self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")

@@ -123,8 +123,7 @@ def _chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | Non
     if tokenizer is None or not tokenizer.chat_template:
         raise ConfigError(
             "training.template is 'chat', but the model's tokenizer has no chat template; set it "
-            "to 'plain' or "
-            "'varied', or name a model that has one"
+            "to 'plain' or 'varied', or name a model that has one"
         )
     content = f"{instruction}\n\n{input}" if input.strip() else instruction
     prompt = tokenizer.apply_chat_template(

@@ -90,8 +90,8 @@ def test_no_remote_code_and_no_pickled_weights() -> None:
 
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from selfinstruct_train.cli import app; "
-        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'pydantic'} & set(sys.modules); "
+        "import sys; from selfinstruct_train.cli import app; heavy = "
+        "{'torch', 'transformers', 'datasets', 'numpy', 'pydantic'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,8 +1,7 @@
 """Make the embedded base model: ``python -m selfinstruct_train.embedded.build``.
 
 Writes the tokenizer, pretrains on the text of the microworld and exports the model to
-``selfinstruct_train/embedded/weights``.
-Nothing is downloaded.
+``selfinstruct_train/embedded/weights``. Nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ class AdapterSwitch:
     """Which adapter is in force on a model.
 
     With none in force the model computes bit for bit what it did before it ever had one: the
-    low-rank layers hand
-    over to the linear layers that they wrap.
+    low-rank layers hand over to the linear layers that they wrap.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -87,9 +86,8 @@ class AdapterSwitch:
             self.release()
             detail = (str(error).splitlines() or [""])[0][:200]
             raise EngineError(
-                f"{adapter}: not a LoRA adapter for this model ({type(error).__name__}: {detail}); "
-                f"use the model "
-                "that it was trained on"
+                f"{adapter}: not a LoRA adapter for this model ({type(error).__name__}: "
+                f"{detail}); use the model that it was trained on"
             ) from error
         self._names[key] = name
         while len(self._names) > _KEPT:

@@ -37,8 +37,7 @@ class View:
     """What the rows of one forward pass may attend to.
 
     Query ``t`` of a row stands at place ``start + t`` of its slot, after the prefix; it sees the
-    whole prefix and its
-    slot up to itself, or as much of them as a sliding window shows.
+    whole prefix and its slot up to itself, or as much of them as a sliding window shows.
     """
 
     def __init__(self, prefix: Prefix | None, starts: torch.Tensor | None, last: int) -> None:

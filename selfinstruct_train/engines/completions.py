@@ -209,8 +209,8 @@ class CompletionsClient:
         if status == 404:
             mend = (
                 f"the server must have a {self._config.server_endpoint} endpoint (see "
-                "generation.engine.server_endpoint) and know a model "
-                f"'{question.model}': set generation.engine.server_model to a name that "
+                f"generation.engine.server_endpoint) and know a model '{question.model}': set "
+                "generation.engine.server_model to a name that "
                 f"{self._config.base_url.rstrip('/')}/models lists"
             )
             return _Fault(EngineError(f"{begin}; {mend}"), again=False)

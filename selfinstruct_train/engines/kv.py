@@ -12,9 +12,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 class Slots(Cache):  # type: ignore[misc]
     """Slots of equal size, the busy ones first; each holds its row's tokens from its start on.
 
-    Set ``lengths`` before a pass: to the number of tokens in each busy slot for a step of one token
-    a row, or to None,
-    with ``first``, to fill empty slots.
+    Set ``lengths`` before a pass: to the number of tokens in each busy slot for a step of one
+    token a row, or to None, with ``first``, to fill empty slots.
     """
 
     def __init__(self, count: int, capacity: int, layers: int) -> None:

@@ -66,8 +66,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.to(device).eval()
     notes = (
         f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} "
-        f"parameters, "
-        f"{str(dtype).removeprefix('torch.')} on {device}, attention "
+        f"parameters, {str(dtype).removeprefix('torch.')} on {device}, attention "
         f"{model.config._attn_implementation}",
         f"CPU threads: {threads}",
         _set_pad_token(tokenizer, model),
@@ -111,8 +110,8 @@ def _source(config: ModelConfig) -> str:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise EngineError(
                 f"model.name_or_path: no folder '{name}'; name a folder with config.json, "
-                f"tokenizer.json and "
-                f"*.safetensors, a model of the Hugging Face Hub, or '{EMBEDDED}'"
+                "tokenizer.json and *.safetensors, a model of the Hugging Face Hub, or "
+                f"'{EMBEDDED}'"
             )
         return name
     if not (EMBEDDED_WEIGHTS / "model.safetensors").is_file():
@@ -154,8 +153,7 @@ def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not available:
         raise EngineError(
             "model.device: 'cuda' is asked for but torch finds no GPU; set it to auto or cpu, or "
-            "install a "
-            "torch built for this GPU"
+            "install a torch built for this GPU"
         )
     if wanted == "cpu" or not available:
         return torch.device("cpu")
@@ -166,9 +164,8 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if wanted == "bfloat16" and not has_bfloat16:
         raise EngineError(
-            f"model.dtype: {torch.cuda.get_device_name(device)} cannot compute in bfloat16; set it "
-            f"to float16, "
-            "float32 or auto"
+            f"model.dtype: {torch.cuda.get_device_name(device)} cannot compute in bfloat16; set "
+            "it to float16, float32 or auto"
         )
     if wanted == "auto":
         return torch.bfloat16 if device.type == "cuda" and has_bfloat16 else torch.float32
@@ -182,14 +179,12 @@ def _context_length(config: ModelConfig, model: PreTrainedModel) -> int:
     if known is None and wanted is None:
         raise EngineError(
             f"model.context_length: the config of {config.name_or_path} does not say how many "
-            f"positions it has; "
-            "set it"
+            "positions it has; set it"
         )
     if known is not None and wanted is not None and wanted > known:
         raise EngineError(
             f"model.context_length: {wanted} is more than the {known} positions of "
-            f"{config.name_or_path}; "
-            "lower it or leave it out"
+            f"{config.name_or_path}; lower it or leave it out"
         )
     chosen = wanted or known
     assert isinstance(chosen, int)
@@ -228,6 +223,5 @@ def _reason(name: str, error: Exception) -> str:
     detail = (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
     return (
         f"model.name_or_path: cannot load '{name}' ({detail}); name a model of the Hugging Face "
-        f"Hub that has "
-        f"safetensors weights, a folder that holds one, or '{EMBEDDED}'"
+        f"Hub that has safetensors weights, a folder that holds one, or '{EMBEDDED}'"
     )

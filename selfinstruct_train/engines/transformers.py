@@ -1,8 +1,7 @@
 """The engine in this process: any causal model that ``transformers`` loads, on CPU or GPU.
 
 Prompts that begin alike share the keys and values of that beginning, finished rows make room for
-the next requests,
-and a request's text depends on its own seed alone.
+the next requests, and a request's text depends on its own seed alone.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ class TransformersEngine:
             if (room := self.context_length - len(prompt)) < 1:
                 refused.append(
                     f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
-                    f"the context of "
-                    f"{self.context_length} tokens; shorten it"
+                    f"the context of {self.context_length} tokens; shorten it"
                 )
             else:
                 drafts.append(Draft(request, prompt, room, self._reader))
@@ -137,9 +135,9 @@ class TransformersEngine:
         for draft in drafts:
             if (need := _places(draft) - shared) > budget:
                 refused.append(
-                    f"request {draft.request.id}: its {need} tokens need more memory than is free; "
-                    f"shorten it, lower "
-                    "max_tokens or raise generation.engine.memory_fraction"
+                    f"request {draft.request.id}: its {need} tokens need more memory than is "
+                    "free; shorten it, lower max_tokens or raise "
+                    "generation.engine.memory_fraction"
                 )
             else:
                 waiting.append(draft)
@@ -191,8 +189,7 @@ class TransformersEngine:
         if (longest := max(map(len, wholes), default=0)) > self.context_length:
             raise EngineError(
                 f"a prompt and its continuation take {longest} tokens, the context has "
-                f"{self.context_length}: shorten "
-                f"the prompt that ends in {prompt[-60:]!r}"
+                f"{self.context_length}: shorten the prompt that ends in {prompt[-60:]!r}"
             )
         for whole, text in zip(wholes, continuations, strict=True):
             if len(whole) <= shared or not shared:

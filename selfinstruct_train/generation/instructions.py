@@ -168,8 +168,7 @@ def _why_stop(
         if rate < config.saturation_floor:
             return (
                 f"saturated: {sum(recent)} of the last {len(recent)} candidates were new, under "
-                "the floor of "
-                f"{config.saturation_floor:.0%}"
+                f"the floor of {config.saturation_floor:.0%}"
             )
     if barren >= config.saturation_window:
         return (

@@ -110,11 +110,9 @@ def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt,
         if len(kept) <= 1:
             raise EngineError(
                 f"the prompt does not fit the model's context of {engine.context_length} tokens "
-                "even with one "
-                f"demonstration ({needed} tokens beside {engine.context_length - room} for the "
-                "completion): "
-                "use a model with a longer context, or shorter demonstrations "
-                f"({prompt.question.strip()[:60]!r})"
+                f"even with one demonstration ({needed} tokens beside "
+                f"{engine.context_length - room} for the completion): use a model with a longer "
+                f"context, or shorter demonstrations ({prompt.question.strip()[:60]!r})"
             )
         longest = max(kept, key=lambda i: lengths[i])
         kept = tuple(i for i in kept if i != longest)

@@ -1,11 +1,10 @@
 """The prompts of steps 1 to 3 and the readers of what comes back.
 
 A prompt set is a folder: ``prompts.yaml`` holds the wording, and three JSONL files hold the
-demonstrations for
-classification (``classification.jsonl``), input-first (``input_first.jsonl``) and output-first
-(``output_first.jsonl``) prompts, all in the seed schema. A language or a domain brings its own
-folder. No prompt ends in white space, so that the first token of the completion is the one the
-model has seen in running text.
+demonstrations for classification (``classification.jsonl``), input-first (``input_first.jsonl``)
+and output-first (``output_first.jsonl``) prompts, all in the seed schema. A language or a domain
+brings its own folder. No prompt ends in white space, so that the first token of the completion is
+the one the model has seen in running text.
 """
 
 from __future__ import annotations
@@ -92,8 +91,7 @@ def prompt_folder(name_or_path: str) -> Path:
         known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
         raise ConfigError(
             f"generation.prompts: no prompt set '{name_or_path}' (no file "
-            f"{folder / 'prompts.yaml'}); "
-            f"use one of {known}, or a folder with prompts.yaml"
+            f"{folder / 'prompts.yaml'}); use one of {known}, or a folder with prompts.yaml"
         )
     return folder
 

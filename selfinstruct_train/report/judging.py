@@ -168,8 +168,8 @@ def _length_sentence(found: PairwiseSummary, effect: Estimate) -> str:
     return (
         f"Length bias: the judge prefers the {found.favoured_length} answer. Being much "
         f"{found.favoured_length} multiplies the odds of winning by "
-        f"{_factor(_odds(sign * effect.value))} ({_factor(ends[0])} to {_factor(ends[1])}), "
-        "so read the win rate at equal length."
+        f"{_factor(_odds(sign * effect.value))} ({_factor(ends[0])} to {_factor(ends[1])}), so "
+        "read the win rate at equal length."
     )
 
 

@@ -112,8 +112,8 @@ def _plot(models: Sequence[ModelGrades], confidence: float, key: str) -> Plot:
             )
         )
     caption = (
-        "From A (right and satisfying) to D (irrelevant or invalid); in brackets: graded answers. "
-        "The mark under each bar is the share of A and B together with its "
+        "From A (right and satisfying) to D (irrelevant or invalid); in brackets: graded "
+        "answers. The mark under each bar is the share of A and B together with its "
         f"{100 * confidence:g} % interval. Raters of one answer share one voice."
     )
     title = f"Grades by people on {models[0].suite}, round {models[0].round}"
@@ -168,9 +168,9 @@ def _agreement(summary: RatingSummary) -> Iterator[str]:
         )
     if len(summary.raters) > 2:
         yield (
-            "Krippendorff's alpha over all raters: "
-            f"{_kappa(summary.alpha_nominal)} where levels differ or not, "
-            f"{_kappa(summary.alpha_ordinal)} where neighbouring levels are nearly the same."
+            f"Krippendorff's alpha over all raters: {_kappa(summary.alpha_nominal)} where levels "
+            f"differ or not, {_kappa(summary.alpha_ordinal)} where neighbouring levels are nearly "
+            "the same."
         )
 
 

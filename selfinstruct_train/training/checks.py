@@ -106,28 +106,24 @@ def check_batches(
             if example is None:
                 raise TrainingError(
                     "a training row was cut or changed on its way to the model: "
-                    f"{_excerpt(tokenizer, sequence)}; "
-                    "lower training.max_length below the model's context, or report this template "
-                    "and tokenizer"
+                    f"{_excerpt(tokenizer, sequence)}; lower training.max_length below the "
+                    "model's context, or report this template and tokenizer"
                 )
             if sequence.labels[-1] != eos:
                 raise TrainingError(
                     f"row {example.id} does not end in a labelled end token "
-                    f"({tokenizer.eos_token!r}), so the "
-                    "model would never learn to stop; the tokenizer's pad token must differ from "
-                    "its end token"
+                    f"({tokenizer.eos_token!r}), so the model would never learn to stop; the "
+                    "tokenizer's pad token must differ from its end token"
                 )
             if sequence.labels != _labels(example):
                 raise TrainingError(
                     f"row {example.id}: the loss is not taken on exactly the answer; "
-                    "training.template does not "
-                    "suit this tokenizer: try training.template=plain"
+                    "training.template does not suit this tokenizer: try training.template=plain"
                 )
     if seen != len(examples):
         raise TrainingError(
             f"{len(examples)} rows went to the trainer but {seen} are in its batches; set "
-            "training.packing=false, "
-            "or lower training.max_length below the model's context"
+            "training.packing=false, or lower training.max_length below the model's context"
         )
     joined_differently = sum(not e.split_as_joined for e in examples)
     unspaced = 0 if chat else sum(not e.completion.startswith(" ") for e in examples)
@@ -167,8 +163,7 @@ def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) ->
     if difference > _PACKING_TOLERANCE * alone.abs().max().item():
         raise TrainingError(
             "training.packing lets the rows of one sequence see each other with this model's "
-            "attention; set "
-            "training.packing=false"
+            "attention; set training.packing=false"
         )
 
 
@@ -220,16 +215,15 @@ def check_adapter(
     if not difference <= LOGIT_TOLERANCE * largest:
         raise TrainingError(
             f"{adapter}: the saved adapter is not the trained one (logits differ by "
-            f"{difference:.3g}, the largest "
-            f"is {largest:.3g}); check the disk, and that peft loads what it saves in this version"
+            f"{difference:.3g}, the largest is {largest:.3g}); check the disk, and that peft "
+            "loads what it saves in this version"
         )
     warnings = (
         ()
         if stopped
         else (
             f"the tuned model ended none of {len(asked)} answers to its own training prompts by "
-            "itself; train "
-            "longer or with a higher training.learning_rate",
+            "itself; train longer or with a higher training.learning_rate",
         )
     )
     return AdapterCheck(
@@ -245,14 +239,13 @@ def _check_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.eos_token_id is None:
         raise TrainingError(
             "the model's tokenizer has no end token, so no answer could ever end; add eos_token "
-            "to its "
-            "tokenizer_config.json"
+            "to its tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise TrainingError(
             f"the pad token and the end token are the same ({tokenizer.eos_token!r}); a model "
-            "that is padded with "
-            "its end token may not learn to stop: give the tokenizer a pad token of its own"
+            "that is padded with its end token may not learn to stop: give the tokenizer a pad "
+            "token of its own"
         )
 
 
@@ -271,8 +264,7 @@ def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
         if any(label != IGNORED for label in labels[length:]):
             raise TrainingError(
                 "the loss is taken on padding; the installed trl pads in a way that this package "
-                "does not know: "
-                "install the versions of its constraints file"
+                "does not know: install the versions of its constraints file"
             )
         yield _Sequence(tuple(tokens[:length]), tuple(labels[:length]))
 
@@ -287,28 +279,24 @@ def _boundary_warnings(
     if joined_differently * 2 > rows:
         raise TrainingError(
             f"{joined_differently} of {rows} prompts tokenize differently alone than with their "
-            "answers, so the "
-            "model would be asked with tokens that it was not trained on; end the prompt in a "
-            "visible character "
-            "and begin the answer with the blank"
+            "answers, so the model would be asked with tokens that it was not trained on; end "
+            "the prompt in a visible character and begin the answer with the blank"
         )
     if joined_differently:
         yield (
             f"{joined_differently} of {rows} prompts tokenize differently alone than with their "
-            "answers; end the "
-            "prompt in a visible character and begin the answer with the blank"
+            "answers; end the prompt in a visible character and begin the answer with the blank"
         )
     if unspaced * 2 > rows:
         yield (
             f"{unspaced} of {rows} answers do not begin with a blank: a base model knows words "
-            "with the blank "
-            "before them; put the answer on the prompt's last line, after one blank"
+            "with the blank before them; put the answer on the prompt's last line, after one "
+            "blank"
         )
     if too_long:
         yield (
             f"{too_long} rows are longer than training.max_length or the model's context and are "
-            "left out; raise "
-            "training.max_length if the context allows it"
+            "left out; raise training.max_length if the context allows it"
         )
 
 

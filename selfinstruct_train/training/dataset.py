@@ -89,8 +89,7 @@ def training_rows(
     if not rows:
         raise DataError(
             "there is no row to train on: generation kept no instance and training.include_seeds "
-            "is off; look at "
-            "rejected.jsonl for the reasons, or set training.include_seeds=true"
+            "is off; look at rejected.jsonl for the reasons, or set training.include_seeds=true"
         )
     return rows
 
@@ -153,10 +152,8 @@ def encode_rows(
         shortest = min(len(e.tokens) for e in examples)
         raise DataError(
             f"none of the {len(rows)} training rows fits training.max_length and the model's "
-            "context "
-            f"({max_length} tokens; the shortest row has {shortest}); raise training.max_length "
-            "or take a model "
-            "with a longer context"
+            f"context ({max_length} tokens; the shortest row has {shortest}); raise "
+            "training.max_length or take a model with a longer context"
         )
     return Examples(kept, tuple(e.id for e in examples if len(e.tokens) > max_length))
 

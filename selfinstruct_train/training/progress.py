@@ -42,8 +42,7 @@ def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None
     elif begun.read_text("utf-8").strip() != fingerprint:
         raise RunError(
             f"{directory.checkpoints}: holds a training on other data or with other settings; use "
-            "a new output_dir, "
-            "or delete the folder to train anew"
+            "a new output_dir, or delete the folder to train anew"
         )
     elif directory.training_steps.exists():
         whole = directory.store(directory.training_steps, TrainingStep).read()

@@ -196,8 +196,7 @@ def share_out(config: TrainingConfig, world: World) -> Batching:
     if rest:
         raise ConfigError(
             f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
-            "share evenly; set it "
-            f"to a multiple of {world.size}"
+            f"share evenly; set it to a multiple of {world.size}"
         )
     micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
     return Batching(micro, share // micro)
@@ -309,8 +308,8 @@ def _run(trainer: SFTTrainer, checkpoint: Path | None, config: TrainingConfig) -
     except torch.OutOfMemoryError:
         raise TrainingError(
             "the GPU has too little memory for "
-            f"training.micro_batch_size={config.micro_batch_size}; halve it (the "
-            "result stays the same), or set training.gradient_checkpointing=true"
+            f"training.micro_batch_size={config.micro_batch_size}; halve it (the result stays the "
+            "same), or set training.gradient_checkpointing=true"
         ) from None
 
 
@@ -333,16 +332,14 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
         if directory.adapter.exists():
             raise RunError(
                 f"{directory.adapter}: not the end of a training of this package (no {_RESULT}); "
-                "move the "
-                "folder away and run the same command again"
+                "move the folder away and run the same command again"
             )
         return None
     result = TrainingResult.model_validate_json(file.read_text("utf-8"))
     if result.fingerprint != fingerprint:
         raise RunError(
             f"{directory.adapter}: this adapter was trained on other data or with other settings; "
-            "use a new "
-            "output_dir, or delete the folder to train anew"
+            "use a new output_dir, or delete the folder to train anew"
         )
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
     return result.model_copy(update={"adapter": directory.adapter})

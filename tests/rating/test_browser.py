@@ -219,8 +219,8 @@ def test_hostile_text_does_not_run_and_nothing_lies_outside_a_phone(
     assert browser.value("document.documentElement.scrollWidth") == 390
     # Even a script that got into the page would be refused.
     browser.value(
-        "document.body.insertAdjacentHTML('beforeend', "
-        "`<img src=x onerror=\"document.title='owned'\">`)"
+        "document.body.insertAdjacentHTML('beforeend', `<img src=x "
+        "onerror=\"document.title='owned'\">`)"
     )
     time.sleep(0.5)
     assert browser.value("document.title") == "Rate answers"
