@@ -3,9 +3,11 @@
     python benchmarks/generation.py --quick                 # the embedded model, a few minutes
     python benchmarks/generation.py --model random-100m     # random weights, lengths drawn
     python benchmarks/generation.py --all --plot speed.svg  # all four ways, and a picture
+    python benchmarks/generation.py --model random-1b5 --device cuda
 
-The clock is CPU time of this process, which a busy machine does not stretch; a ratio compares
-useful tokens (or answers) per second of two ways that take turns in one process.
+The clock is CPU time of this process, which a busy machine does not stretch, or on a GPU that of
+the wall; a ratio compares useful tokens (or answers) per second of two ways that take turns in one
+process. On a GPU the model is in bfloat16.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from selfinstruct_train.environment import prepare_environment
 
@@ -55,7 +57,12 @@ from selfinstruct_train.records import Sampling  # noqa: E402
 from selfinstruct_train.seeds import read_seed_tasks  # noqa: E402
 
 DATA = Path(__file__).parent.parent / "data" / "microworld"
-SHAPES = {"random-15m": (384, 6), "random-100m": (768, 12), "random-500m": (1536, 16)}
+SHAPES = {
+    "random-15m": (384, 6),
+    "random-100m": (768, 12),
+    "random-500m": (1536, 16),
+    "random-1b5": (2048, 28),
+}
 """Hidden size and layers of Llama models with random weights."""
 STAGE = {"instructions": 120, "classification": 300, "instances": 300}
 """Requests of one round of the quickstart, by which the whole stage is weighed."""
@@ -81,9 +88,9 @@ class Measured(NamedTuple):
     """Tokens computed, those beyond the end of an answer included."""
 
 
-def load(name: str) -> LoadedModel:
+def load(name: str, device: Literal["cpu", "cuda"]) -> LoadedModel:
     if name not in SHAPES:
-        return load_model(ModelConfig(name_or_path=name, device="cpu", threads=1))
+        return load_model(ModelConfig(name_or_path=name, device=device, threads=1))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     hidden, layers = SHAPES[name]
@@ -91,16 +98,17 @@ def load(name: str) -> LoadedModel:
     config = LlamaConfig(
         vocab_size=32000,
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
+        intermediate_size=hidden * 8 // 3 // 64 * 64,
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         max_position_embeddings=4096,
         eos_token_id=None,
         bos_token_id=None,
     )
-    model = AutoModelForCausalLM.from_config(config).eval()
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).to(device).eval()
     switch = AdapterSwitch(model)
-    return LoadedModel(model, tokenizer, torch.device("cpu"), torch.float32, 4096, name, switch, ())
+    return LoadedModel(model, tokenizer, torch.device(device), dtype, 4096, name, switch, ())
 
 
 def workloads(count: int, drawn: bool) -> list[Workload]:
@@ -133,34 +141,45 @@ def workloads(count: int, drawn: bool) -> list[Workload]:
     ]
 
 
+def _clock(loaded: LoadedModel) -> float:
+    if loaded.device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def with_engine(loaded: LoadedModel, work: Workload) -> Measured:
     """The engine of this package, new each time: nothing is kept from the last repeat."""
     engine = TransformersEngine(loaded, EngineConfig(max_batch_size=BATCH))
-    began = time.process_time()
+    began = _clock(loaded)
     if work.suffixes:
         engine.score(work.prefix, work.suffixes, [" Yes", " No"])
-        return Measured(time.process_time() - began, len(work.suffixes), 0)
+        return Measured(_clock(loaded) - began, len(work.suffixes), 0)
     count = sum(c.completion_tokens for c in engine.generate(work.requests))
-    return Measured(time.process_time() - began, count, count)
+    return Measured(_clock(loaded) - began, count, count)
 
 
 def with_generate(loaded: LoadedModel, work: Workload, batch: int = BATCH) -> Measured:
     """``generate`` on batches of similar length, padded on the left, with stop strings."""
     tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"
-    began = time.process_time()
+    began = _clock(loaded)
     if work.suffixes:
         texts = sorted((work.prefix + suffix for suffix in work.suffixes), key=len)
         for i in range(0, len(texts), batch):
-            inputs = tokenizer(texts[i : i + batch], return_tensors="pt", padding=True)
+            inputs = tokenizer(texts[i : i + batch], return_tensors="pt", padding=True).to(
+                loaded.device
+            )
             settings = GenerationConfig(max_new_tokens=1, do_sample=False, eos_token_id=None)
             _generate(loaded, inputs, settings, ())
-        return Measured(time.process_time() - began, len(texts), 0)
+        return Measured(_clock(loaded) - began, len(texts), 0)
     useful = computed = 0
     ordered = sorted(work.requests, key=lambda r: len(r.prompt))
     for i in range(0, len(ordered), batch):
         group = ordered[i : i + batch]
-        inputs = tokenizer([r.prompt for r in group], return_tensors="pt", padding=True)
+        inputs = tokenizer([r.prompt for r in group], return_tensors="pt", padding=True).to(
+            loaded.device
+        )
         first = group[0].sampling
         settings = GenerationConfig(
             max_new_tokens=max(r.sampling.max_tokens for r in group),
@@ -175,7 +194,7 @@ def with_generate(loaded: LoadedModel, work: Workload, batch: int = BATCH) -> Me
         computed += written.numel()
         for request, row in zip(group, written.tolist(), strict=True):
             useful += _useful(loaded, request, row)
-    return Measured(time.process_time() - began, useful, computed)
+    return Measured(_clock(loaded) - began, useful, computed)
 
 
 def one_by_one(loaded: LoadedModel, work: Workload) -> Measured:
@@ -194,7 +213,7 @@ def continuously(loaded: LoadedModel, work: Workload) -> Measured:
         pad_token_id=loaded.tokenizer.pad_token_id,
     )
     before = model.config._attn_implementation
-    began = time.process_time()
+    began = _clock(loaded)
     try:
         found = model.generate_batch(
             loaded.tokenizer(texts)["input_ids"],
@@ -204,7 +223,7 @@ def continuously(loaded: LoadedModel, work: Workload) -> Measured:
         )
     finally:
         model.set_attn_implementation(before)
-    seconds = time.process_time() - began
+    seconds = _clock(loaded) - began
     rows = {r.id: r for r in work.requests}
     results = sorted(found.values(), key=lambda r: int(r.request_id.rpartition("_")[2]))
     lengths = [
@@ -329,6 +348,7 @@ def plot(found: dict[str, dict[str, list[Measured]]], model: str, path: Path) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="two repeats, no memory")
     parser.add_argument("--json", action="store_true", help="print the ratios alone, as JSON")
     parser.add_argument("--count", type=int, help="requests of each step")
@@ -340,7 +360,7 @@ def main() -> None:
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     count = options.count or 64
-    loaded = load(options.model)
+    loaded = load(options.model, options.device)
     works = workloads(count, drawn=options.model in SHAPES)
     if options.peak:
         for work in works:
@@ -367,7 +387,7 @@ def main() -> None:
     for name, row in result.items():
         print(f"| {name} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |")
     print()
-    for way in [] if options.quick else ways:
+    for way in [] if options.quick or options.device == "cuda" else ways:
         print(f"peak memory, {way}: {peak_megabytes(options.model, way, count)} MB")
 
 
