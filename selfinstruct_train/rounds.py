@@ -44,9 +44,10 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.resemblance import SuiteTasks
-from selfinstruct_train.run import RoundDirectory, RunDirectory, write_atomically
+from selfinstruct_train.run import RoundDirectory, RunDirectory
 from selfinstruct_train.seeds import read_seed_tasks
 from selfinstruct_train.sources import resolve
+from selfinstruct_train.stores import write_atomically
 from selfinstruct_train.templates import encode
 from selfinstruct_train.training.dataset import training_rows
 from selfinstruct_train.training.sft import train

@@ -16,8 +16,9 @@ from selfinstruct_train.config import Config, EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.statistics import comparison_rng
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RunDirectory, read_json, write_atomically
+from selfinstruct_train.run import RunDirectory
 from selfinstruct_train.seeds import read_lines
+from selfinstruct_train.stores import read_json, write_atomically
 
 if TYPE_CHECKING:
     from selfinstruct_train.engines.models import LoadedModel

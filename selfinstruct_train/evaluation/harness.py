@@ -32,7 +32,8 @@ from selfinstruct_train.evaluation.harness_figures import (
     compare_harness,
     read_scores,
 )
-from selfinstruct_train.run import RoundDirectory, RunDirectory, read_json, write_atomically
+from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.stores import read_json, write_atomically
 
 if TYPE_CHECKING:
     from selfinstruct_train.engines.models import LoadedModel

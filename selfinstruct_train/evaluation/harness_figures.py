@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import read_json
+from selfinstruct_train.stores import read_json
 
 HARNESS_FOLDER = "harness"
 DIFFERENCES_FILE = "differences.json"

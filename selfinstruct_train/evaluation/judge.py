@@ -17,7 +17,7 @@ from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.evaluation.verdicts import Choice, GradeVerdict, Level, PairVerdict
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Prediction, Sampling
-from selfinstruct_train.run import RowStore
+from selfinstruct_train.stores import RowStore
 
 _BUILT_IN = Path(__file__).parent / "prompts"
 _PAIRWISE_FIELDS = ("instruction", "input", "first", "second")

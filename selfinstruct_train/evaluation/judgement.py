@@ -30,7 +30,8 @@ from selfinstruct_train.evaluation.verdicts import (
 )
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RowStore, RunDirectory, read_json, write_atomically
+from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.stores import RowStore, read_json, write_atomically
 from selfinstruct_train.templates import cut_at_new_example, encode
 
 if TYPE_CHECKING:

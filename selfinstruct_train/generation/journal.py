@@ -11,7 +11,7 @@ from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.generation.prompting import Prompt
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RowStore
+from selfinstruct_train.stores import RowStore
 
 
 class StoredCompletion(Row):

@@ -15,7 +15,8 @@ from selfinstruct_train.generation.journal import Journal, StoredCompletion
 from selfinstruct_train.generation.prompting import PromptSet
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Provenance, Rejection
-from selfinstruct_train.run import RoundDirectory, RowStore
+from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.stores import RowStore
 
 
 class Workplace(NamedTuple):

@@ -44,7 +44,8 @@ from selfinstruct_train.records import (
     Row,
     TrainingStep,
 )
-from selfinstruct_train.run import Mark, RoundDirectory, RowStore, RunDirectory, read_json
+from selfinstruct_train.run import Mark, RoundDirectory, RunDirectory
+from selfinstruct_train.stores import RowStore, read_json
 
 RowT = TypeVar("RowT", bound=Row)
 

@@ -41,7 +41,8 @@ from selfinstruct_train.report.wording import (
     spread,
     visible,
 )
-from selfinstruct_train.run import RunDirectory, write_atomically
+from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.stores import write_atomically
 
 HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""

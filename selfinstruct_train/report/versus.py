@@ -19,7 +19,7 @@ from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.page import page_environment
 from selfinstruct_train.report.verdict import outcome
 from selfinstruct_train.report.wording import number, signed
-from selfinstruct_train.run import write_atomically
+from selfinstruct_train.stores import write_atomically
 
 _MOST_ANSWERS = 100
 

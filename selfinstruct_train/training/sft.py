@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import datasets
 import torch
-from huggingface_hub import constants
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback, set_seed
-from trl import SFTConfig, SFTTrainer
+from transformers import PrinterCallback
+from trl import SFTTrainer
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.engines.adapters import release_adapters
-from selfinstruct_train.errors import ConfigError, RunError, TrainingError
+from selfinstruct_train.errors import RunError, TrainingError
 from selfinstruct_train.records import Row, TrainingRow
-from selfinstruct_train.run import RoundDirectory, write_atomically
+from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.stores import write_atomically
 from selfinstruct_train.training import checks
+from selfinstruct_train.training.adapter import lent, put_adapter_on, save_adapter
+from selfinstruct_train.training.arguments import trainer_arguments
 from selfinstruct_train.training.dataset import (
     Example,
     encode_rows,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from selfinstruct_train.engines.models import LoadedModel
 
 _RESULT = "training.json"
-_CHECKPOINTS_KEPT = 2
 # Settings that change neither the data nor a weight.
 _FREE_SETTINGS = {"report_to", "save_steps", "logging_steps"}
 
@@ -62,15 +60,6 @@ class TrainingResult(Row):
     adapter: Path
     gate: checks.GateReport
     check: checks.AdapterCheck
-
-
-class Batching(NamedTuple):
-    """How the rows of one optimizer step are shared out."""
-
-    micro_batch: int
-    """Rows that each process puts through the model at once."""
-    accumulation: int
-    """Micro-batches of each process in one optimizer step."""
 
 
 def train(
@@ -127,10 +116,10 @@ def train(
     write_dataset(rows, directory)
     release_adapters(loaded)
     with _quietly():
-        arguments = _arguments(loaded, config, directory, seed, world, max_steps_override)
+        arguments = trainer_arguments(loaded, config, directory, seed, world, max_steps_override)
     recorder = Recorder(directory, world, on_step, resumed=checkpoint)
-    with _lent(loaded.model), _quietly():
-        tuned = _put_adapter_on(loaded.model, config, seed, start_adapter)
+    with lent(loaded.model), _quietly():
+        tuned = put_adapter_on(loaded.model, config, seed, start_adapter)
         try:
             trainer = SFTTrainer(
                 model=tuned,
@@ -156,7 +145,7 @@ def train(
             trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
             in_memory = checks.row_logits(tuned, examples.kept)
             scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
-            world.on_main(lambda: _save_adapter(tuned, scratch))
+            world.on_main(lambda: save_adapter(tuned, scratch))
         finally:
             tuned.unload()
 
@@ -182,124 +171,8 @@ def train(
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
         return result
 
-    with _lent(loaded.model), _quietly():
+    with lent(loaded.model), _quietly():
         return world.on_main(finish)
-
-
-def share_out(config: TrainingConfig, world: World) -> Batching:
-    """Split one optimizer step of ``batch_size`` rows over processes and micro-batches.
-
-    Raises:
-        ConfigError: the processes cannot take equal shares.
-    """
-    share, rest = divmod(config.batch_size, world.size)
-    if rest:
-        raise ConfigError(
-            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
-            f"share evenly; set it to a multiple of {world.size}"
-        )
-    micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
-    return Batching(micro, share // micro)
-
-
-def _arguments(
-    loaded: LoadedModel,
-    config: TrainingConfig,
-    directory: RoundDirectory,
-    seed: int,
-    world: World,
-    max_steps_override: int | None,
-) -> SFTConfig:
-    batching = share_out(config, world)
-    device = torch.device(loaded.device)
-    bf16 = _has_fast_bf16(device)
-    # By default tensorboard writes beside the checkpoints, which do not last.
-    if "tensorboard" in config.report_to:
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(directory.path / "tensorboard"))
-    # The switch is read when huggingface_hub is imported, which may be long ago.
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    try:
-        arguments = SFTConfig(
-            output_dir=str(directory.checkpoints),
-            use_cpu=device.type == "cpu",
-            bf16=bf16,
-            fp16=not bf16 and device.type == "cuda" and loaded.dtype == torch.float16,
-            per_device_train_batch_size=batching.micro_batch,
-            gradient_accumulation_steps=batching.accumulation,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.scheduler,
-            # From 1 on transformers takes it for a number of steps.
-            warmup_steps=min(config.warmup_fraction, 0.999),
-            weight_decay=config.weight_decay,
-            num_train_epochs=config.epochs,
-            max_steps=max_steps_override or config.max_steps or -1,
-            optim="adamw_torch",
-            max_length=min(config.max_length, loaded.context_length),
-            completion_only_loss=True,
-            packing=config.packing,
-            packing_strategy="bfd",
-            gradient_checkpointing=config.gradient_checkpointing,
-            gradient_checkpointing_kwargs=(
-                {"use_reentrant": False} if config.gradient_checkpointing else None
-            ),
-            logging_strategy="steps",
-            logging_steps=config.logging_steps,
-            # Otherwise a diverged training goes on and reports its last good loss.
-            logging_nan_inf_filter=False,
-            save_strategy="steps",
-            save_steps=config.save_steps,
-            save_total_limit=_CHECKPOINTS_KEPT,
-            report_to=list(config.report_to) or "none",
-            disable_tqdm=True,
-            seed=seed,
-            data_seed=seed,
-            dataloader_pin_memory=device.type == "cuda",
-            ddp_find_unused_parameters=False,
-        )
-    except ValueError as error:
-        raise ConfigError(f"training: {' '.join(str(error).split())}") from None
-    if world.size == 1 and arguments.n_gpu > 1:
-        # One process takes one GPU; more of them are a matter for `accelerate launch`.
-        arguments._n_gpu = 1
-    return arguments
-
-
-def _has_fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # On a CPU without the instructions bf16 is emulated, several times slower than float32.
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_instructions()
-
-
-def _cpu_has_bf16_instructions() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _put_adapter_on(
-    base: Any, config: TrainingConfig, seed: int, start_adapter: Path | None
-) -> PeftModel:
-    if start_adapter is not None:
-        if not (start_adapter / "adapter_config.json").exists():
-            raise RunError(
-                f"{start_adapter}: no adapter there to go on from; finish the round before, or set "
-                "training.start=base"
-            )
-        return PeftModel.from_pretrained(base, str(start_adapter), is_trainable=True)
-    # peft draws the first weights from the global generator.
-    set_seed(seed)
-    modules = config.target_modules
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(base, lora)
-    except ValueError as error:
-        raise ConfigError(f"training.target_modules: {' '.join(str(error).split())}") from None
 
 
 def _run(trainer: SFTTrainer, checkpoint: Path | None, config: TrainingConfig) -> None:
@@ -311,19 +184,6 @@ def _run(trainer: SFTTrainer, checkpoint: Path | None, config: TrainingConfig) -
             f"training.micro_batch_size={config.micro_batch_size}; halve it (the result stays the "
             "same), or set training.gradient_checkpointing=true"
         ) from None
-
-
-def _save_adapter(tuned: PeftModel, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    # LoRA leaves the embeddings alone; peft would ask the hub about them.
-    tuned.save_pretrained(str(folder), save_embedding_layers=False)
-    file = folder / "adapter_config.json"
-    settings = json.loads(file.read_text("utf-8"))
-    if isinstance(settings["target_modules"], list):
-        settings[
-            "target_modules"
-        ].sort()  # peft keeps a set: its order changes from process to process
-    write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
@@ -363,42 +223,6 @@ def _fingerprint(
         for file in sorted(start_adapter.glob("*.safetensors")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _lent(model: Any) -> Iterator[None]:
-    """Put back what peft, TRL and transformers change on a model that they are given.
-
-    TRL replaces the model's forward by one with a fused language-model head, the trainer writes
-    its special tokens into the configs, gradient checkpointing hooks itself to the embeddings, and
-    peft freezes the weights.
-    """
-    config = copy.deepcopy(model.config)
-    generation_config = copy.deepcopy(model.generation_config)
-    frozen = {name: p.requires_grad for name, p in model.named_parameters()}
-    training = model.training
-    hooks = model.get_input_embeddings()._forward_hooks
-    hooked = set(hooks)
-    own = {key: model.__dict__[key] for key in ("forward", "model_tags") if key in model.__dict__}
-    try:
-        yield
-    finally:
-        for key in ("forward", "model_tags", "peft_config"):
-            model.__dict__.pop(key, None)
-        model.__dict__.update(own)
-        # The model's parts share the config object, so it is filled anew rather than replaced.
-        model.config.__dict__.clear()
-        model.config.__dict__.update(config.__dict__)
-        model.generation_config = generation_config
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(frozen[name])
-            parameter.grad = None
-        for key in set(hooks) - hooked:
-            del hooks[key]
-        for module in model.modules():
-            if getattr(module, "gradient_checkpointing", False):
-                module.gradient_checkpointing = False
-        model.train(training)
 
 
 @contextmanager

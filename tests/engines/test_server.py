@@ -24,7 +24,7 @@ from selfinstruct_train.engines.server import ServerEngine
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.generation.journal import Journal, StoredCompletion
 from selfinstruct_train.records import Sampling
-from selfinstruct_train.run import RowStore
+from selfinstruct_train.stores import RowStore
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-very-secret-4711"

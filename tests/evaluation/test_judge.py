@@ -45,7 +45,8 @@ from selfinstruct_train.evaluation.verdicts import (
 )
 from selfinstruct_train.progress import Tally
 from selfinstruct_train.records import EvalTask, Instance, Prediction
-from selfinstruct_train.run import RowStore, RunDirectory
+from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.stores import RowStore
 
 ROOT = Path(__file__).parents[2]
 Decide = Callable[[str, str], str]

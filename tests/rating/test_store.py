@@ -83,7 +83,7 @@ def test_half_a_line_left_by_a_full_disk_is_cut_before_the_next(
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("selfinstruct_train.run.append_lines", full)
+        patch.setattr("selfinstruct_train.stores.append_lines", full)
         with pytest.raises(RunError, match="full"):
             book.rate("ann", question, second, "B", "")
     book.rate("ann", question, third, "C", "")

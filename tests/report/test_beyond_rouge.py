@@ -16,7 +16,8 @@ from selfinstruct_train.records import (
     PairedComparison,
 )
 from selfinstruct_train.report.page import write_report
-from selfinstruct_train.run import RunDirectory, write_atomically
+from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.stores import write_atomically
 
 MakeRun = Callable[..., RunDirectory]
 HOSTILE = "<script>x</script>\u202e"

@@ -15,6 +15,7 @@ from selfinstruct_train.errors import ConfigError, RunError, TrainingError
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run import RoundDirectory
 from selfinstruct_train.training import sft
+from selfinstruct_train.training.arguments import share_out
 
 
 def tune(small: ModuleType, path: Path, lent: Any = None, **options: Any) -> sft.TrainingResult:
@@ -279,10 +280,10 @@ def test_a_step_holds_the_same_rows_however_it_is_split(small: ModuleType, tmp_p
 
 def test_the_share_of_a_process_fits_or_is_refused(small: ModuleType) -> None:
     config = small.settings(batch_size=16, micro_batch_size=6)
-    assert sft.share_out(config, ALONE) == (4, 4)
-    assert sft.share_out(config, World(0, 2)) == (4, 2)
+    assert share_out(config, ALONE) == (4, 4)
+    assert share_out(config, World(0, 2)) == (4, 2)
     with pytest.raises(ConfigError, match="training.batch_size is 16.* multiple of 3"):
-        sft.share_out(config, World(0, 3))
+        share_out(config, World(0, 3))
 
 
 def test_packing_trains_on_the_same_rows(small: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""The adapter on the lent model: put on, saved, and every trace of it taken off again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import set_seed
+
+from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.errors import ConfigError, RunError
+from selfinstruct_train.stores import write_atomically
+
+
+def put_adapter_on(
+    base: Any, config: TrainingConfig, seed: int, start_adapter: Path | None
+) -> PeftModel:
+    """Wrap the base in a fresh adapter, or in ``start_adapter`` to go on from it.
+
+    Raises:
+        ConfigError: ``target_modules`` names no module of the model.
+        RunError: there is no adapter to go on from.
+    """
+    if start_adapter is not None:
+        if not (start_adapter / "adapter_config.json").exists():
+            raise RunError(
+                f"{start_adapter}: no adapter there to go on from; finish the round before, or set "
+                "training.start=base"
+            )
+        return PeftModel.from_pretrained(base, str(start_adapter), is_trainable=True)
+    # peft draws the first weights from the global generator.
+    set_seed(seed)
+    modules = config.target_modules
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(base, lora)
+    except ValueError as error:
+        raise ConfigError(f"training.target_modules: {' '.join(str(error).split())}") from None
+
+
+def save_adapter(tuned: PeftModel, folder: Path) -> None:
+    """Write the adapter into the folder in place of what is there, the same bytes every time."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # LoRA leaves the embeddings alone; peft would ask the hub about them.
+    tuned.save_pretrained(str(folder), save_embedding_layers=False)
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text("utf-8"))
+    # peft keeps the modules in a set, whose order changes from process to process.
+    if isinstance(modules := settings["target_modules"], list):
+        modules.sort()
+    write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def lent(model: Any) -> Iterator[None]:
+    """Put back what peft, TRL and transformers change on a model that they are given.
+
+    TRL replaces the model's forward by one with a fused language-model head, the trainer writes
+    its special tokens into the configs, gradient checkpointing hooks itself to the embeddings, and
+    peft freezes the weights.
+    """
+    config = copy.deepcopy(model.config)
+    generation_config = copy.deepcopy(model.generation_config)
+    frozen = {name: p.requires_grad for name, p in model.named_parameters()}
+    training = model.training
+    hooks = model.get_input_embeddings()._forward_hooks
+    hooked = set(hooks)
+    own = {key: model.__dict__[key] for key in ("forward", "model_tags") if key in model.__dict__}
+    try:
+        yield
+    finally:
+        for key in ("forward", "model_tags", "peft_config"):
+            model.__dict__.pop(key, None)
+        model.__dict__.update(own)
+        # The model's parts share the config object, so it is filled anew rather than replaced.
+        model.config.__dict__.clear()
+        model.config.__dict__.update(config.__dict__)
+        model.generation_config = generation_config
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(frozen[name])
+            parameter.grad = None
+        for key in set(hooks) - hooked:
+            del hooks[key]
+        for module in model.modules():
+            if getattr(module, "gradient_checkpointing", False):
+                module.gradient_checkpointing = False
+        model.train(training)

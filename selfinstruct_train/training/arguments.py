@@ -1,0 +1,124 @@
+"""The settings of a training, as TRL wants them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from huggingface_hub import constants
+from trl import SFTConfig
+
+from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.distributed import World
+from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.run import RoundDirectory
+
+if TYPE_CHECKING:
+    from selfinstruct_train.engines.models import LoadedModel
+
+_CHECKPOINTS_KEPT = 2
+
+
+class Batching(NamedTuple):
+    """How the rows of one optimizer step are shared out."""
+
+    micro_batch: int
+    """Rows that each process puts through the model at once."""
+    accumulation: int
+    """Micro-batches of each process in one optimizer step."""
+
+
+def share_out(config: TrainingConfig, world: World) -> Batching:
+    """Split one optimizer step of ``batch_size`` rows over processes and micro-batches.
+
+    Raises:
+        ConfigError: the processes cannot take equal shares.
+    """
+    share, rest = divmod(config.batch_size, world.size)
+    if rest:
+        raise ConfigError(
+            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
+            f"share evenly; set it to a multiple of {world.size}"
+        )
+    micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
+    return Batching(micro, share // micro)
+
+
+def trainer_arguments(
+    loaded: LoadedModel,
+    config: TrainingConfig,
+    directory: RoundDirectory,
+    seed: int,
+    world: World,
+    max_steps_override: int | None,
+) -> SFTConfig:
+    """Every setting that bears on the result or on what is left on disk; TRL's defaults else.
+
+    Raises:
+        ConfigError: TRL refuses a setting, or the processes cannot share a batch evenly.
+    """
+    batching = share_out(config, world)
+    device = torch.device(loaded.device)
+    bf16 = _has_fast_bf16(device)
+    # By default tensorboard writes beside the checkpoints, which do not last.
+    if "tensorboard" in config.report_to:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(directory.path / "tensorboard"))
+    # The switch is read when huggingface_hub is imported, which may be long ago.
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        arguments = SFTConfig(
+            output_dir=str(directory.checkpoints),
+            use_cpu=device.type == "cpu",
+            bf16=bf16,
+            fp16=not bf16 and device.type == "cuda" and loaded.dtype == torch.float16,
+            per_device_train_batch_size=batching.micro_batch,
+            gradient_accumulation_steps=batching.accumulation,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type=config.scheduler,
+            # From 1 on transformers takes it for a number of steps.
+            warmup_steps=min(config.warmup_fraction, 0.999),
+            weight_decay=config.weight_decay,
+            num_train_epochs=config.epochs,
+            max_steps=max_steps_override or config.max_steps or -1,
+            optim="adamw_torch",
+            max_length=min(config.max_length, loaded.context_length),
+            completion_only_loss=True,
+            packing=config.packing,
+            packing_strategy="bfd",
+            gradient_checkpointing=config.gradient_checkpointing,
+            gradient_checkpointing_kwargs=(
+                {"use_reentrant": False} if config.gradient_checkpointing else None
+            ),
+            logging_strategy="steps",
+            logging_steps=config.logging_steps,
+            # Otherwise a diverged training goes on and reports its last good loss.
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=config.save_steps,
+            save_total_limit=_CHECKPOINTS_KEPT,
+            report_to=list(config.report_to) or "none",
+            disable_tqdm=True,
+            seed=seed,
+            data_seed=seed,
+            dataloader_pin_memory=device.type == "cuda",
+            ddp_find_unused_parameters=False,
+        )
+    except ValueError as error:
+        raise ConfigError(f"training: {' '.join(str(error).split())}") from None
+    if world.size == 1 and arguments.n_gpu > 1:
+        # One process takes one GPU; more of them are a matter for `accelerate launch`.
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # On a CPU without the instructions bf16 is emulated, several times slower than float32.
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_instructions()
+
+
+def _cpu_has_bf16_instructions() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
