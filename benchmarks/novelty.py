@@ -235,9 +235,9 @@ class Report(NamedTuple):
     """What is printed; times in seconds."""
 
     stream_52k_cpu_s: float
-    """Full scores of 52,002 instructions, each against all accepted before it."""
-    stream_52k_decisions_cpu_s: float
-    """The same stream, decisions alone."""
+    """Decisions on 52,002 instructions, each against all accepted before it."""
+    stream_52k_scores_cpu_s: float
+    """The same stream with full scores: highest, nearest, mean."""
     ratio_reference: float
     """The paper's way over the index, wall clock per candidate, at the largest pool: the median."""
     ratio_reference_spread: Spread
@@ -273,8 +273,8 @@ def run(instructions: Sequence[str], repeats: int, in_order: int, million: bool)
     sizes, costs = zip(*((row.pool, row.reference.cpu) for row in growth), strict=True)
     expected = np.interp(np.arange(len(instructions)), [0, *sizes], [costs[0], *costs]).sum()
     return Report(
-        stream_52k_cpu_s=full.cpu_s,
-        stream_52k_decisions_cpu_s=quick.cpu_s,
+        stream_52k_cpu_s=quick.cpu_s,
+        stream_52k_scores_cpu_s=full.cpu_s,
         ratio_reference=last.ratio_reference.median,
         ratio_reference_spread=last.ratio_reference,
         ratio_reference_cpu=last.ratio_reference_cpu.median,
@@ -299,8 +299,8 @@ def _differences(some: Sequence[bool], others: Sequence[bool]) -> int:
 def show(report: Report) -> None:
     """Print a table for people."""
     print(f"{STREAM:,} instructions, each against all accepted before it, one core:")
-    print(f"  full scores     {report.stream_52k_cpu_s:8.1f} CPU s")
-    print(f"  decisions alone {report.stream_52k_decisions_cpu_s:8.1f} CPU s")
+    print(f"  full scores     {report.stream_52k_scores_cpu_s:8.1f} CPU s")
+    print(f"  decisions alone {report.stream_52k_cpu_s:8.1f} CPU s")
     hours = report.reference_52k_cpu_hours_extrapolated
     print(f"  paper's way     {hours:8.1f} CPU h, extrapolated from the samples below")
     print("CPU milliseconds a candidate (medians); times longer by the clock: median (from to)")
