@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,7 +82,10 @@ class AdapterSwitch:
         self._loads += 1
         name = f"adapter-{self._loads}"
         try:
-            self._read(adapter, name)
+            with warnings.catch_warnings():
+                # Advice of transformers to those who wrote PEFT.
+                warnings.simplefilter("ignore", FutureWarning)
+                self._read(adapter, name)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             self.release()
             detail = (str(error).splitlines() or [""])[0][:200]
