@@ -160,16 +160,17 @@ def _block(
 ) -> torch.Tensor:
     rows, heads, count, size = query.shape
     kept = key.shape[1]
+    scaled = query * scale
     if view.seen is not None and softcap is None and can_attend_rows(query, key, value):
         out, mass = attend_rows(query, key, value, view.seen, window, scale)
     else:
         hidden = view.hidden(first, count, key.shape[2], 0, window, query)
-        out, mass = _own(query * scale, key, value, hidden, softcap)
+        out, mass = _own(scaled, key, value, hidden, softcap)
     if shared is None:
         return out
     keys, values = shared
     length = keys.shape[1]
-    flat = (query * scale).reshape(rows, kept, -1, size).transpose(0, 1).reshape(kept, -1, size)
+    flat = scaled.reshape(rows, kept, -1, size).transpose(0, 1).reshape(kept, -1, size)
     scores = torch.bmm(flat, keys.transpose(1, 2)).view(kept, rows, -1, count, length)
     hides = None
     if window is not None:

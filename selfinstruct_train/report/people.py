@@ -85,13 +85,15 @@ def grade_share(model: ModelGrades, grade: str) -> Share:
 
 
 def _grades(summary: RatingSummary) -> Iterator[Grades]:
-    ordered = sorted(summary.models, key=lambda m: (m.suite, m.round, _place(m.system)))
-    for i, ((suite, round_number), group) in enumerate(
-        groupby(ordered, key=lambda m: (m.suite, m.round))
-    ):
-        models = tuple(group)
+    for i, models in enumerate(_by_suite_and_round(summary)):
         plot = _plot(models, summary.confidence, f"people-{i}")
-        yield Grades(suite, round_number, models, plot)
+        yield Grades(models[0].suite, models[0].round, models, plot)
+
+
+def _by_suite_and_round(summary: RatingSummary) -> Iterator[tuple[ModelGrades, ...]]:
+    ordered = sorted(summary.models, key=lambda m: (m.suite, m.round, _place(m.system)))
+    for _, group in groupby(ordered, key=lambda m: (m.suite, m.round)):
+        yield tuple(group)
 
 
 def _place(system: str) -> int:
@@ -125,12 +127,10 @@ def _sentences(summary: RatingSummary) -> Iterator[str]:
         yield "Nobody has graded an answer yet; there are comments alone."
         return
     yield f"{_count(len(summary.raters), 'person', 'people')} graded: {', '.join(summary.raters)}."
-    for (suite, round_number), group in groupby(
-        sorted(summary.models, key=lambda m: (m.suite, m.round)), key=lambda m: (m.suite, m.round)
-    ):
-        by_system = {model.system: model for model in group}
+    for models in _by_suite_and_round(summary):
+        by_system = {model.system: model for model in models}
         if (tuned := by_system.get("tuned")) and (base := by_system.get(BASELINE)):
-            yield _against(f"On {suite}, round {round_number}", tuned, base)
+            yield _against(f"On {tuned.suite}, round {tuned.round}", tuned, base)
         if (tuned := by_system.get("tuned")) and (seeds := by_system.get("seeds-only")):
             yield (
                 f"At level A alone: {_percent(grade_share(seeds, 'A'))} of the answers of the "
