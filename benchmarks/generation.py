@@ -38,23 +38,23 @@ from transformers import (  # noqa: E402
 )
 
 from selfinstruct_train.config import EngineConfig, ModelConfig  # noqa: E402
-from selfinstruct_train.engines.adapters import AdapterSwitch  # noqa: E402
 from selfinstruct_train.engines.base import Request  # noqa: E402
-from selfinstruct_train.engines.models import (  # noqa: E402
-    EMBEDDED_WEIGHTS,
-    LoadedModel,
-    end_tokens,
-    load_model,
-)
-from selfinstruct_train.engines.transformers import TransformersEngine  # noqa: E402
+from selfinstruct_train.engines.local.transformers import TransformersEngine  # noqa: E402
 from selfinstruct_train.generation.prompting import (  # noqa: E402
     classification_prompt,
     input_first_prompt,
     instruction_prompt,
     load_prompt_set,
 )
+from selfinstruct_train.models.adapters import AdapterSwitch  # noqa: E402
+from selfinstruct_train.models.load import (  # noqa: E402
+    EMBEDDED_WEIGHTS,
+    LoadedModel,
+    end_tokens,
+    load_model,
+)
 from selfinstruct_train.records import Sampling  # noqa: E402
-from selfinstruct_train.seeds import read_seed_tasks  # noqa: E402
+from selfinstruct_train.sources.reader import read_seed_tasks  # noqa: E402
 
 DATA = Path(__file__).parent.parent / "data" / "microworld"
 SHAPES = {

@@ -10,11 +10,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from selfinstruct_train.embedded.instructions import World, world
-from selfinstruct_train.embedded.oracle import judge
 from selfinstruct_train.evaluation.compare import read_comparison
+from selfinstruct_train.microworld.instructions import World, world
+from selfinstruct_train.microworld.oracle import judge
 from selfinstruct_train.records import Classified, GeneratedInstance, Instruction
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 Figures = dict[str, float | int | None]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfinstruct_train.program import conclude, run_recipe
+from selfinstruct_train.cli.program import conclude, run_recipe
 
 if TYPE_CHECKING:
-    from selfinstruct_train.rounds import Loop
+    from selfinstruct_train.rounds.loop import Loop
 
 
 def story(loop: Loop) -> None:

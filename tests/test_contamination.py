@@ -10,15 +10,15 @@ from typing import Literal
 import pytest
 
 from selfinstruct_train.config import ContaminationConfig
-from selfinstruct_train.contamination import (
+from selfinstruct_train.contamination.check import (
     Contamination,
     check,
     contaminated_rows,
 )
+from selfinstruct_train.contamination.suite_index import SuiteTasks, normalise
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import EvalTask, Instance, SeedTask, TrainingRow
-from selfinstruct_train.resemblance import SuiteTasks, normalise
-from selfinstruct_train.seeds import read_rows, read_seed_tasks
+from selfinstruct_train.sources.reader import read_rows, read_seed_tasks
 
 ROOT = Path(__file__).parents[1]
 LONG = "the quick brown fox jumps over the lazy dog while nobody in town is looking at it"

@@ -5,8 +5,8 @@ import pytest
 from selfinstruct_train.config import load_config
 from selfinstruct_train.errors import ConfigError, DataError, RunError
 from selfinstruct_train.records import Instance
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import RowStore, write_atomically
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import RowStore, write_atomically
 
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 

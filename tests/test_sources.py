@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.seeds import read_seed_tasks
-from selfinstruct_train.sources import (
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import (
     SOURCES,
     Source,
     SourceFile,

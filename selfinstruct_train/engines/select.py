@@ -11,8 +11,8 @@ from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from selfinstruct_train.engines.models import LoadedModel
-    from selfinstruct_train.engines.server import Encode
+    from selfinstruct_train.engines.server.engine import Encode
+    from selfinstruct_train.models.load import LoadedModel
 
 
 def make_engine(config: Config, model: LoadedModel) -> Engine:
@@ -36,7 +36,7 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
     engine = config.generation.engine
     match engine.kind:
         case "transformers":
-            from selfinstruct_train.engines.transformers import TransformersEngine
+            from selfinstruct_train.engines.local.transformers import TransformersEngine
 
             return TransformersEngine(model, engine)
         case "server":
@@ -46,7 +46,7 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
                 from selfinstruct_train.engines.vllm import VllmEngine
             except ModuleNotFoundError as error:
                 raise _missing("vllm", "vllm", error) from error
-            from selfinstruct_train.engines.models import EMBEDDED, EMBEDDED_WEIGHTS
+            from selfinstruct_train.models.load import EMBEDDED, EMBEDDED_WEIGHTS
 
             name = config.model.name_or_path
             return VllmEngine(
@@ -76,7 +76,7 @@ def make_server_engine(
         ConfigError: the package that it needs is not installed, or the address is none.
     """
     try:
-        from selfinstruct_train.engines.server import ServerEngine
+        from selfinstruct_train.engines.server.engine import ServerEngine
     except ModuleNotFoundError as error:
         raise _missing("server", "openai", error) from error
     return ServerEngine(config, model_id, context_length, encode)

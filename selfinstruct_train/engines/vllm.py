@@ -15,7 +15,7 @@ from vllm.lora.request import LoRARequest
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.distributed import join_world
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.prefixes import agreement
+from selfinstruct_train.engines.local.prefixes import agreement
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 

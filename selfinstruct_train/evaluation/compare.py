@@ -16,11 +16,11 @@ from selfinstruct_train.evaluation.metrics import (
     score_answers,
     summarise,
 )
-from selfinstruct_train.evaluation.statistics import bootstrap_interval, comparison_rng, tally
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions, suite_name
 from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import read_json
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import read_json
+from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, tally
 
 Metric = Literal["rouge_l", "oracle_accuracy", "instruction_level_strict", "prompt_level_strict"]
 

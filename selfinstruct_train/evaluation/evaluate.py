@@ -21,8 +21,8 @@ from selfinstruct_train.evaluation.compare import (
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
-from selfinstruct_train.run import RoundDirectory, RunDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import cut_at_new_example
 
 Question = Callable[[str, str], str]

@@ -185,7 +185,7 @@ def _references(predictions: Sequence[Prediction], suite: Suite) -> list[tuple[s
 
 def _judge(predictions: Sequence[Prediction]) -> Scores:
     # Only the microworld's suites need its grammar, which takes a moment to build.
-    from selfinstruct_train.embedded.oracle import judge
+    from selfinstruct_train.microworld.oracle import judge
 
     value = {"right": 100.0, "wrong": 0.0, "unknown": np.nan}
     return np.array([value[judge(p.instruction, p.input, p.response)] for p in predictions])

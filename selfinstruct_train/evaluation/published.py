@@ -10,10 +10,10 @@ from typing import NamedTuple
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_systems, make_system
-from selfinstruct_train.evaluation.statistics import Interval, bootstrap_interval, comparison_rng
 from selfinstruct_train.evaluation.suites import Suite, read_predictions
 from selfinstruct_train.records import PairedComparison, Prediction, SystemScore
-from selfinstruct_train.sources import find_pulled, find_source
+from selfinstruct_train.sources.registry import find_pulled, find_source
+from selfinstruct_train.statistics import Interval, bootstrap_interval, comparison_rng
 from selfinstruct_train.templates import cut_at_new_example
 
 PUBLISHED_SUITE = "user-oriented-252"

@@ -18,8 +18,8 @@ from selfinstruct_train.evaluation.superni import (
     read_parquet,
 )
 from selfinstruct_train.records import EvalTask, Prediction, Row
-from selfinstruct_train.seeds import read_lines, read_rows
-from selfinstruct_train.sources import SOURCES, Source, identify, resolve
+from selfinstruct_train.sources.reader import read_lines, read_rows
+from selfinstruct_train.sources.registry import SOURCES, Source, identify, resolve
 
 
 class Item(NamedTuple):

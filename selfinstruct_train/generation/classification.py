@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfinstruct_train.generation.journal import fit_prompt
+from selfinstruct_train.generation.context import Counts, Workplace
+from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import Prompt, classification_prompt
-from selfinstruct_train.generation.stage import Counts, Workplace
 from selfinstruct_train.records import Classified, Instruction, SeedTask
 
 

@@ -8,10 +8,10 @@ from itertools import chain, islice
 from pathlib import Path
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.generation.novelty import NoveltyIndex
-from selfinstruct_train.generation.rouge import TokenizerName
 from selfinstruct_train.records import Row
-from selfinstruct_train.seeds import read_lines
+from selfinstruct_train.sources.reader import read_lines
+from selfinstruct_train.text.novelty import NoveltyIndex
+from selfinstruct_train.text.rouge import TokenizerName
 
 _BATCH = 64
 

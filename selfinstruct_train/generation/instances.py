@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.filters import Judged, judge_instances
-from selfinstruct_train.generation.journal import Journal, StoredCompletion, fit_prompt
-from selfinstruct_train.generation.opinions import Task, Written, hear, opinions
+from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
     Prompt,
@@ -16,7 +17,7 @@ from selfinstruct_train.generation.prompting import (
     read_input_first,
     read_output_first,
 )
-from selfinstruct_train.generation.stage import Counts, Workplace
+from selfinstruct_train.generation.reanswer import Task, Written, hear, opinions
 from selfinstruct_train.records import (
     GeneratedInstance,
     Instance,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.filters import InstructionFilter
-from selfinstruct_train.generation.journal import StoredCompletion, fit_prompt
+from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Candidate, Entry, Pool, derived_rng, derived_seed
 from selfinstruct_train.generation.prompting import instruction_prompt, read_instructions
-from selfinstruct_train.generation.stage import Counts, Workplace
 from selfinstruct_train.records import Instruction, Provenance, Rejection, Sampling
 
 

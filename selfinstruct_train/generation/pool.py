@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.generation.novelty import NoveltyIndex
 from selfinstruct_train.records import Instruction, Neighbour, SeedTask
+from selfinstruct_train.text.novelty import NoveltyIndex
 
 
 class Entry(NamedTuple):

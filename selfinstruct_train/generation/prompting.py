@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.records import Instance, SeedTask
-from selfinstruct_train.seeds import read_seed_tasks
+from selfinstruct_train.sources.reader import read_seed_tasks
 
-BUILT_IN = Path(__file__).parent / "prompts"
+BUILT_IN = Path(__file__).parent.parent / "packs"
 
 
 class Wording(BaseModel):

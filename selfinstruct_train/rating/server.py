@@ -20,7 +20,7 @@ from selfinstruct_train.rating.store import (
     rater_name,
 )
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 try:
     import uvicorn

@@ -11,7 +11,7 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_round
 from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.records import Prediction
-from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import cut_at_new_example
 
 _STORED = ("base", "base-few-shot", "seeds-only", "tuned")

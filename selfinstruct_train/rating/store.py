@@ -12,8 +12,8 @@ from pydantic import Field
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.rating.sheet import Candidate, Question
 from selfinstruct_train.records import Row
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import RowStore
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import RowStore
 
 Grade = Literal["A", "B", "C", "D"]
 

@@ -10,19 +10,20 @@ from pydantic import BaseModel, ConfigDict
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.compare import COMPARISON_FILE, OVERALL, read_comparison
-from selfinstruct_train.evaluation.forgetting import (
+from selfinstruct_train.evaluation.beyond.forgetting import (
     FORGETTING_FILE,
     Forgetting,
     read_forgetting,
 )
-from selfinstruct_train.evaluation.harness_figures import (
+from selfinstruct_train.evaluation.beyond.harness_figures import (
     DIFFERENCES_FILE,
     HARNESS_FOLDER,
     HarnessComparison,
     read_harness,
 )
-from selfinstruct_train.evaluation.judgement import (
+from selfinstruct_train.evaluation.compare import COMPARISON_FILE, OVERALL, read_comparison
+from selfinstruct_train.evaluation.suites import suite_name
+from selfinstruct_train.evaluation.win_rate import (
     JUDGE_FOLDER,
     PAIRS_FILE,
     SUMMARY_FILE,
@@ -30,8 +31,7 @@ from selfinstruct_train.evaluation.judgement import (
     grades_file,
     read_judgement,
 )
-from selfinstruct_train.evaluation.suites import suite_name
-from selfinstruct_train.evaluation.verdicts import GradeVerdict, PairVerdict
+from selfinstruct_train.judging.results import GradeVerdict, PairVerdict
 from selfinstruct_train.rating.store import Rating, ratings_file, standing_ratings
 from selfinstruct_train.records import (
     Classified,
@@ -44,8 +44,8 @@ from selfinstruct_train.records import (
     Row,
     TrainingStep,
 )
-from selfinstruct_train.run import Mark, RoundDirectory, RunDirectory
-from selfinstruct_train.stores import RowStore, read_json
+from selfinstruct_train.run.directory import Mark, RoundDirectory, RunDirectory
+from selfinstruct_train.run.stores import RowStore, read_json
 
 RowT = TypeVar("RowT", bound=Row)
 

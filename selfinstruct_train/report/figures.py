@@ -21,8 +21,8 @@ from selfinstruct_train.report.drawing import (
     render,
 )
 from selfinstruct_train.report.facts import SuiteFacts
+from selfinstruct_train.report.headline import BASELINE, outcome
 from selfinstruct_train.report.tables import Acceptance, YieldRow
-from selfinstruct_train.report.verdict import BASELINE, outcome
 from selfinstruct_train.report.wording import number, shorten, visible
 
 UNITS = {"rouge_l": "ROUGE-L × 100", "oracle_accuracy": "% right by the oracle"}

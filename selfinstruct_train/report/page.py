@@ -14,7 +14,7 @@ import yaml
 from markupsafe import Markup
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.evaluation.verdicts import Estimate
+from selfinstruct_train.judging.results import Estimate
 from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
@@ -27,11 +27,11 @@ from selfinstruct_train.report.facts import (
     SuiteFacts,
     read_facts,
 )
-from selfinstruct_train.report.judging import judge_section
+from selfinstruct_train.report.headline import BASELINE, Verdict, judge_suite
+from selfinstruct_train.report.judge_section import judge_section
 from selfinstruct_train.report.people import people_section
 from selfinstruct_train.report.treemap import verbs_plot
 from selfinstruct_train.report.verbs import Verbs, find_verbs
-from selfinstruct_train.report.verdict import BASELINE, Verdict, judge_suite
 from selfinstruct_train.report.wording import (
     clip,
     duration,
@@ -41,8 +41,8 @@ from selfinstruct_train.report.wording import (
     spread,
     visible,
 )
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import write_atomically
 
 HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""

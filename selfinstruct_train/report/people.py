@@ -19,7 +19,7 @@ from selfinstruct_train.report.answers import system_label
 from selfinstruct_train.report.bars import GRADE_PARTS, Bar, Interval, stacked_plot
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import SYSTEMS, RunFacts
-from selfinstruct_train.report.verdict import BASELINE
+from selfinstruct_train.report.headline import BASELINE
 from selfinstruct_train.report.wording import number, spread
 
 _COMMENTS_SHOWN = 40

@@ -16,10 +16,10 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.report import figures
 from selfinstruct_train.report.drawing import Plot
+from selfinstruct_train.report.headline import outcome
 from selfinstruct_train.report.page import page_environment
-from selfinstruct_train.report.verdict import outcome
 from selfinstruct_train.report.wording import number, signed
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.stores import write_atomically
 
 _MOST_ANSWERS = 100
 

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import ConfigError, RunError
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.stores import write_atomically
 
 
 def put_adapter_on(

@@ -12,10 +12,10 @@ from trl import SFTConfig
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 
 if TYPE_CHECKING:
-    from selfinstruct_train.engines.models import LoadedModel
+    from selfinstruct_train.models.load import LoadedModel
 
 _CHECKPOINTS_KEPT = 2
 

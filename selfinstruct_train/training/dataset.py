@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, TrainingRow
-from selfinstruct_train.run import RoundDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import choose_variant, completion_text, encode
 
 if TYPE_CHECKING:

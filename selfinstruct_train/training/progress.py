@@ -15,8 +15,8 @@ from transformers import TrainerCallback
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
 from selfinstruct_train.records import TrainingStep
-from selfinstruct_train.run import RoundDirectory
-from selfinstruct_train.stores import append_lines, write_atomically
+from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import append_lines, write_atomically
 
 OnStep = Callable[[TrainingStep, int], None]
 """Called on the main process with each logged step and the number of steps in all."""

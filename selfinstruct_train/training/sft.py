@@ -18,11 +18,11 @@ from trl import SFTTrainer
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
-from selfinstruct_train.engines.adapters import release_adapters
 from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.models.adapters import release_adapters
 from selfinstruct_train.records import Row, TrainingRow
-from selfinstruct_train.run import RoundDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.adapter import lent, put_adapter_on, save_adapter
 from selfinstruct_train.training.arguments import trainer_arguments
@@ -35,7 +35,7 @@ from selfinstruct_train.training.dataset import (
 from selfinstruct_train.training.progress import OnStep, Recorder, adopt_checkpoint
 
 if TYPE_CHECKING:
-    from selfinstruct_train.engines.models import LoadedModel
+    from selfinstruct_train.models.load import LoadedModel
 
 _RESULT = "training.json"
 # Settings that change neither the data nor a weight.

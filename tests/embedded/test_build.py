@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from selfinstruct_train.embedded import forward
-from selfinstruct_train.embedded.build import export, lexicon_words, seconds_until
-from selfinstruct_train.embedded.packing import (
+from dev.embedded import forward
+from dev.embedded.build import export, lexicon_words, seconds_until
+from dev.embedded.packing import (
     ANSWER_WEIGHT,
     IGNORED,
     Batch,
@@ -17,8 +17,8 @@ from selfinstruct_train.embedded.packing import (
     answer_weights,
     pack,
 )
-from selfinstruct_train.embedded.pretrain import Settings, Trainer, kind_of, new_model, rate
-from selfinstruct_train.embedded.tokenizer import END, PAD, split_words, train_tokenizer
+from dev.embedded.pretrain import Settings, Trainer, kind_of, new_model, rate
+from dev.embedded.tokenizer import END, PAD, split_words, train_tokenizer
 from selfinstruct_train.errors import ConfigError, TrainingError
 from selfinstruct_train.generation.prompting import Wording
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.embedded.corpus import documents
-from selfinstruct_train.embedded.instructions import RESERVED_WORDINGS, Composed, parse, world
-from selfinstruct_train.embedded.oracle import judge
-from selfinstruct_train.embedded.suites import DATA, SEED_EFFECTS, write_suites
-from selfinstruct_train.embedded.world import split_of
+from dev.embedded.corpus import documents
+from dev.embedded.suites import DATA, SEED_EFFECTS, write_suites
 from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
+from selfinstruct_train.microworld.instructions import RESERVED_WORDINGS, Composed, parse, world
+from selfinstruct_train.microworld.oracle import judge
+from selfinstruct_train.microworld.world import split_of
 from selfinstruct_train.records import EvalTask, SeedTask
-from selfinstruct_train.seeds import read_rows, read_seed_tasks
+from selfinstruct_train.sources.reader import read_rows, read_seed_tasks
 
 SUITES = {"test": ("test", 9, 252), "dev": ("dev", 8, 126), "seen": ("pretraining", 8, 126)}
 

@@ -10,19 +10,19 @@ import pytest
 import yaml
 from rapidfuzz.distance import LCSseq
 
-from selfinstruct_train.embedded.corpus import SHARES, documents
-from selfinstruct_train.embedded.dressing import Effect, wrap
-from selfinstruct_train.embedded.instructions import (
+from dev.embedded.corpus import SHARES, documents
+from dev.embedded.suites import DATA
+from selfinstruct_train.generation.prompting import Wording
+from selfinstruct_train.microworld.dressing import Effect, wrap
+from selfinstruct_train.microworld.instructions import (
     RESERVED_WORDINGS,
     draw_problem,
     parse,
     takes_input,
     world,
 )
-from selfinstruct_train.embedded.oracle import expected, is_classification, judge
-from selfinstruct_train.embedded.suites import DATA
-from selfinstruct_train.embedded.world import split_of
-from selfinstruct_train.generation.prompting import Wording
+from selfinstruct_train.microworld.oracle import expected, is_classification, judge
+from selfinstruct_train.microworld.world import split_of
 
 CORPUS_DOCUMENTS = 300
 

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from selfinstruct_train.engines.adapters import AdapterSwitch
-from selfinstruct_train.engines.models import LoadedModel
+from selfinstruct_train.models.adapters import AdapterSwitch
+from selfinstruct_train.models.load import LoadedModel
 
 MERGES = [("Ġ", "t"), ("Ċ", "Ċ"), (".", "Ċ"), ("a", "b"), ("ab", "c"), ("s", "t"), ("Ġt", "h")]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from selfinstruct_train import rounds
 from selfinstruct_train.config import load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.records import Sampling
+from selfinstruct_train.rounds import loop as rounds
 
 ROOT = Path(__file__).parent.parent.parent
 

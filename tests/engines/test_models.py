@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from selfinstruct_train.config import ModelConfig
-from selfinstruct_train.engines.models import EMBEDDED_WEIGHTS, end_tokens, load_model
 from selfinstruct_train.errors import EngineError
+from selfinstruct_train.models.load import EMBEDDED_WEIGHTS, end_tokens, load_model
 
 
 def _tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:

@@ -23,14 +23,14 @@ import pytest
 from transformers.utils.import_utils import is_serve_available
 
 from selfinstruct_train.config import EngineConfig, ModelConfig
-from selfinstruct_train.engines import completions
 from selfinstruct_train.engines.base import Completion, Engine, Request
-from selfinstruct_train.engines.models import EMBEDDED_WEIGHTS, LoadedModel, load_model
-from selfinstruct_train.engines.server import ServerEngine
-from selfinstruct_train.engines.transformers import TransformersEngine
+from selfinstruct_train.engines.local.transformers import TransformersEngine
+from selfinstruct_train.engines.server import client as completions
+from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.generation.prompting import classification_prompt, load_prompt_set
+from selfinstruct_train.models.load import EMBEDDED_WEIGHTS, LoadedModel, load_model
 from selfinstruct_train.records import Sampling
-from selfinstruct_train.seeds import read_seed_tasks
+from selfinstruct_train.sources.reader import read_seed_tasks
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 180

@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from selfinstruct_train.config import EngineConfig, ModelConfig
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.models import EMBEDDED_WEIGHTS, load_model
-from selfinstruct_train.engines.transformers import TransformersEngine
+from selfinstruct_train.engines.local.transformers import TransformersEngine
+from selfinstruct_train.models.load import EMBEDDED_WEIGHTS, load_model
 from selfinstruct_train.records import Sampling
-from selfinstruct_train.seeds import read_seed_tasks
+from selfinstruct_train.sources.reader import read_seed_tasks
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = importlib.util.find_spec("vllm") is not None

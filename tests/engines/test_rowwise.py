@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from selfinstruct_train.engines import rowwise
-from selfinstruct_train.engines.rowwise import attend_rows, can_attend_rows
+from selfinstruct_train.engines.local import rowwise
+from selfinstruct_train.engines.local.rowwise import attend_rows, can_attend_rows
 
 needs_library = pytest.mark.skipif(
     rowwise._library() is None, reason="the library was not built: no C compiler at install"

@@ -10,9 +10,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from selfinstruct_train.engines import sampling as module
-from selfinstruct_train.engines.prefixes import group_by_beginning, shared_length
-from selfinstruct_train.engines.sampling import Chooser, uniform
+from selfinstruct_train.engines.local import sampling as module
+from selfinstruct_train.engines.local.prefixes import group_by_beginning, shared_length
+from selfinstruct_train.engines.local.sampling import Chooser, uniform
 from selfinstruct_train.records import Sampling
 
 CPU = torch.device("cpu")

@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from selfinstruct_train.config import EngineConfig, load_config
-from selfinstruct_train.engines import completions
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.completions import RefusedError
 from selfinstruct_train.engines.select import make_engine
-from selfinstruct_train.engines.server import ServerEngine
+from selfinstruct_train.engines.server import client as completions
+from selfinstruct_train.engines.server.client import RefusedError
+from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.errors import ConfigError, EngineError
-from selfinstruct_train.generation.journal import Journal, StoredCompletion
 from selfinstruct_train.records import Sampling
-from selfinstruct_train.stores import RowStore
+from selfinstruct_train.run.stores import RowStore
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-very-secret-4711"
@@ -648,7 +648,7 @@ def test_the_config_chooses_the_server_and_the_models_own_tokenizer_counts() -> 
 def test_a_missing_package_is_named_with_the_pip_command(
     monkeypatch: pytest.MonkeyPatch, kind: str, package: str
 ) -> None:
-    for name in ("server", "completions", "vllm"):
+    for name in ("server.engine", "server.client", "vllm"):
         monkeypatch.delitem(sys.modules, f"selfinstruct_train.engines.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     model: Any = SimpleNamespace(model_id="m", context_length=64)

@@ -8,11 +8,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines import transformers as engine_module
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.models import LoadedModel
-from selfinstruct_train.engines.transformers import TransformersEngine
+from selfinstruct_train.engines.local import transformers as engine_module
+from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.errors import EngineError
+from selfinstruct_train.models.load import LoadedModel
 from selfinstruct_train.records import Sampling
 
 EVERY = ["llama", "qwen2", "qwen2-windows", "qwen3", "mistral", "gemma2", "gemma3_text"]

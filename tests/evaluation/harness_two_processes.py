@@ -7,9 +7,9 @@ from pathlib import Path
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.distributed import join_world
-from selfinstruct_train.engines.models import load_model
-from selfinstruct_train.evaluation.harness import measure_harness
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.evaluation.beyond.harness import measure_harness
+from selfinstruct_train.models.load import load_model
+from selfinstruct_train.run.directory import RunDirectory
 
 
 def main(tasks: str, output_dir: Path) -> None:

@@ -20,8 +20,8 @@ from selfinstruct_train.evaluation.compare import (
 )
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import write_atomically
 
 ROOT = Path(__file__).parents[2]
 AnswerFile = Callable[[str, Callable[[str], str]], Path]

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from selfinstruct_train.cli import app
+from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_predictions, make_system

@@ -18,7 +18,7 @@ from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.progress import Tally
 from selfinstruct_train.records import Comparison, PairedComparison
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.engines.models import LoadedModel, load_model
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.evaluation.forgetting import (
+from selfinstruct_train.evaluation.beyond.forgetting import (
     FORGETTING_FILE,
     HeldOut,
     cut_windows,
@@ -18,7 +17,8 @@ from selfinstruct_train.evaluation.forgetting import (
     read_held_out,
     window_losses,
 )
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.run.directory import RunDirectory
 
 
 class Switch:

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.config import Config, HarnessConfig
-from selfinstruct_train.engines.models import LoadedModel, load_model
 from selfinstruct_train.errors import ConfigError, RunError
-from selfinstruct_train.evaluation import harness
-from selfinstruct_train.evaluation.harness import check_harness, measure_harness
-from selfinstruct_train.evaluation.harness_figures import (
+from selfinstruct_train.evaluation.beyond import harness
+from selfinstruct_train.evaluation.beyond.harness import check_harness, measure_harness
+from selfinstruct_train.evaluation.beyond.harness_figures import (
     HarnessResult,
     HarnessScore,
     HarnessSettings,
@@ -25,7 +24,8 @@ from selfinstruct_train.evaluation.harness_figures import (
     read_harness,
     read_scores,
 )
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.run.directory import RunDirectory
 
 HERE = Path(__file__).parent
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
@@ -147,7 +147,7 @@ def test_without_the_package_validate_names_the_mend_and_exits_with_2(tmp_path: 
     config = HERE.parents[1] / "configs" / "quickstart.yaml"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "selfinstruct_train.cli", "validate", str(config)),
+            *(sys.executable, "-m", "selfinstruct_train.cli.app", "validate", str(config)),
             "evaluation.harness={tasks: [arc_easy]}",
         ],
         capture_output=True,

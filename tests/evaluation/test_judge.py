@@ -14,12 +14,19 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from selfinstruct_train.cli import app
+from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import JudgeConfig, load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import ConfigError, DataError, RunError
-from selfinstruct_train.evaluation.judge import (
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.evaluation.win_rate import (
+    judge_config,
+    judge_round,
+    make_judge,
+    open_judge,
+)
+from selfinstruct_train.judging.judge import (
     Answers,
     Judge,
     grade_answers,
@@ -28,14 +35,7 @@ from selfinstruct_train.evaluation.judge import (
     read_choice,
     read_level,
 )
-from selfinstruct_train.evaluation.judgement import (
-    judge_config,
-    judge_round,
-    make_judge,
-    open_judge,
-)
-from selfinstruct_train.evaluation.suites import Suite
-from selfinstruct_train.evaluation.verdicts import (
+from selfinstruct_train.judging.results import (
     GradeVerdict,
     PairVerdict,
     PairwiseSummary,
@@ -45,8 +45,8 @@ from selfinstruct_train.evaluation.verdicts import (
 )
 from selfinstruct_train.progress import Tally
 from selfinstruct_train.records import EvalTask, Instance, Prediction
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import RowStore
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import RowStore
 
 ROOT = Path(__file__).parents[2]
 Decide = Callable[[str, str], str]
@@ -382,7 +382,7 @@ def test_a_judge_behind_a_server_needs_no_model_here(
         raise AssertionError("a model was loaded")
 
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", load)
+    monkeypatch.setattr("selfinstruct_train.models.load.load_model", load)
     config = load_config(
         ROOT / "configs" / "quickstart.yaml",
         (
@@ -434,7 +434,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     """The engine that the command asks, in the place of a model."""
     engine = scripted(better)
     model = SimpleNamespace(tokenizer=None)
-    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", lambda config: model)
+    monkeypatch.setattr("selfinstruct_train.models.load.load_model", lambda config: model)
     monkeypatch.setattr("selfinstruct_train.engines.select.make_engine", lambda *_: engine)
     return engine
 
@@ -487,7 +487,7 @@ def test_the_judge_command_reads_the_answers_before_it_loads_a_model(
     def load(config: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("selfinstruct_train.engines.models.load_model", load)
+    monkeypatch.setattr("selfinstruct_train.models.load.load_model", load)
     config, suite_file = str(ROOT / "configs" / "quickstart.yaml"), str(tmp_path / "words.jsonl")
     done = CliRunner().invoke(app, ["judge", config, "no.jsonl", "no.jsonl", "--suite", suite_file])
     assert isinstance(done.exception, DataError)

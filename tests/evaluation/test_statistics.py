@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.evaluation.statistics import (
+from selfinstruct_train.statistics import (
     bootstrap_interval,
     comparison_rng,
     tally,

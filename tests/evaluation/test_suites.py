@@ -14,7 +14,7 @@ from selfinstruct_train.evaluation.suites import (
     read_predictions,
     suite_name,
 )
-from selfinstruct_train.sources import resolve
+from selfinstruct_train.sources.registry import resolve
 
 AnswerFile = Callable[[str, Callable[[str], str]], Path]
 

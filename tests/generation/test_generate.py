@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.config import Config, load_config
+from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.generation.generate import generate_round
-from selfinstruct_train.generation.journal import StoredCompletion
+from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.progress import Tally
 from selfinstruct_train.records import (
     Classified,
@@ -24,7 +24,7 @@ from selfinstruct_train.records import (
     Rejection,
     SeedTask,
 )
-from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 
 ROOT = Path(__file__).parent.parent.parent
 VERBS = ("name", "sort", "explain", "rewrite", "count", "compare", "translate", "judge")

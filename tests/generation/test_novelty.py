@@ -12,9 +12,10 @@ from rouge_score import tokenize
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.generation import novelty, overlap, rouge
-from selfinstruct_train.generation.novelty import NoveltyIndex, Verdict
-from selfinstruct_train.generation.rouge import words
+from selfinstruct_train.text import novelty, rouge
+from selfinstruct_train.text import prefix_filter as overlap
+from selfinstruct_train.text.novelty import NoveltyIndex, Verdict
+from selfinstruct_train.text.rouge import words
 
 MATERIAL = Path(
     os.environ.get("SELFINSTRUCT_MATERIAL", Path(__file__).parents[2].parent / "shared")

@@ -15,7 +15,7 @@ from selfinstruct_train.records import (
     PairedComparison,
     Prediction,
 )
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 ANSWERS = {
     "base": "alpha no. {}\n### Input:\nmore",
@@ -24,8 +24,8 @@ ANSWERS = {
 }
 SERVE = (
     "import sys; from pathlib import Path; "
-    "from selfinstruct_train.program import guard; "
-    "from selfinstruct_train.run import RunDirectory\n"
+    "from selfinstruct_train.cli.program import guard; "
+    "from selfinstruct_train.run.directory import RunDirectory\n"
     "def program():\n"
     "    from selfinstruct_train.rating.server import rate\n"
     "    rate(RunDirectory(Path(sys.argv[1])), 0, sys.argv[2] or None)\n"

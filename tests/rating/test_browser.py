@@ -12,7 +12,7 @@ import pytest
 
 from selfinstruct_train.rating.agreement import summarise_ratings
 from selfinstruct_train.rating.store import read_ratings
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

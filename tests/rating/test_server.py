@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -123,7 +123,7 @@ def test_a_kill_right_after_the_reply_loses_no_grade(
 def test_without_the_extra_the_command_names_it(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None\n"
-        "from selfinstruct_train.program import guard\n"
+        "from selfinstruct_train.cli.program import guard\n"
         "def program():\n    import selfinstruct_train.rating.server\n"
         "guard(program)\n"
     )

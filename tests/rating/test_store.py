@@ -6,7 +6,7 @@ import pytest
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.rating.sheet import read_questions
 from selfinstruct_train.rating.store import RatingBook, rater_name, read_ratings
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -83,7 +83,7 @@ def test_half_a_line_left_by_a_full_disk_is_cut_before_the_next(
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("selfinstruct_train.stores.append_lines", full)
+        patch.setattr("selfinstruct_train.run.stores.append_lines", full)
         with pytest.raises(RunError, match="full"):
             book.rate("ann", question, second, "B", "")
     book.rate("ann", question, third, "C", "")

@@ -58,7 +58,7 @@ def execute(arguments: list[str], timeout: int = 300) -> subprocess.CompletedPro
 
 
 def cli(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "selfinstruct_train.cli", *arguments]
+    return [sys.executable, "-m", "selfinstruct_train.cli.app", *arguments]
 
 
 # What holds times, paths or the moment of a kill; everything else must be the same to the byte.

@@ -14,8 +14,8 @@ from selfinstruct_train.evaluation.compare import (
     make_comparison,
     make_system,
 )
-from selfinstruct_train.evaluation.judgement import judge_round, make_judge
 from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.win_rate import judge_round, make_judge
 from selfinstruct_train.rating.sheet import read_questions
 from selfinstruct_train.rating.store import RatingBook
 from selfinstruct_train.records import (
@@ -31,7 +31,7 @@ from selfinstruct_train.records import (
     Sampling,
     TrainingStep,
 )
-from selfinstruct_train.run import RoundDirectory, RunDirectory
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import cut_at_new_example
 
 VERBS = ("Write", "Name", "Sort", "Count", "Find", "Give", "Turn", "Decide whether", "Explain")

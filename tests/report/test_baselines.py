@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.config import save_config
-from selfinstruct_train.evaluation.forgetting import FORGETTING_FILE, Forgetting
+from selfinstruct_train.evaluation.beyond.forgetting import FORGETTING_FILE, Forgetting
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.records import Prediction
 from selfinstruct_train.report import baselines
 from selfinstruct_train.report.baselines import read_baselines
 from selfinstruct_train.report.facts import read_facts
 from selfinstruct_train.report.page import render_page
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from selfinstruct_train.evaluation.compare import read_comparison
-from selfinstruct_train.evaluation.harness_figures import (
+from selfinstruct_train.evaluation.beyond.harness_figures import (
     HarnessComparison,
     HarnessDifference,
     HarnessSettings,
 )
+from selfinstruct_train.evaluation.compare import read_comparison
 from selfinstruct_train.records import (
     ConstraintKindScore,
     ConstraintScore,
@@ -16,8 +16,8 @@ from selfinstruct_train.records import (
     PairedComparison,
 )
 from selfinstruct_train.report.page import write_report
-from selfinstruct_train.run import RunDirectory
-from selfinstruct_train.stores import write_atomically
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import write_atomically
 
 MakeRun = Callable[..., RunDirectory]
 HOSTILE = "<script>x</script>\u202e"

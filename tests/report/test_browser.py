@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.report.page import write_report
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -9,7 +9,7 @@ import pytest
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.evaluation.judgement import (
+from selfinstruct_train.evaluation.win_rate import (
     JUDGE_FOLDER,
     PAIRS_FILE,
     SUMMARY_FILE,
@@ -19,9 +19,9 @@ from selfinstruct_train.evaluation.judgement import (
     read_match,
 )
 from selfinstruct_train.report.facts import read_facts
-from selfinstruct_train.report.judging import judge_section
+from selfinstruct_train.report.judge_section import judge_section
 from selfinstruct_train.report.page import write_report
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 from .conftest import with_judge
 

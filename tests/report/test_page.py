@@ -15,7 +15,7 @@ from selfinstruct_train.report import page
 from selfinstruct_train.report.answers import MOST_QUESTIONS, side_by_side
 from selfinstruct_train.report.facts import STAGES, read_facts
 from selfinstruct_train.report.page import write_report
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner
 
-from selfinstruct_train.cli import app
+from selfinstruct_train.cli.app import app
 from selfinstruct_train.rating.sheet import read_questions
 from selfinstruct_train.rating.store import Grade, RatingBook
 from selfinstruct_train.report.facts import read_facts
 from selfinstruct_train.report.page import write_report
 from selfinstruct_train.report.people import PeopleSection, grade_share, people_section
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 HOSTILE = (

@@ -22,7 +22,7 @@ from selfinstruct_train.report.wording import (
     spread,
     visible,
 )
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 

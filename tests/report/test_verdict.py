@@ -4,8 +4,8 @@ import pytest
 
 from selfinstruct_train.records import Comparison, PairedComparison, SystemScore
 from selfinstruct_train.report.facts import Result, SuiteFacts, read_facts
-from selfinstruct_train.report.verdict import judge_suite
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.report.headline import judge_suite
+from selfinstruct_train.run.directory import RunDirectory
 
 
 def comparison(

@@ -5,7 +5,7 @@ import pytest
 
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.report.versus import write_versus
-from selfinstruct_train.run import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
 HOSTILE = " <script>document.title='owned'</script><img src=x onerror=alert(1)></textarea>\u202e"

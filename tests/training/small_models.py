@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from selfinstruct_train.config import TrainingConfig
-from selfinstruct_train.engines.adapters import AdapterSwitch
-from selfinstruct_train.engines.models import LoadedModel
+from selfinstruct_train.models.adapters import AdapterSwitch
+from selfinstruct_train.models.load import LoadedModel
 from selfinstruct_train.records import TrainingRow
 
 _CLASSES = {

@@ -8,7 +8,7 @@ import pytest
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import GeneratedInstance, Instance, Provenance, Sampling, SeedTask
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.dataset import (
     encode_rows,
     encode_texts,

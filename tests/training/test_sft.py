@@ -13,7 +13,7 @@ import torch
 from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError, TrainingError
 from selfinstruct_train.records import TrainingStep
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
 from selfinstruct_train.training.arguments import share_out
 
@@ -174,7 +174,7 @@ from pathlib import Path
 sys.path.insert(0, {folder!r})
 import small_models as small
 from selfinstruct_train.distributed import ALONE
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
 
 def kill(step, total):

@@ -10,7 +10,7 @@ import pytest
 
 from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.records import TrainingStep
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.sft import train
 
 

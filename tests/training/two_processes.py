@@ -12,7 +12,7 @@ import small_models as small
 
 from selfinstruct_train.distributed import join_world
 from selfinstruct_train.records import TrainingStep
-from selfinstruct_train.run import RoundDirectory
+from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.sft import train
 
 

@@ -1,0 +1,77 @@
+"""How every program of the package starts and ends, be it the command line or a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfinstruct_train.environment import prepare_environment
+from selfinstruct_train.errors import SelfInstructError
+
+if TYPE_CHECKING:
+    from selfinstruct_train.rounds.loop import Loop
+
+
+def guard(program: Callable[[], None]) -> None:
+    """Run a program; turn what the user can mend into one sentence and exit code 2."""
+    prepare_environment()
+    try:
+        program()
+    except SelfInstructError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except KeyboardInterrupt:
+        _say_stopped()
+        sys.exit(130)
+    except SystemExit as end:
+        # The command-line library turns Ctrl-C into this code by itself, without a word.
+        if end.code == 130:
+            _say_stopped()
+        raise
+
+
+def _say_stopped() -> None:
+    print("\nstopped; run the same command to go on", file=sys.stderr)
+
+
+def conclude(loop: Loop) -> None:
+    """Write the report of a run and say where it is."""
+    if not loop.world.is_main:
+        return
+    from selfinstruct_train.report.page import write_report
+
+    loop.progress.close()
+    page = write_report(loop.run)
+    print(loop.summary())
+    print(f"report: {page.resolve()}")
+
+
+def run_recipe(description: str | None, story: Callable[[Loop], None]) -> None:
+    """Open the run that the command line names and tell its story.
+
+    Args:
+        description: the recipe's docstring, shown by ``--help``.
+        story: what the recipe does with the opened run.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file with the settings")
+    parser.add_argument("--output-dir", type=Path, help="run directory, instead of the config's")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    arguments = parser.parse_args()
+
+    def program() -> None:
+        # Imported here, because torch must find the environment that guard() prepares.
+        from selfinstruct_train.config import load_config
+        from selfinstruct_train.rounds.loop import Loop
+
+        story(Loop(load_config(arguments.config, arguments.overrides, arguments.output_dir)))
+
+    guard(program)

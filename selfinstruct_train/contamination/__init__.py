@@ -1,0 +1,1 @@
+"""What is trained on, held against every suite."""

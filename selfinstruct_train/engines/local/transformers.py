@@ -1,0 +1,217 @@
+"""The engine in this process: any causal model that ``transformers`` loads, on CPU or GPU.
+
+Prompts that begin alike share the keys and values of that beginning, finished rows make room for
+the next requests, and a request's text depends on its own seed alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.local.cache import free_memory, is_out_of_memory
+from selfinstruct_train.engines.local.decoding import Decoder
+from selfinstruct_train.engines.local.model_runner import Passes
+from selfinstruct_train.engines.local.prefixes import agreement, group_by_beginning, shared_length
+from selfinstruct_train.engines.local.scoring import Question, score_together
+from selfinstruct_train.engines.local.sequence import Draft, Reader
+from selfinstruct_train.engines.local.sequential import score_alone, write_alone
+from selfinstruct_train.errors import EngineError
+from selfinstruct_train.models.load import LoadedModel, end_tokens
+
+log = logging.getLogger(__name__)
+
+_CAPACITY_STEP = 128
+"""Slots are as long as a multiple of this many tokens, so that the next call can use them again."""
+
+
+class TransformersEngine:
+    """Writes and scores with a loaded model."""
+
+    independent_requests = False
+
+    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+        self._loaded = loaded
+        self._config = config
+        self._reader = Reader(loaded.tokenizer, end_tokens(loaded))
+        self._passes = Passes(loaded)
+        self._together: bool | None = None
+
+    @property
+    def model_id(self) -> str:
+        """Name of the base model."""
+        return self._loaded.model_id
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and completion together."""
+        return self._loaded.context_length
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a prompt, special tokens included."""
+        return [len(tokens) for tokens in self._encode(texts)]
+
+    def generate(
+        self, requests: Sequence[Request], adapter: Path | None = None
+    ) -> Iterator[Completion]:
+        """Yield one completion per request, each as it is finished.
+
+        The same requests in the same order give the same completions to the bit, whatever was asked
+        before.
+
+        Raises:
+            EngineError: a request does not fit the context or the memory; the others are answered
+            first.
+        """
+        refused: list[str] = []
+        drafts: list[Draft] = []
+        prompts = self._encode([request.prompt for request in requests])
+        for request, prompt in zip(requests, prompts, strict=True):
+            if (room := self.context_length - len(prompt)) < 1:
+                refused.append(
+                    f"request {request.id}: its prompt of {len(prompt)} tokens leaves no room in "
+                    f"the context of {self.context_length} tokens; shorten it"
+                )
+            else:
+                drafts.append(Draft(request, prompt, room, self._reader))
+        if drafts and self._is_together():
+            for group in group_by_beginning([draft.prompt for draft in drafts]):
+                yield from self._write([drafts[i] for i in group], adapter, refused)
+        else:
+            for draft in drafts:
+                self._loaded.adapters.activate(adapter)
+                yield write_alone(self._loaded, draft)
+        if refused:
+            more = f" ({len(refused)} of {len(requests)} requests do not fit)"
+            raise EngineError(refused[0] + (more if len(refused) > 1 else ""))
+
+    def score(
+        self,
+        prefix: str,
+        suffixes: Sequence[str],
+        continuations: Sequence[str],
+        adapter: Path | None = None,
+    ) -> list[list[float]]:
+        """Log-probability of each continuation after ``prefix + suffix``.
+
+        Where a token straddles the end of the prompt, the tokens from there on are scored, for all
+        continuations.
+
+        Raises:
+            EngineError: a prompt and its continuation do not fit the context.
+        """
+        questions = [
+            question
+            for suffix in suffixes
+            for question in self._questions(prefix + suffix, continuations)
+        ]
+        name = self._loaded.adapters.activate(adapter)
+        if questions and self._is_together():
+            rows = self._score(questions, name)
+        else:
+            rows = [score_alone(self._loaded, q.given, q.scored) for q in questions]
+        width = len(continuations)
+        return [rows[i * width : (i + 1) * width] for i in range(len(suffixes))]
+
+    def close(self) -> None:
+        """Drop the cached keys and values; the model stays, for it is what gets trained."""
+        self._passes.forget()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _write(
+        self, drafts: Sequence[Draft], adapter: Path | None, refused: list[str]
+    ) -> Iterator[Completion]:
+        name = self._loaded.adapters.activate(adapter)
+        shared = shared_length([draft.prompt for draft in drafts])
+        free = free_memory(self._loaded.device) + self._passes.kept_bytes
+        budget = int(free * self._config.memory_fraction) // self._passes.token_bytes - shared
+        waiting = []
+        for draft in drafts:
+            if (need := _places(draft) - shared) > budget:
+                refused.append(
+                    f"request {draft.request.id}: its {need} tokens need more memory than is "
+                    "free; shorten it, lower max_tokens or raise "
+                    "generation.engine.memory_fraction"
+                )
+            else:
+                waiting.append(draft)
+        if not waiting:
+            return
+        capacity = max(map(_places, waiting)) - shared
+        capacity = min(-(-capacity // _CAPACITY_STEP) * _CAPACITY_STEP, budget)
+        slots = min(self._config.max_batch_size, len(waiting), budget // capacity)
+        while waiting:
+            finished: set[str] = set()
+            try:
+                prefix = self._passes.prefix(drafts[0].prompt[:shared], name)
+                for completion in Decoder(self._passes, prefix, slots, capacity).write(waiting):
+                    finished.add(completion.id)
+                    yield completion
+                    self._loaded.adapters.activate(adapter)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            waiting = [draft.anew() for draft in waiting if draft.request.id not in finished]
+            if slots == 1:
+                refused.append(f"request {waiting[0].request.id}: out of memory; shorten it")
+                waiting = waiting[1:]
+            slots = self._shrink(slots)
+
+    def _shrink(self, size: int) -> int:
+        # Called outside of `except`: the error's traceback would keep the failed tensors alive.
+        self._passes.forget()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = max(1, size // 2)
+        log.warning("out of memory: going on with %d in place of %d at once", smaller, size)
+        return smaller
+
+    def _score(self, questions: Sequence[Question], name: str | None) -> list[float]:
+        tokens = self._passes.fill_tokens
+        while True:
+            try:
+                return score_together(self._passes, questions, name, tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or tokens == 1:
+                    raise
+            tokens = self._shrink(tokens)
+
+    def _questions(self, prompt: str, continuations: Sequence[str]) -> list[Question]:
+        given, *wholes = self._encode([prompt, *(prompt + text for text in continuations)])
+        shared = min([agreement(given, whole) for whole in wholes], default=0)
+        if (longest := max(map(len, wholes), default=0)) > self.context_length:
+            raise EngineError(
+                f"a prompt and its continuation take {longest} tokens, the context has "
+                f"{self.context_length}: shorten the prompt that ends in {prompt[-60:]!r}"
+            )
+        for whole, text in zip(wholes, continuations, strict=True):
+            if len(whole) <= shared or not shared:
+                raise EngineError(f"continuation {text!r} adds no token to the prompt; use another")
+        return [Question(whole[:shared], whole[shared:]) for whole in wholes]
+
+    def _is_together(self) -> bool:
+        """Whether requests can be answered together; decided by trying."""
+        if self._together is None:
+            self._together = self._passes.works()
+        return self._together
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        tokenizer = self._loaded.tokenizer
+        encoded: list[list[int]] = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
+        # An empty prompt still needs one token to continue from.
+        start = tokenizer.bos_token_id
+        start = tokenizer.eos_token_id if start is None else start
+        return [tokens or [start] for tokens in encoded]
+
+
+def _places(draft: Draft) -> int:
+    return len(draft.prompt) + draft.limit

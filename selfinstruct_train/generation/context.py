@@ -1,0 +1,97 @@
+"""What steps 1 to 3 have in common: where they work, and how they count."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
+from selfinstruct_train.engines.base import Engine, Request
+from selfinstruct_train.generation.filters import Rules
+from selfinstruct_train.generation.prompting import PromptSet
+from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.records import Provenance, Rejection
+from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import RowStore
+
+
+class Workplace(NamedTuple):
+    """Everything that a step works with."""
+
+    config: Config
+    engine: Engine
+    directory: RoundDirectory
+    round: int
+    prompts: PromptSet
+    rules: Rules
+    adapter: Path | None
+    """The tuned model of earlier rounds, or None in the first round."""
+    tuned_prompt: Callable[[str, str], str]
+    """(instruction, input) -> the prompt in the template that the adapter was tuned in."""
+    report: Report
+
+    def journal(self, stage: str) -> Journal:
+        """The journal of a stage's completions."""
+        path = self.directory.completions(stage)
+        return Journal(self.directory.store(path, StoredCompletion), self.engine)
+
+    def request_id(self, stage: str, index: int) -> str:
+        """Id of a request, unique in the run."""
+        return f"r{self.round}-{stage}-{index:06d}"
+
+    def provenance(
+        self, request: Request, demonstrations: Iterable[str], adapter: Path | None
+    ) -> Provenance:
+        """Where a row that this request yields comes from."""
+        return Provenance(
+            round=self.round,
+            request=request.id,
+            demonstrations=tuple(demonstrations),
+            sampling=request.sampling,
+            model=self.engine.model_id,
+            adapter=None if adapter is None else "/".join(adapter.parts[-2:]),
+            prompt_hash=self.prompts.hash,
+        )
+
+
+class Counts:
+    """Running counts of a step, for progress and for its completion mark."""
+
+    def __init__(self, stage: str, report: Report) -> None:
+        self.stage = stage
+        self.kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.tokens = 0
+        self.trimmed = 0
+        """Prompts that gave up demonstrations to fit the context."""
+        self._report = report
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the step began in this process."""
+        return time.monotonic() - self._began
+
+    def show(self, done: int, total: int | None, note: str = "") -> None:
+        """Report the counts."""
+        self._report(
+            Tally(
+                self.stage,
+                done,
+                total,
+                self.kept,
+                self.dropped,
+                self.tokens,
+                self.seconds,
+                note=note,
+            )
+        )
+
+    def drop(self, store: RowStore[Rejection], rejections: list[Rejection]) -> None:
+        """Store rejections and count their reasons."""
+        store.emit(rejections)
+        self.dropped.update(rejection.reason for rejection in rejections)

@@ -1,0 +1,1 @@
+"""A model as the judge, below generation and evaluation."""

@@ -1,0 +1,285 @@
+"""A model as the judge: of two answers side by side, asked in both orders; or of one, by level."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+from selfinstruct_train.config import JudgeConfig
+from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.errors import ConfigError, EngineError, RunError
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.judging.results import Choice, GradeVerdict, Level, PairVerdict
+from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.records import Prediction, Sampling
+from selfinstruct_train.run.stores import RowStore
+
+_BUILT_IN = Path(__file__).parent.parent / "packs" / "en"
+_PAIRWISE_FIELDS = ("instruction", "input", "first", "second")
+_GRADE_FIELDS = ("instruction", "input", "answer")
+_FIELD = re.compile(r"\{(\w+)\}")
+_CHOICE = re.compile(r"(?:verdict:)?\s*(1|2|tie)", re.IGNORECASE)
+_LEVEL = re.compile(r"(?:grade:)?\s*([ABCD])", re.IGNORECASE)
+_CHOICES: tuple[tuple[str, Choice], ...] = (("1", "first"), ("2", "second"), ("tie", "tie"))
+_BATCH = 128
+"""Verdicts asked for at once: the unit of progress and of resuming. Even: a pair is two."""
+
+VerdictT = TypeVar("VerdictT", PairVerdict, GradeVerdict)
+
+
+class JudgePrompts(NamedTuple):
+    """The judge's prompts, with fields in braces."""
+
+    pairwise: str
+    grade: str
+
+
+class Judge(NamedTuple):
+    """Who judges, and how it is asked."""
+
+    name: str
+    engine: Engine
+    prompts: JudgePrompts
+    max_tokens: int
+    frame: Callable[[str], str] = str
+    """Puts a prompt into the judge's chat template, where it is asked in one."""
+
+
+class Answers(NamedTuple):
+    """A system's answers to a suite, in its order."""
+
+    name: str
+    predictions: tuple[Prediction, ...]
+
+
+class _Question(NamedTuple):
+    request: Request
+    asked: str
+
+
+def load_judge_prompts(config: JudgeConfig) -> JudgePrompts:
+    """Read the prompts that the config names, or the built-in ones.
+
+    Raises:
+        ConfigError: a file is missing, lacks a field or has an unknown one.
+    """
+    return JudgePrompts(
+        _read_prompt(config.pairwise_prompt or _BUILT_IN / "judge_pairwise.txt", _PAIRWISE_FIELDS),
+        _read_prompt(config.grade_prompt or _BUILT_IN / "judge_grade.txt", _GRADE_FIELDS),
+    )
+
+
+def judge_pairs(
+    judge: Judge,
+    store: RowStore[PairVerdict],
+    suite: Suite,
+    a: Answers,
+    b: Answers,
+    report: Report,
+) -> tuple[PairVerdict, ...]:
+    """Ask which answer is better, twice for each pair: A first, then B first.
+
+    Equal answers are asked about too: what a judge says to them is its bias alone.
+
+    Args:
+        judge: who is asked, greedily.
+        store: where verdicts are kept; those in it are not asked for again.
+        suite: what both have answered.
+        a: one system's answers.
+        b: the other's.
+        report: is told how far it is.
+
+    Returns:
+        Two verdicts for each instance of the suite, in its order.
+
+    Raises:
+        RunError: stored verdicts are those of another judge, prompt or answer.
+        EngineError: the engine failed.
+    """
+    questions, sides = [], []
+    for number, (one, other) in enumerate(zip(a.predictions, b.predictions, strict=True)):
+        both = (one, other, (a.name, b.name)), (other, one, (b.name, a.name))
+        for first, second, names in both:
+            prompt = _fill(
+                judge.prompts.pairwise,
+                instruction=one.instruction,
+                input=one.input,
+                first=first.response,
+                second=second.response,
+            )
+            row_id = f"judge-{suite.name}-{names[0]}-{names[1]}-{number:06d}"
+            questions.append(_question(judge, row_id, prompt))
+            sides.append((one.task_id, names, first, second))
+
+    def verdict(place: int, completion: Completion | None) -> PairVerdict:
+        task_id, names, first, second = sides[place]
+        text = completion.text if completion else ""
+        return PairVerdict(
+            id=questions[place].request.id,
+            task_id=task_id,
+            first=names[0],
+            second=names[1],
+            first_words=len(first.response.split()),
+            second_words=len(second.response.split()),
+            choice=read_choice(text),
+            text=text,
+            finish_reason=completion.finish_reason if completion else None,
+            asked=questions[place].asked,
+        )
+
+    return _ask(judge.engine, store, questions, verdict, f"judging {suite.name}", report)
+
+
+def grade_answers(
+    judge: Judge, store: RowStore[GradeVerdict], suite: Suite, answers: Answers, report: Report
+) -> tuple[GradeVerdict, ...]:
+    """Ask for the level of each answer, A to D, the scale of the paper's human evaluation.
+
+    Args:
+        judge: who is asked, greedily.
+        store: where verdicts are kept; those in it are not asked for again.
+        suite: what was answered.
+        answers: a system's answers.
+        report: is told how far it is.
+
+    Returns:
+        A verdict for each instance of the suite, in its order.
+
+    Raises:
+        RunError: stored verdicts are those of another judge, prompt or answer.
+        EngineError: the engine failed.
+    """
+    questions = [
+        _question(
+            judge,
+            f"grade-{suite.name}-{answers.name}-{number:06d}",
+            _fill(judge.prompts.grade, instruction=p.instruction, input=p.input, answer=p.response),
+        )
+        for number, p in enumerate(answers.predictions)
+    ]
+
+    def verdict(place: int, completion: Completion | None) -> GradeVerdict:
+        text = completion.text if completion else ""
+        return GradeVerdict(
+            id=questions[place].request.id,
+            task_id=answers.predictions[place].task_id,
+            system=answers.name,
+            level=read_level(text),
+            text=text,
+            finish_reason=completion.finish_reason if completion else None,
+            asked=questions[place].asked,
+        )
+
+    stage = f"grading {suite.name}, {answers.name}"
+    return _ask(judge.engine, store, questions, verdict, stage, report)
+
+
+def read_choice(text: str) -> Choice | None:
+    """The verdict in a judge's text: the one thing that lines of nothing but a verdict say.
+
+    None where there is no such line, or two contradict each other: a guess would be our verdict.
+    """
+    said = _sole(_CHOICE, text)
+    return next((choice for mark, choice in _CHOICES if mark == said), None)
+
+
+def read_level(text: str) -> Level | None:
+    """The level in a judge's text, read as strictly as `read_choice` reads."""
+    said = _sole(_LEVEL, text)
+    return cast(Level, said.upper()) if said else None
+
+
+def _sole(pattern: re.Pattern[str], text: str) -> str | None:
+    matches = [pattern.fullmatch(line.strip()) for line in text.splitlines()]
+    said = {match[1].lower() for match in matches if match}
+    return said.pop() if len(said) == 1 else None
+
+
+def _ask(
+    engine: Engine,
+    store: RowStore[VerdictT],
+    questions: Sequence[_Question],
+    verdict: Callable[[int, Completion | None], VerdictT],
+    stage: str,
+    report: Report,
+) -> tuple[VerdictT, ...]:
+    """The stored verdicts, then the rest from the engine."""
+    rows = list(store.read())
+    _require_same(store.path, rows, questions)
+    if len(rows) == len(questions):
+        return tuple(rows)
+    # Beside other requests an engine may write other text (float ties): whole batches or none.
+    done = store.resume(_BATCH)
+    del rows[done:]
+    began, tokens = time.monotonic(), 0
+    for start in range(done, len(questions), _BATCH):
+        places = range(start, min(start + _BATCH, len(questions)))
+        completions = {c.id: c for c in _complete(engine, [questions[i].request for i in places])}
+        fresh = [verdict(i, completions.get(questions[i].request.id)) for i in places]
+        store.emit(fresh)
+        rows += fresh
+        tokens += sum(c.completion_tokens for c in completions.values())
+        seconds = time.monotonic() - began
+        report(Tally(stage, len(rows), len(questions), 0, Counter(), tokens, seconds, done))
+    return tuple(rows)
+
+
+def _complete(engine: Engine, requests: Sequence[Request]) -> Iterator[Completion]:
+    """Completions of the requests that leave room for a verdict."""
+    lengths = engine.count_tokens([request.prompt for request in requests])
+    fitting = [
+        request
+        for request, length in zip(requests, lengths, strict=True)
+        if length + request.sampling.max_tokens <= engine.context_length
+    ]
+    missing = {request.id for request in fitting}
+    for completion in engine.generate(fitting) if fitting else ():
+        missing.discard(completion.id)
+        yield completion
+    if missing:
+        raise EngineError(
+            f"the judge gave no completion for {len(missing)} requests, first {min(missing)}"
+        )
+
+
+def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Question]) -> None:
+    for number, row in enumerate(rows, 1):
+        question = questions[number - 1] if number <= len(questions) else None
+        if question is None or (row.id, row.asked) != (question.request.id, question.asked):
+            raise RunError(
+                f"{path}, line {number}: a verdict of another judge or prompt, or on another "
+                "answer; restore the setting, name another folder, or delete this file to have "
+                "everything judged anew"
+            )
+
+
+def _question(judge: Judge, row_id: str, prompt: str) -> _Question:
+    sampling = Sampling(max_tokens=judge.max_tokens)
+    framed = judge.frame(prompt)
+    text = "\x1f".join((framed, sampling.model_dump_json(), judge.name))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _Question(Request(row_id, framed, sampling), digest)
+
+
+def _fill(prompt: str, **fields: str) -> str:
+    # In one pass: braces within an answer are the answer's.
+    return _FIELD.sub(lambda match: fields[match[1]], prompt)
+
+
+def _read_prompt(path: Path, fields: tuple[str, ...]) -> str:
+    try:
+        text = path.read_text("utf-8").rstrip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the judge's prompt cannot be read ({error})") from None
+    found = set(_FIELD.findall(text))
+    wrong = [f"lacks {{{name}}}" for name in fields if name not in found]
+    wrong += [f"has an unknown {{{name}}}" for name in sorted(found - set(fields))]
+    if wrong:
+        known = ", ".join(f"{{{name}}}" for name in fields)
+        raise ConfigError(f"{path}: the judge's prompt {', '.join(wrong)}; it must hold {known}")
+    return text

@@ -1,0 +1,1 @@
+"""Everything that is language or domain."""

@@ -1,0 +1,326 @@
+"""Closing the loop: each round adds data to one pool, trains on all of it, and is measured."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from pathlib import Path
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.contamination.check import check, contaminated_rows
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.distributed import World, join_world
+from selfinstruct_train.engines.base import Engine
+from selfinstruct_train.engines.local.transformers import TransformersEngine
+from selfinstruct_train.engines.parallel import ParallelEngine
+from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting, read_held_out
+from selfinstruct_train.evaluation.beyond.harness import check_harness, measure_harness
+from selfinstruct_train.evaluation.compare import (
+    best_round,
+    contamination_sentence,
+    read_comparison,
+)
+from selfinstruct_train.evaluation.evaluate import evaluate_round
+from selfinstruct_train.evaluation.published import published_files
+from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
+from selfinstruct_train.generation.filters import load_rules
+from selfinstruct_train.generation.prompting import (
+    few_shot_prompt,
+    load_prompt_set,
+    require_demonstrations,
+)
+from selfinstruct_train.generation.stages import generate_round
+from selfinstruct_train.judging.judge import load_judge_prompts
+from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.progress import Progress, Tally
+from selfinstruct_train.records import (
+    Comparison,
+    ContaminatedRow,
+    GeneratedInstance,
+    TrainingRow,
+    TrainingStep,
+)
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
+from selfinstruct_train.templates import encode
+from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.sft import train
+
+
+class Loop:
+    """One run, opened: one loaded model is the writer, the student and both sides of the test."""
+
+    def __init__(self, config: Config) -> None:
+        """Check everything that can be checked, then load the model.
+
+        Raises:
+            SelfInstructError: a setting, a data file, the run directory or the model is at fault.
+        """
+        self.config = config
+        self.world: World = join_world()
+        self.run = RunDirectory(config.output_dir, self.world)
+        self.seeds = read_seed_tasks(resolve(config.seeds.path))
+        self._prompts = load_prompt_set(config.generation.prompts)
+        require_demonstrations(self._prompts, config.generation.prompts)
+        load_rules(config.generation.prompts)
+        suites = [load_suite(name) for name in config.evaluation.suites]
+        self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in suites]
+        if config.evaluation.judge is not None:
+            load_judge_prompts(config.evaluation.judge)
+        if config.evaluation.held_out_text is not None:
+            read_held_out(config.evaluation.held_out_text)
+        if config.evaluation.harness is not None:
+            check_harness(config.evaluation.harness)
+        if config.evaluation.published is not None:
+            published_files(config.evaluation.published)
+        self.run.open(config)
+        self.progress = Progress(quiet=not self.world.is_main)
+        self.model: LoadedModel = load_model(config.model)
+        for note in self.model.notes:
+            self.progress.say(note)
+        self.engine = self._parallel(make_engine(config, self.model))
+        # Adapters are made during the run, so only this process's own model is sure to have them.
+        self._examinee = (
+            self.engine
+            if config.generation.engine.kind == "transformers"
+            else self._parallel(TransformersEngine(self.model, config.generation.engine))
+        )
+
+    def generate(self, number: int) -> None:
+        """Steps 1 to 4: write this round's instructions and instances."""
+        generation = self.config.generation
+        needs_tuned = number > 0 and (
+            "tuned" in (generation.instruction_writer, generation.instance_writer)
+            or generation.instances.consistency
+        )
+        adapter = self._best_adapter(number) if needs_tuned else None
+        generate_round(
+            self.config,
+            self.engine,
+            self.run,
+            number,
+            self.seeds,
+            adapter,
+            self._question,
+            self.progress,
+        )
+
+    def train(self, number: int) -> None:
+        """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far."""
+        directory = self.run.round(number)
+        if directory.mark("train") is not None:
+            return
+        if directory.mark("instances") is None:
+            raise RunError(
+                f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' "
+                "first"
+            )
+        rows = training_rows(
+            self.seeds, self._instances(number), self.config.training.include_seeds
+        )
+        start = None
+        if number > 0 and self.config.training.start == "previous":
+            start = self.run.round(number - 1).adapter
+        self._train(directory, f"round {number} training", rows, start, None)
+
+    def evaluate(self, number: int) -> None:
+        """Did it help? Score base, seeds-only and tuned on every suite."""
+        directory = self.run.round(number)
+        trained = directory.mark("train")
+        if trained is None:
+            raise RunError(
+                f"{directory.path}: has no trained adapter; run 'selfinstruct train' first"
+            )
+        if self._is_evaluated(directory):
+            self._check_beyond_suites(number)
+            return
+        seeds_only = None
+        if self.config.evaluation.seeds_only:
+            steps = int(trained.figures["steps"] or 0)
+            seeds_only = self.run.seeds_only(steps)
+            if seeds_only.mark("train") is None:
+                rows = training_rows(self.seeds, (), include_seeds=True)
+                self._train(seeds_only, "seeds-only training", rows, None, steps)
+        began = time.monotonic()
+        wording = self._prompts.wording
+        comparisons = evaluate_round(
+            self.config,
+            self._examinee,
+            self.run,
+            number,
+            adapter=directory.adapter,
+            seeds_only_adapter=seeds_only.adapter if seeds_only else None,
+            question=self._question,
+            few_shot_question=self._few_shot_question,
+            few_shot_stop=(f"\n{wording.task}", f"\n{wording.example} "),
+            report=self.progress,
+            contaminated=functools.partial(self._contaminated, number),
+        )
+        for comparison in comparisons:
+            self.progress.say(_sentence(number, comparison))
+            if warning := contamination_sentence(comparison):
+                self.progress.say(f"round {number}: {warning}")
+        self._check_beyond_suites(number)
+        directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
+
+    def judge(self, number: int) -> None:
+        """Let a model compare the round's answers, where the config names a judge."""
+        judge = self.config.evaluation.judge
+        if judge is None:
+            return
+        is_own = judge.model is None and judge.engine is None
+        if is_own:
+            asked = make_judge(self.config, self.engine, self.model.tokenizer)
+        else:
+            self.engine.close()
+            asked = open_judge(self.config)
+            asked = asked._replace(engine=self._parallel(asked.engine))
+        for judgement in judge_round(self.config, asked, self.run, number, self.progress):
+            for sentence in judgement.sentences:
+                self.progress.say(sentence)
+        if not is_own:
+            asked.engine.close()
+
+    def summary(self) -> str:
+        """Which round is best, in one sentence."""
+        name = self.config.evaluation.suites[0]
+        number = best_round(self.run, name)
+        if number is None:
+            return "no round has been evaluated"
+        path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
+        return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
+
+    def _check_beyond_suites(self, number: int) -> None:
+        """Held-out text and public benchmarks: what tuning did to everything else."""
+        for measure in (measure_forgetting, measure_harness):
+            found = measure(self.config, self.model, self.run, number)
+            if found is not None:
+                self.progress.say(f"round {number}: {found.sentence}")
+
+    def _parallel(self, engine: Engine) -> Engine:
+        return ParallelEngine(engine, self.world) if self.world.size > 1 else engine
+
+    def _is_evaluated(self, directory: RoundDirectory) -> bool:
+        # Suites may be added to a finished run.
+        return directory.mark("evaluate") is not None and all(
+            (directory.evaluation(load_suite(name).name) / "comparison.json").exists()
+            for name in self.config.evaluation.suites
+        )
+
+    def _train(
+        self,
+        directory: RoundDirectory,
+        stage: str,
+        rows: list[TrainingRow],
+        start: Path | None,
+        steps: int | None,
+    ) -> None:
+        rows = self._without_contamination(directory, rows)
+        self.engine.close()
+        self._examinee.close()
+        began = time.monotonic()
+
+        def on_step(step: TrainingStep, total: int) -> None:
+            note = f"loss {step.loss:.3f}"
+            seconds = time.monotonic() - began
+            done = Tally(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
+            self.progress(done)
+
+        result = train(
+            self.model,
+            rows,
+            self.config.training,
+            directory,
+            seed=self.config.seed,
+            world=self.world,
+            start_adapter=start,
+            on_step=on_step,
+            max_steps_override=steps,
+        )
+        for warning in (*result.gate.warnings, *result.check.warnings):
+            self.progress.say(f"{stage}: {warning}")
+        directory.finish(
+            "train",
+            time.monotonic() - began,
+            steps=result.steps,
+            rows=result.rows,
+            too_long=result.too_long,
+            final_loss=result.final_loss,
+            precision=result.precision,
+            stopped_by_itself=result.check.stopped,
+            stop_checked_on=result.check.prompts,
+        )
+
+    def _without_contamination(
+        self, directory: RoundDirectory, rows: list[TrainingRow]
+    ) -> list[TrainingRow]:
+        prompts = self._prompts
+        result = check(
+            rows,
+            self.seeds,
+            (*prompts.classification, *prompts.input_first, *prompts.output_first),
+            self._suites,
+            self.config.evaluation.contamination,
+            self.config.generation.filters.tokenizer,
+        )
+        text = "".join(row.model_dump_json() + "\n" for row in result.found)
+        self.world.on_main(lambda: write_atomically(directory.contamination, text))
+        if result.found:
+            self.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
+        return list(result.kept)
+
+    def _contaminated(self, number: int, suite: Suite) -> tuple[ContaminatedRow, ...]:
+        # A suite may join a run whose rounds were trained without regard to it.
+        first = 0 if self.config.training.start == "previous" else number
+        rows: dict[str, TrainingRow] = {}
+        for trained in range(first, number + 1):
+            directory = self.run.round(trained)
+            store = directory.store(directory.dataset / "train.jsonl", TrainingRow)
+            rows |= {row.id: row for row in store.read()}
+        return contaminated_rows(
+            list(rows.values()),
+            SuiteTasks(suite.name, suite.tasks),
+            self.config.evaluation.contamination,
+            self.config.generation.filters.tokenizer,
+        )
+
+    def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
+        rows: list[GeneratedInstance] = []
+        for earlier in range(number + 1):
+            directory = self.run.round(earlier)
+            rows += directory.store(directory.instances, GeneratedInstance).read()
+        return tuple(rows)
+
+    def _best_adapter(self, number: int) -> Path:
+        best = best_round(self.run, self.config.evaluation.suites[0])
+        if best is None:
+            raise RunError(
+                f"{self.run.path}: round {number} is written with the help of a tuned model, but "
+                "no earlier round is trained and evaluated; use 'selfinstruct run'"
+            )
+        return self.run.round(best).adapter
+
+    def _question(self, instruction: str, given: str) -> str:
+        template = (
+            "plain" if self.config.training.template == "varied" else self.config.training.template
+        )
+        return encode(template, instruction, given, tokenizer=self.model.tokenizer)
+
+    def _few_shot_question(self, instruction: str, given: str) -> str:
+        shown = self._prompts.input_first[: self.config.evaluation.few_shot_demonstrations]
+        return few_shot_prompt(self._prompts.wording, shown, instruction, given).text
+
+
+def _sentence(number: int, comparison: Comparison) -> str:
+    return (
+        f"round {number} on {comparison.suite}: tuned - stop-controlled base = "
+        f"{comparison.delta:+.1f} ROUGE-L ({comparison.confidence:.0%} interval "
+        f"{comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), {comparison.wins} wins, "
+        f"{comparison.ties} ties, {comparison.losses} losses"
+    )

@@ -1,0 +1,1 @@
+"""Text measures below every stage: ROUGE-L, novelty, words."""
