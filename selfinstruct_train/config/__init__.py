@@ -1,26 +1,29 @@
 """Every setting of a run: its type, its default, its meaning. No default stands elsewhere."""
 
-from selfinstruct_train.config.load import (
-    ClassificationStep,
-    Config,
+from selfinstruct_train.config.evaluation import (
     ContaminationConfig,
-    EngineConfig,
     EvaluationConfig,
+    HarnessConfig,
+    JudgeConfig,
+)
+from selfinstruct_train.config.generation import (
+    ClassificationStep,
     FilterConfig,
     GenerationConfig,
-    HarnessConfig,
     InstanceStep,
     InstructionStep,
-    JudgeConfig,
-    ModelConfig,
-    Section,
     SeedsConfig,
-    TrainingConfig,
+)
+from selfinstruct_train.config.load import (
+    Config,
     all_keys,
     changed_keys,
     load_config,
     save_config,
 )
+from selfinstruct_train.config.model import EngineConfig, ModelConfig
+from selfinstruct_train.config.section import Section
+from selfinstruct_train.config.training import TrainingConfig
 
 __all__ = [
     "ClassificationStep",

@@ -1,0 +1,121 @@
+"""Settings of the seeds and of what is written from them: steps 1 to 4."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from selfinstruct_train.config.model import EngineConfig
+from selfinstruct_train.config.section import Count, Float, Fraction, Section
+
+
+class SeedsConfig(Section):
+    """The human-written tasks that everything starts from."""
+
+    path: str
+    """A JSONL file in the official schema, or a name that ``selfinstruct data list`` shows."""
+
+
+class InstructionStep(Section):
+    """Step 1: new instructions from a numbered list of demonstrations."""
+
+    seed_demonstrations: Count = 6
+    """Seed tasks shown in each prompt (paper: 6)."""
+    machine_demonstrations: int = Field(default=2, ge=0)
+    """Machine-written tasks shown once there are any (paper: 2)."""
+    last_item: Count = 16
+    """The list ends before this number is reached (paper: 16)."""
+    temperature: Float = Field(default=0.7, ge=0.0)
+    """Paper: 0.7. Small base models need 1.0 to stay varied."""
+    top_p: Fraction = 0.5
+    """Paper: 0.5. Small base models loop under it and want 0.95."""
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps all tokens."""
+    repetition_penalty: Float = Field(default=1.1, gt=0.0)
+    """Stands in for the presence penalty of 2 that the paper asked of GPT-3."""
+    max_tokens: Count = 1024
+    """Most tokens of one list (paper: 1024)."""
+    requests_per_batch: Count = 16
+    """Lists asked for at once: the unit of progress, of resuming and of the pool's growth."""
+
+
+class ClassificationStep(Section):
+    """Step 2: is it a classification task? Answered by comparing log-probabilities."""
+
+    yes_demonstrations: Count = 12
+    """Classification tasks shown (paper: 12)."""
+    no_demonstrations: Count = 19
+    """Other tasks shown (paper: 19)."""
+    requests_per_batch: Count = 64
+    """Instructions asked about at once: the unit of progress and of resuming."""
+
+
+class InstanceStep(Section):
+    """Step 3: worked examples, output-first for classification and input-first otherwise."""
+
+    demonstrations: Count = 8
+    """Most demonstration tasks shown in each prompt."""
+    temperature: Float = Field(default=0.0, ge=0.0)
+    """Paper: 0."""
+    top_p: Fraction = 1.0
+    """Nucleus mass."""
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps all tokens."""
+    repetition_penalty: Float = Field(default=1.0, gt=0.0)
+    """1 is off: instances rightly repeat words of their input."""
+    max_tokens: Count = 300
+    """Most tokens of all instances of one instruction (paper: 300 to 350)."""
+    requests_per_batch: Count = 64
+    """Instructions worked on at once: the unit of progress and of resuming."""
+    max_per_instruction: Count = 5
+    """Instances kept for one instruction (paper: 5)."""
+    answers: Literal["as_written", "asked_again", "agreed"] = "as_written"
+    """Input-first answers as they were written with their inputs (paper); or asked for again,
+    greedily and alone; or kept only where both agree."""
+    consistency: bool = False
+    """From the second round on, keep an instance only if the tuned model, asked in its own
+    template, agrees."""
+
+
+class FilterConfig(Section):
+    """What may enter the pool."""
+
+    novelty_threshold: Fraction = 0.7
+    """Highest ROUGE-L F1 against the pool that is still new (paper: 0.7)."""
+    tokenizer: Literal["rouge", "unicode"] = "rouge"
+    """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages."""
+    min_words: int = Field(default=4, ge=1)
+    """Fewest words of an instruction (paper: more than 3)."""
+    max_words: Count = 150
+    """Most words of an instruction (paper: 150)."""
+    allow_programs: bool = True
+    """Keep instructions that begin with "Write a program" (the original scripts drop them)."""
+    max_repeats: Count = 4
+    """A text that says one n-gram more often than this in a row is a loop."""
+
+
+class GenerationConfig(Section):
+    """Steps 1 to 4: instructions, classification, instances, filters."""
+
+    engine: EngineConfig = EngineConfig()
+    prompts: str = "en"
+    """Prompt set: a built-in language, or a folder with prompts.yaml and three demonstration
+    files."""
+    instructions_per_round: Count = 500
+    """New instructions that each round adds to the pool before it stops."""
+    max_requests: Count = 2000
+    """Most step 1 requests of one round, whatever they yield."""
+    saturation_window: Count = 200
+    """Candidates over which the acceptance rate is watched."""
+    saturation_floor: Fraction = 0.05
+    """A round stops when fewer of the last candidates than this were accepted."""
+    instruction_writer: Literal["base", "tuned"] = "base"
+    """Who writes instructions after the first round: the base, or the best round's model so far."""
+    instance_writer: Literal["base", "tuned"] = "base"
+    """Who writes instances after the first round; ``tuned`` answers in the template it was tuned
+    in."""
+    instructions: InstructionStep = InstructionStep()
+    classification: ClassificationStep = ClassificationStep()
+    instances: InstanceStep = InstanceStep()
+    filters: FilterConfig = FilterConfig()

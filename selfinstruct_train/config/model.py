@@ -1,0 +1,61 @@
+"""Settings of the model, and of the engine that asks it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from selfinstruct_train.config.section import Count, Float, Fraction, Section
+
+
+class ModelConfig(Section):
+    """The open base model that teaches itself."""
+
+    name_or_path: str
+    """Hub name, local folder, or ``embedded`` for the tiny model that ships with the package."""
+    revision: str | None = None
+    """Hub revision; pin it to repeat a run."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """``auto``: bfloat16 on a GPU that has it, else float32 (which also decodes faster on CPUs)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model lives."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """Attention implementation of transformers."""
+    context_length: int | None = Field(default=None, ge=16)
+    """Most tokens of prompt and completion together; by default what the model's config says."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each process; by default the cores divided by the processes on this
+    machine."""
+
+
+class EngineConfig(Section):
+    """Where text comes from."""
+
+    kind: Literal["transformers", "server", "vllm"] = "transformers"
+    """In this process, an OpenAI-compatible server, or vLLM's offline engine."""
+    max_batch_size: Count = 32
+    """Most sequences decoded at once; the engine takes fewer where memory is short."""
+    memory_fraction: Fraction = 0.6
+    """Share of the free memory that the engine may fill with cached keys and values; for kind
+    ``vllm``, share of the GPU's whole memory, weights included."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """Address of the server (kind ``server``); its key comes from the environment."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the server's key."""
+    server_model: str | None = None
+    """Name that the server knows the model by; by default model.name_or_path."""
+    server_endpoint: Literal["completions", "chat"] = "completions"
+    """``chat`` sends each prompt as one user message, for servers that offer nothing else."""
+    server_dialect: Literal["openai", "vllm", "llama.cpp", "transformers"] = "openai"
+    """Whose words for top_k and repetition_penalty the server knows; ``openai``: neither."""
+    server_adapters: dict[str, str] = {}
+    """Names that the server knows tuned models by, for adapters such as ``round-0/adapter``."""
+    concurrency: Count = 16
+    """Requests under way at once (kind ``server``)."""
+    timeout_seconds: Float = 120.0
+    """Seconds before a request to the server is given up and tried again."""
+    max_retries: int = Field(default=6, ge=0)
+    """Tries after the first before a request to the server fails."""
+    tensor_parallel_size: Count = 1
+    """GPUs that share one copy of the model (kind ``vllm``)."""

@@ -1,0 +1,58 @@
+"""Settings of the training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from selfinstruct_train.config.section import Count, Float, Fraction, Section
+
+
+class TrainingConfig(Section):
+    """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only."""
+
+    template: Literal["plain", "varied", "chat"] = "plain"
+    """How instruction and input become a prompt: one template, the paper's variety, or the model's
+    chat template."""
+    include_seeds: bool = True
+    """Train on the seed tasks too."""
+    start: Literal["base", "previous"] = "base"
+    """Each round trains a fresh adapter from the base, or continues the previous round's."""
+    lora_r: Count = 16
+    """Rank of the adapter."""
+    lora_alpha: Count = 32
+    """Scale of the adapter, divided by its rank."""
+    lora_dropout: Fraction = 0.0
+    """Dropout inside the adapter."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Modules that get an adapter."""
+    learning_rate: Float = Field(default=2e-4, gt=0.0)
+    """Peak learning rate."""
+    scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate after the warm-up."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Float = Field(default=0.0, ge=0.0)
+    """AdamW weight decay."""
+    epochs: Float = Field(default=2.0, gt=0.0)
+    """Passes over the data; ignored where max_steps is set (paper: 2)."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps, whatever the amount of data."""
+    batch_size: Count = 16
+    """Rows of one optimizer step over all processes."""
+    micro_batch_size: Count = 16
+    """Rows that one process puts through the model at once."""
+    max_length: Count = 1024
+    """Most tokens of prompt and answer; longer rows are dropped and counted, never cut."""
+    packing: bool = False
+    """Put several rows into one sequence (best-fit, without leaks between rows; needs flash
+    attention on GPU)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: less memory, a third more time."""
+    save_steps: Count = 100
+    """Steps between checkpoints, from which a stopped training resumes."""
+    logging_steps: Count = 10
+    """Steps between rows of figures."""
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers that also get the figures."""
