@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -265,3 +267,47 @@ def test_the_microworld_keeps_its_seeds_and_suites_apart() -> None:
     seeds = read_seed_tasks(folder / "seed_tasks.jsonl")
     suites = [SuiteTasks(n, read_rows(folder / f"{n}.jsonl", EvalTask)) for n in ("test", "dev")]
     assert check((), seeds, (), suites, ContaminationConfig()).found == ()
+
+
+SEEDED = """
+from selfinstruct_train.config import ContaminationConfig
+from selfinstruct_train.contamination.check import check
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.records import EvalTask, Instance, TrainingRow
+
+problems = [" ".join(f"word{i}{letter}" for letter in "abcdefghijkl") for i in range(8)]
+tasks = tuple(
+    EvalTask(
+        id=f"t{i}",
+        instruction=f"Question number {i} {'abcdefgh'[i] * 5}",
+        instances=(Instance(input=problems[i], output=""),),
+    )
+    for i in range(8)
+)
+row, kept = (
+    TrainingRow(
+        id=text[:4],
+        source="generated",
+        instruction="Explain",
+        input=text,
+        output="",
+        is_classification=False,
+    )
+    for text in (" ".join(problems), "song")
+)
+for found in check([row, kept], (), (), [SuiteTasks("exam", tasks)], ContaminationConfig()).found:
+    print(found.model_dump_json())
+"""
+
+
+def test_of_equally_similar_suite_rows_the_first_is_named_whatever_the_hash_seed() -> None:
+    said = []
+    for seed in ("0", "1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", SEEDED], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert len(set(said)) == 1
+    assert '"id":"t0#0"' in said[0]

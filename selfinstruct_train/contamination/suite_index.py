@@ -88,6 +88,7 @@ class SuiteIndex:
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
+        self._numbers: dict[str, int] = {}
         # In the suite's order.
         self.items = [self._item(row) for row in examples(suite.tasks, "demonstration")]
         self._questions = {normalise(f"{i.instruction} {i.input}"): i for i in self.items}
@@ -176,7 +177,8 @@ class SuiteIndex:
         grams = self._grams(row.text)
         hits = Counter(n for gram in grams if gram in self._holders for n in self._holders[gram])
         least = self._config.ngram_threshold
-        for number in hits:
+        # In the suite's order, so that of equals its first row is named.
+        for number in sorted(hits):
             item = self.items[number]
             whole = len(grams & item.grams) / len(item.grams)
             own = len(grams & item.own) / len(item.own)
@@ -192,8 +194,14 @@ class SuiteIndex:
         return SuiteRow(row.id, row.instruction, row.input, grams, own or grams)
 
     def _grams(self, text: str) -> frozenset[int]:
-        """Hashes of the 8-grams: a suite of long texts has millions."""
-        found = words(text, self._tokenizer)
+        """Hashes of the 8-grams: a suite of long texts has millions.
+
+        Of numbers, because hashes of strings change from process to process.
+        """
+        found = [
+            self._numbers.setdefault(word, len(self._numbers))
+            for word in words(text, self._tokenizer)
+        ]
         return frozenset(hash(tuple(found[i : i + NGRAM])) for i in range(len(found) - NGRAM + 1))
 
 
