@@ -1,10 +1,18 @@
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from selfinstruct_train.config import load_config
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import ConfigError, DataError, RunError
-from selfinstruct_train.records import Instance
+from selfinstruct_train.records import Instance, Sampling
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore, write_atomically
 
@@ -131,3 +139,91 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_stage_with_nothing_to_say_leaves_an_empty_file(tmp_path: Path) -> None:
     RowStore(tmp_path / "rows.jsonl", Instance).emit([])
     assert (tmp_path / "rows.jsonl").read_bytes() == b""
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the files as they were seen on the disk, in order."""
+    sizes: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: sizes.append(os.fstat(handle).st_size))
+    return sizes
+
+
+def test_a_batch_of_rows_waits_for_the_disk_once(tmp_path: Path, synced: list[int]) -> None:
+    path = tmp_path / "rows.jsonl"
+    RowStore(path, Instance).emit(rows(*map(str, range(10_000))))
+    assert synced == [path.stat().st_size]
+
+
+def test_rows_that_need_not_wait_are_synced_now_and_then_and_on_demand(
+    tmp_path: Path, synced: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "rows.jsonl", [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    store = RowStore(path, Instance)
+    for number in range(100):
+        clock[0] = number / 50
+        store.append(rows(str(number)), sync=False)
+    assert 1 <= len(synced) <= 4
+    store.sync()
+    assert synced[-1] == path.stat().st_size
+
+
+def test_a_kill_loses_no_row_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    code = (
+        "import os, signal, sys; from pathlib import Path; "
+        "from selfinstruct_train.records import Instance; "
+        "from selfinstruct_train.run.stores import RowStore; "
+        "store = RowStore(Path(sys.argv[1]), Instance); "
+        "[store.append([Instance(output=str(n))], sync=False) for n in range(500)]; "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)])
+    assert done.returncode == -signal.SIGKILL
+    assert [row.output for row in RowStore(path, Instance).stream()] == [*map(str, range(500))]
+
+
+def test_a_store_does_not_hold_its_file_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    written = rows(*(f"{n:02000}" for n in range(5_000)))
+    RowStore(path, Instance).emit(written)
+    tracemalloc.start()
+    store = RowStore(path, Instance)
+    store.emit(written[:3_000])
+    assert sum(1 for _ in store.stream()) == 5_000
+    store.emit(written[3_000:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 10
+
+
+def test_after_a_failed_write_the_half_line_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    store = RowStore(path, Instance)
+    store.emit(rows("a"))
+
+    def full(path: Path, data: bytes, **options: bool) -> None:
+        with path.open("ab") as file:
+            file.write(data[:5])
+        raise RunError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("selfinstruct_train.run.stores.append_bytes", full)
+        with pytest.raises(RunError, match="full"):
+            store.emit(rows("b"))
+    store.emit(rows("c"))
+    assert [row.output for row in store.read()] == ["a", "c"]
+
+
+def test_replies_that_came_one_by_one_are_on_the_disk_before_the_stage_goes_on(
+    tmp_path: Path, synced: list[int]
+) -> None:
+    path = tmp_path / "completions.jsonl"
+    engine = ScriptedEngine(lambda request, _: ScriptedAnswer("x"), independent_requests=True)
+    asked = [Request(str(n), "say x", Sampling(max_tokens=1)) for n in range(200)]
+    Journal(RowStore(path, StoredCompletion), engine).ask(asked, None)
+    assert synced[-1] == path.stat().st_size
+    assert len(synced) < 20

@@ -71,7 +71,8 @@ class Journal:
         missing = [r for r in requests if r.id not in rows]
         for completion in self._engine.generate(missing, adapter) if missing else ():
             rows[completion.id] = _stored(completion, asked[completion.id])
-            self._store.append([rows[completion.id]])
+            self._store.append([rows[completion.id]], sync=False)
+        self._store.sync()
         return _in_order(requests, rows)
 
 

@@ -57,12 +57,11 @@ def write_instances(
         written = _write_batch(place, journal, batch, done, counts)
         for opinion in opinions(place):
             written = hear(place, journal, opinion, written, done, counts)
-        for task, judged, provenance in written:
-            rows, dropped = _rows(task, judged, provenance)
-            kept_store.emit(rows)
-            counts.drop(rejected, dropped)
-            counts.kept += len(rows)
-            without += not rows
+        sorted_out = [_rows(*row) for row in written]
+        kept_store.emit(row for kept, _ in sorted_out for row in kept)
+        counts.drop(rejected, [row for _, dropped in sorted_out for row in dropped])
+        counts.kept += sum(len(kept) for kept, _ in sorted_out)
+        without += sum(not kept for kept, _ in sorted_out)
         done += len(batch)
         counts.show(done, len(tasks))
     place.directory.finish(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from selfinstruct_train.errors import ConfigError, RunError
+from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.rating.sheet import Candidate, Question
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
@@ -116,12 +116,7 @@ class RatingBook:
         return history[-1]
 
     def _append(self, row: Rating) -> None:
-        try:
-            self._store.append([row])
-        except RunError:
-            # A full disk leaves half a line: read anew, the store cuts it before it writes again.
-            self._store = RowStore(self.path, Rating)
-            raise
+        self._store.append([row])
         self._acts.append(row)
 
 

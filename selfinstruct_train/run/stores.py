@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -15,21 +17,27 @@ from selfinstruct_train.records import Row
 RowT = TypeVar("RowT", bound=Row)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+_SYNC_SECONDS = 0.5
+_ROWS_AT_ONCE = 4096
+_CHUNK = 65536
+
 
 class RowStore(Generic[RowT]):
     """An append-only JSONL file of one row type that a deterministic stage writes, or writes again.
 
     A stage that is resumed runs from its start with the stored completions and emits the same rows;
     those that are already in the file are recognised and passed over. So the file only ever grows,
-    and the end of a stopped run equals the end of an undisturbed one.
+    and the end of a stopped run equals the end of an undisturbed one. Rows stay on the disk: what a
+    store holds in memory does not grow with its file.
     """
 
     def __init__(self, path: Path, row_type: type[RowT], writable: bool = True) -> None:
         self.path = path
         self._row_type = row_type
         self._writable = writable
-        self._lines, self._whole = _complete_lines(path)
-        self._next = 0
+        self._end, self._torn = _end_of_lines(path)
+        self._next = self._at = 0
+        self._synced = time.monotonic()
 
     def read(self) -> tuple[RowT, ...]:
         """The rows in the file.
@@ -37,30 +45,50 @@ class RowStore(Generic[RowT]):
         Raises:
             DataError: a line is not such a row.
         """
-        rows = []
-        for number, line in enumerate(self._lines, 1):
+        return tuple(self.stream())
+
+    def stream(self) -> Iterator[RowT]:
+        """The rows in the file one by one, for files that memory should not hold.
+
+        Raises:
+            DataError: a line is not such a row.
+        """
+        for number, line in enumerate(_lines(self.path), 1):
             try:
-                rows.append(self._row_type.model_validate_json(line))
+                yield self._row_type.model_validate_json(line)
             except ValidationError as error:
                 raise DataError(
                     f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was "
                     "changed by hand or by another version: restore it, or delete the run's "
                     "folder of this round"
                 ) from None
-        return tuple(rows)
 
-    def append(self, rows: Iterable[RowT]) -> None:
+    def append(self, rows: Iterable[RowT], *, sync: bool = True) -> None:
         """Write rows after all that the file holds.
+
+        Args:
+            rows: what to write.
+            sync: see them on the disk before returning. Without, a kill of the process still loses
+                none, but a power cut may lose those since the last `sync`, which comes by itself
+                with the first append after half a second.
 
         Raises:
             RunError: the disk is full.
         """
-        self._next = len(self._lines)
-        self.emit(rows)
+        self._at = self._end
+        self._write(_encoded(rows), sync or time.monotonic() - self._synced > _SYNC_SECONDS)
+
+    def sync(self) -> None:
+        """See on the disk what was appended without.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        self._write(b"", True)
 
     def skip(self, rows: int) -> None:
         """Pass over rows that an earlier step wrote to the same file."""
-        self._next = rows
+        self._pass(rows)
 
     def resume(self, batch: int) -> int:
         """Pass over the whole batches of rows that are in the file.
@@ -71,59 +99,80 @@ class RowStore(Generic[RowT]):
         Returns:
             Rows passed over: the next row to make.
         """
-        self._next = len(self._lines) // batch * batch
+        self._pass(sum(1 for _ in _lines(self.path)) // batch * batch)
         return self._next
 
     def emit(self, rows: Iterable[RowT]) -> None:
         """Write the stage's next rows, less those that a stopped run already wrote.
 
+        They reach the disk together, so a batch in one call costs what a single row does.
+
         Raises:
             RunError: a row differs from what the file holds, so this is not the run that wrote it;
-            or the disk
-                is full.
+                or the disk is full.
         """
-        fresh = []
-        for row in rows:
-            line = row.model_dump_json()
-            if self._next < len(self._lines):
-                if self._lines[self._next] != line:
-                    raise RunError(
-                        f"{self.path}, line {self._next + 1}: this run would write another row "
-                        "here; the run directory is of another machine, model or version: use a "
-                        "new output_dir"
-                    )
-            else:
-                self._lines.append(line)
-                fresh.append(line)
-            self._next += 1
+        waiting = iter(rows)
+        if self._at < self._end:
+            with self.path.open("rb") as file:
+                file.seek(self._at)
+                while self._at < self._end and (row := next(waiting, None)) is not None:
+                    self._recognise(row, file.readline())
         # A stage that has nothing to say leaves an empty file: it was here.
-        if self._writable and (fresh or not self.path.exists()):
-            self._cut_torn_line()
-            append_lines(self.path, fresh)
+        wrote = not self.path.exists()
+        while fresh := _encoded(islice(waiting, _ROWS_AT_ONCE)):
+            self._write(fresh, False)
+            wrote = True
+        if wrote:
+            self.sync()
 
-    def _cut_torn_line(self) -> None:
+    def _recognise(self, row: RowT, line: bytes) -> None:
+        if line != _encoded([row]):
+            raise RunError(
+                f"{self.path}, line {self._next + 1}: this run would write another row "
+                "here; the run directory is of another machine, model or version: use a "
+                "new output_dir"
+            )
+        self._at += len(line)
+        self._next += 1
+
+    def _pass(self, rows: int) -> None:
+        self._next = self._at = 0
+        for line in islice(_lines(self.path), rows):
+            self._at += len(line)
+            self._next += 1
+
+    def _write(self, data: bytes, sync: bool) -> None:
+        if not self._writable:
+            return
         # Only a writer may cut: whoever reads a running run would cut what is being written.
-        if self._whole is not None:
+        if self._torn:
             with self.path.open("r+b") as file:
-                file.truncate(self._whole)
-            self._whole = None
+                file.truncate(self._end)
+        # A full disk may take half of the bytes.
+        self._torn = True
+        append_bytes(self.path, data, sync=sync)
+        self._torn = False
+        self._at = self._end = self._end + len(data)
+        if sync:
+            self._synced = time.monotonic()
 
 
-def append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Append whole lines and see them on the disk.
+def append_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Hand bytes to the system and, unless told not to, see the whole file on the disk.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
+        with path.open("ab") as file:
+            file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); make room or mend the permissions and "
+            f"{path}: cannot be written ({error.strerror}); make room or fix the permissions and "
             "run the same command again: what was finished is kept"
         ) from None
 
@@ -168,15 +217,28 @@ def read_json(path: Path, model: type[ModelT], mend: str) -> ModelT:
         raise DataError(f"{path}: {error.errors()[0]['msg']}; {mend}") from None
 
 
-def _complete_lines(path: Path) -> tuple[list[str], int | None]:
-    """The complete lines of a file, and their bytes where a torn line, left by a kill, follows."""
+def _encoded(rows: Iterable[Row]) -> bytes:
+    return b"".join(row.model_dump_json().encode() + b"\n" for row in rows)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The complete lines of a file, with their ends; a torn one, left by a kill, is no line."""
+    if path.exists():
+        with path.open("rb") as file:
+            # Bytes break at line ends alone; text also would where JSON leaves them unescaped.
+            yield from takewhile(lambda line: line.endswith(b"\n"), file)
+
+
+def _end_of_lines(path: Path) -> tuple[int, bool]:
+    """How many bytes the complete lines of a file have, and whether a torn line follows them."""
     if not path.exists():
-        return [], None
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    try:
-        # Not splitlines(): it also breaks at characters that JSON leaves unescaped.
-        lines = whole.decode("utf-8").split("\n")[:-1]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    return lines, len(whole) if len(whole) < len(data) else None
+        return 0, False
+    with path.open("rb") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _CHUNK)
+            file.seek(start)
+            if (found := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + found + 1, start + found + 1 < size
+            end = start
+    return 0, size > 0

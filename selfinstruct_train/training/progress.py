@@ -16,7 +16,7 @@ from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
-from selfinstruct_train.run.stores import append_lines, write_atomically
+from selfinstruct_train.run.stores import append_bytes, write_atomically
 
 OnStep = Callable[[TrainingStep, int], None]
 """Called on the main process with each logged step and the number of steps in all."""
@@ -125,7 +125,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             self._written = row.step
             self.rows.append(row)
             if self._world.is_main:
-                append_lines(self._directory.training_steps, [row.model_dump_json()])
+                line = row.model_dump_json() + "\n"
+                append_bytes(self._directory.training_steps, line.encode())
         if self._on_step and self._world.is_main:
             self._on_step(row, state.max_steps)
 

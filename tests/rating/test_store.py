@@ -77,13 +77,13 @@ def test_half_a_line_left_by_a_full_disk_is_cut_before_the_next(
     book = RatingBook(run)
     book.rate("ann", question, first, "A", "")
 
-    def full(path: Path, lines: list[str]) -> None:
-        with path.open("a") as file:
-            file.write(lines[0][:20])
+    def full(path: Path, data: bytes, **options: bool) -> None:
+        with path.open("ab") as file:
+            file.write(data[:20])
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("selfinstruct_train.run.stores.append_lines", full)
+        patch.setattr("selfinstruct_train.run.stores.append_bytes", full)
         with pytest.raises(RunError, match="full"):
             book.rate("ann", question, second, "B", "")
     book.rate("ann", question, third, "C", "")
