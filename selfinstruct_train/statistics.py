@@ -1,8 +1,10 @@
-"""Paired differences and how sure one can be of their mean."""
+"""How sure one can be of a mean or a share."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ _LEAST, _MOST = -100.0, 100.0
 _TIE = 1e-9
 _MOST_DRAWS = 4_000_000
 """Draws held in memory at once."""
+_MOST_CONFIDENCE = 1 - 1e-12
+"""The quantile of full confidence is infinite."""
 
 
 class Interval(NamedTuple):
@@ -25,7 +29,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Tally(NamedTuple):
+class WinCount(NamedTuple):
     """How often B did better than A, as well, and worse."""
 
     wins: int
@@ -34,33 +38,48 @@ class Tally(NamedTuple):
 
 
 def bootstrap_interval(
-    differences: NDArray[np.float64],
+    values: NDArray[np.float64],
     rng: np.random.Generator,
     samples: int,
     confidence: float,
+    *,
     weights: NDArray[np.float64] | None = None,
+    clusters: NDArray[np.int_] | None = None,
 ) -> Interval:
     """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, chapter 13).
 
-    Pairs are resampled, not answers: what makes a task hard or easy for both systems falls out.
-    With few pairs (under about 20) the interval is too narrow; with one there is no spread to
+    For paired differences, pairs are resampled, not answers: what makes a task hard or easy for
+    both systems falls out. Where several values belong to one task, whole tasks are resampled
+    (the cluster bootstrap: Davison and Hinkley 1997, section 3.8): instances of a task are right
+    or wrong together, so a hundred of them say less than a hundred tasks would. The mean stays
+    the mean over all values, a ratio of sums over the drawn tasks.
+
+    With few clusters (under about 20) the interval is too narrow; with one there is no spread to
     resample, and the interval is everything that a difference can be, -100 to 100.
 
     Args:
-        differences: paired differences of scores x 100, shape (n,).
+        values: paired differences, or scores, x 100, shape (n,).
         rng: source of the resamples.
         samples: number of resamples.
         confidence: coverage of the interval, 0 to 1.
-        weights: how much each pair counts, all above 0, shape (n,); by default all the same. The
-            weights are resampled with their pairs.
+        weights: how much each value counts, all above 0, shape (n,); by default all the same. The
+            weights are resampled with their values.
+        clusters: a number for each value, the same for values that depend on each other, shape
+            (n,); by default each stands alone.
 
     Raises:
-        DataError: there are no differences.
+        DataError: there are no values.
     """
-    n = len(differences)
-    if n == 0:
+    if len(values) == 0:
         raise DataError("there are no pairs to compare")
-    mean = float(np.average(differences, weights=weights))
+    counts: NDArray[np.float64] = np.ones(len(values)) if weights is None else weights
+    sums = values * counts
+    mean = float(sums.sum() / counts.sum())
+    if clusters is not None:
+        _, cluster = np.unique(clusters, return_inverse=True)
+        sums = np.bincount(cluster, sums).astype(np.float64)
+        counts = np.bincount(cluster, counts).astype(np.float64)
+    n = len(sums)
     if n == 1:
         return Interval(mean, _LEAST, _MOST)
     means = np.empty(samples)
@@ -68,18 +87,39 @@ def bootstrap_interval(
     for start in range(0, samples, step):
         rows = min(step, samples - start)
         drawn = rng.integers(0, n, size=(rows, n), dtype=np.int32)
-        sampled = None if weights is None else weights[drawn]
-        means[start : start + rows] = np.average(differences[drawn], axis=1, weights=sampled)
+        means[start : start + rows] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))
 
 
-def tally(differences: NDArray[np.float64]) -> Tally:
+def wilson_interval(share: float, n: int, confidence: float) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927); it is no point where all agree.
+
+    Args:
+        share: the share seen, 0 to 1; a tie may count half.
+        n: how many independent things it was seen in, at least 1.
+        confidence: coverage, 0 to 1.
+    """
+    z = normal_quantile(confidence)
+    scale = 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Where all agree the end of the interval is the share itself, up to rounding.
+    low, high = min(middle - reach, share), max(middle + reach, share)
+    return Interval(share, max(low, 0.0), min(high, 1.0))
+
+
+def normal_quantile(confidence: float) -> float:
+    """How many standard errors an interval of this coverage reaches to either side."""
+    return NormalDist().inv_cdf(min((1 + confidence) / 2, _MOST_CONFIDENCE))
+
+
+def count_wins(differences: NDArray[np.float64]) -> WinCount:
     """Count wins, ties and losses of B where the differences are B - A."""
     wins = int((differences > _TIE).sum())
     losses = int((differences < -_TIE).sum())
-    return Tally(wins, len(differences) - wins - losses, losses)
+    return WinCount(wins, len(differences) - wins - losses, losses)
 
 
 def comparison_rng(seed: int, *names: str) -> np.random.Generator:

@@ -20,7 +20,7 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predict
 from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import read_json
-from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, tally
+from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, count_wins
 
 Metric = Literal["rouge_l", "oracle_accuracy", "instruction_level_strict", "prompt_level_strict"]
 
@@ -72,6 +72,7 @@ def compare_systems(
         nothing could be judged has no row.
     """
     groups = np.array([item.group for item in suite.items], dtype=np.str_)
+    clusters = suite.clusters
     names = sorted(set(groups.tolist()) - {""}) if by_group else []
     rows = []
     for metric in _metrics(a):
@@ -88,9 +89,10 @@ def compare_systems(
                 rng,
                 evaluation.bootstrap_samples,
                 evaluation.confidence,
-                None if weights is None else weights[chosen],
+                weights=None if weights is None else weights[chosen],
+                clusters=clusters[chosen],
             )
-            count = tally(differences[chosen])
+            count = count_wins(differences[chosen])
             rows.append(
                 PairedComparison(
                     a=a.name,

@@ -147,6 +147,10 @@ def _standing(
         stopped = make_system(name, cut, suite)
     rng = comparison_rng(seed, suite.name, name, "standing")
     interval = bootstrap_interval(
-        stopped.scores.rouge_l, rng, evaluation.bootstrap_samples, evaluation.confidence
+        stopped.scores.rouge_l,
+        rng,
+        evaluation.bootstrap_samples,
+        evaluation.confidence,
+        clusters=suite.clusters,
     )
     return Standing(name, is_published, raw.summary, stopped.summary, interval), stopped

@@ -7,6 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from selfinstruct_train.errors import DataError
@@ -68,6 +70,18 @@ class Suite(NamedTuple):
             )
             for t, task in enumerate(self.tasks)
             for i, instance in enumerate(task.instances)
+        )
+
+    @property
+    def clusters(self) -> NDArray[np.int_]:
+        """A number for each item, the same where the instruction is: such items hang together.
+
+        The published rows of SuperNI name no tasks, but items of one task have its instruction.
+        """
+        numbers: dict[str, int] = {}
+        return np.array(
+            [numbers.setdefault(item.question[0], len(numbers)) for item in self.items],
+            dtype=np.int_,
         )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfinstruct_train.records import Row
+from selfinstruct_train.statistics import normal_quantile, wilson_interval
 
 Choice = Literal["first", "second", "tie"]
 Level = Literal["A", "B", "C", "D"]
@@ -295,7 +294,7 @@ def length_control(
         coefficients = coefficients + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-10:
             break
-    reach = _quantile(confidence) * np.sqrt(np.diag(np.linalg.inv(curvature)))
+    reach = normal_quantile(confidence) * np.sqrt(np.diag(np.linalg.inv(curvature)))
     ends = np.stack((coefficients, coefficients - reach, coefficients + reach))
     rate = 100.0 * _logistic(ends[:, 0])
     return LengthControl(_estimate(rate), _estimate(ends[:, 1]))
@@ -303,12 +302,8 @@ def length_control(
 
 def share(value: float, n: int, confidence: float) -> Estimate:
     """A share, 0 to 1, of n trials in percent, with Wilson's interval; a tie may count as half."""
-    z = _quantile(confidence)
-    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    # Where all agree the end of the interval is the share itself, up to rounding.
-    low, high = min(centre - reach, value), max(centre + reach, value)
-    return Estimate(value=100 * value, low=100 * max(low, 0.0), high=100 * min(high, 1.0))
+    _, low, high = wilson_interval(value, n, confidence)
+    return Estimate(value=100 * value, low=100 * low, high=100 * high)
 
 
 def _winner(verdict: PairVerdict) -> str | None:
@@ -321,10 +316,6 @@ def _winner(verdict: PairVerdict) -> str | None:
             return ""
         case None:
             return None
-
-
-def _quantile(confidence: float) -> float:
-    return NormalDist().inv_cdf(min((1 + confidence) / 2, 1 - 1e-12))
 
 
 def _logistic(value: NDArray[np.float64]) -> NDArray[np.float64]:

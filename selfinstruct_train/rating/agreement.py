@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from selfinstruct_train.rating.store import GRADES, AnswerKey, Grade, Rating
 from selfinstruct_train.records import Row
+from selfinstruct_train.statistics import wilson_interval
 
 CONFIDENCE = 0.95
 _GOOD = ("A", "B")
@@ -66,13 +66,6 @@ class RatingSummary(Row):
     confidence: float
 
 
-class Bounds(NamedTuple):
-    """An interval."""
-
-    low: float
-    high: float
-
-
 def summarise_ratings(ratings: Sequence[Rating]) -> RatingSummary:
     """Distribution and agreement of the grades that stand.
 
@@ -98,20 +91,6 @@ def summarise_ratings(ratings: Sequence[Rating]) -> RatingSummary:
         alpha_ordinal=krippendorff_alpha(levels, "ordinal"),
         confidence=CONFIDENCE,
     )
-
-
-def wilson_interval(share: float, n: int, confidence: float = CONFIDENCE) -> Bounds:
-    """Wilson's score interval of a share (Wilson 1927).
-
-    Args:
-        share: the share seen, 0 to 1.
-        n: how many independent things it was seen in, at least 1.
-        confidence: coverage, 0 to 1.
-    """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    middle, scale = share + z * z / (2 * n), 1 + z * z / n
-    return Bounds(max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale))
 
 
 def cohen_kappa(a: Sequence[str], b: Sequence[str]) -> float | None:
@@ -232,9 +211,9 @@ def _shares(answers: Sequence[Sequence[Grade]]) -> tuple[Share, ...]:
     ]
     parts.append(("A+B", min(1.0, sum(sums[g] for g in GRADES if g in _GOOD) / n)))
     return tuple(
-        Share(grade=name, share=part, low=bounds.low, high=bounds.high)
+        Share(grade=name, share=part, low=interval.low, high=interval.high)
         for name, part in parts
-        for bounds in (wilson_interval(part, n),)
+        for interval in (wilson_interval(part, n, CONFIDENCE),)
     )
 
 

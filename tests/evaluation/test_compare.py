@@ -19,7 +19,7 @@ from selfinstruct_train.evaluation.compare import (
     read_comparison,
 )
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
-from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction
+from selfinstruct_train.records import Comparison, ContaminatedRow, EvalTask, Instance, Prediction
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import write_atomically
 
@@ -98,6 +98,40 @@ def test_b_is_compared_with_a_overall_and_per_application(
     assert groups["overall"].delta == result.delta
     back = compare_sources(b, a, str(tmp_path / "words.jsonl"))
     assert (back.delta, back.wins, back.losses) == (-result.delta, 1, 4)
+
+
+def test_tasks_are_resampled_with_all_their_instances(tmp_path: Path) -> None:
+    tasks = [
+        EvalTask(
+            id=f"t{i}.{k}",
+            instruction=f"Repeat the word {i}." + " " * k,
+            instances=tuple(Instance(input=f"{i} {k} {j}", output="x") for j in range(10)),
+        )
+        for i in range(20)
+        for k in range(2)
+    ]
+    suite = Suite("words", tuple(tasks), False)
+    assert len(set(suite.clusters.tolist())) == 20
+
+    def answers(name: str, right: Callable[[int], bool]) -> System:
+        rows = [
+            Prediction(
+                task_id=item.task_id,
+                instruction=item.instruction,
+                input=item.input,
+                response="x" if right(int(item.input.split()[0])) else "y",
+                target="x",
+            )
+            for item in suite.items
+        ]
+        return make_system(name, rows, suite)
+
+    a, b = answers("a", lambda i: False), answers("b", lambda i: i % 2 == 0)
+    evaluation = EvaluationConfig(suites=("words",), bootstrap_samples=2000)
+    result = compare_predictions(a, b, suite, evaluation, seed=0)
+    # 20 tasks, half of them gained: the error of a share of 20, not of 400.
+    assert result.delta == 50.0
+    assert result.ci_high - result.ci_low == pytest.approx(2 * 196 * 0.5 / 20**0.5, rel=0.12)
 
 
 def test_a_comparison_with_itself_is_zero(answer_file: AnswerFile, tmp_path: Path) -> None:

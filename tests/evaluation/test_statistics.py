@@ -10,7 +10,8 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.statistics import (
     bootstrap_interval,
     comparison_rng,
-    tally,
+    count_wins,
+    wilson_interval,
 )
 
 N = 252
@@ -61,6 +62,70 @@ def test_pairing_removes_what_makes_a_task_hard_for_both() -> None:
     assert paired.low > 0 > shuffled.low
 
 
+TASKS, INSTANCES = 119, 25
+
+
+def by_task(rng: np.random.Generator, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Differences with mean 0 of tasks with many instances each, and each one's task."""
+    tasks = np.repeat(np.arange(TASKS), INSTANCES)
+    noise = rng.normal(0.0, 15.0, len(tasks))
+    return rng.normal(0.0, effect, TASKS)[tasks] + noise, tasks
+
+
+@pytest.mark.parametrize(("effect", "misses"), [(3.0, 0.16), (6.0, 0.36), (10.0, 0.54)])
+def test_instances_of_one_task_count_as_one_look_at_it(effect: float, misses: float) -> None:
+    rng = np.random.default_rng(7)
+    runs, single, clustered = 400, 0, 0
+    for _ in range(runs):
+        d, tasks = by_task(rng, effect)
+        by_instance = bootstrap_interval(d, rng, 150, 0.95)
+        by_cluster = bootstrap_interval(d, rng, 600, 0.95, clusters=tasks)
+        single += not by_instance.low <= 0.0 <= by_instance.high
+        clustered += not by_cluster.low <= 0.0 <= by_cluster.high
+    assert single / runs == pytest.approx(misses, abs=0.07)
+    assert 0.03 <= clustered / runs <= 0.08
+
+
+def test_weighted_instances_of_one_task_count_as_one_look_at_it() -> None:
+    rng = np.random.default_rng(8)
+    runs, missed = 400, 0
+    for _ in range(runs):
+        d, tasks = by_task(rng, 6.0)
+        weights = rng.integers(1, 4, len(d)).astype(float)
+        interval = bootstrap_interval(d, rng, 600, 0.95, weights=weights, clusters=tasks)
+        missed += not interval.low <= 0.0 <= interval.high
+    assert 0.03 <= missed / runs <= 0.08
+
+
+def test_clusters_leave_the_mean_over_instances_and_are_known_by_equality_alone() -> None:
+    d, weights = np.array([1.0, 2.0, 3.0, 10.0]), np.array([1.0, 1.0, 2.0, 4.0])
+
+    def interval(*clusters: int, weights: np.ndarray | None = None) -> tuple[float, ...]:
+        rng = np.random.default_rng(0)
+        return bootstrap_interval(d, rng, 400, 0.95, weights=weights, clusters=np.array(clusters))
+
+    assert interval(0, 0, 0, 1)[0] == 4.0
+    assert interval(0, 0, 0, 1, weights=weights)[0] == pytest.approx(49 / 8)
+    assert interval(0, 0, 0, 1) == interval(3, 3, 3, 7)
+    alone = bootstrap_interval(d, np.random.default_rng(0), 400, 0.95)
+    assert interval(0, 1, 2, 3) == alone
+    # The three instances of the first task are drawn together or not at all.
+    assert interval(0, 0, 0, 1)[1:] == (2.0, 10.0)
+
+
+def test_one_task_says_nothing_however_many_instances_it_has() -> None:
+    rng = np.random.default_rng(0)
+    found = bootstrap_interval(np.full(50, 7.0), rng, 100, 0.95, clusters=np.zeros(50, int))
+    assert found == (7.0, -100.0, 100.0)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (3, 10), (120, 252)])
+def test_wilson_interval_equals_scipys(k: int, n: int) -> None:
+    theirs = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    expected = k / n, theirs.low, theirs.high
+    assert wilson_interval(k / n, n, 0.95) == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_same_generator_gives_the_same_interval_and_names_give_the_generator() -> None:
     d = differences(np.random.default_rng(1), (40,))
 
@@ -94,4 +159,4 @@ def test_equal_systems_have_an_interval_of_zero() -> None:
 
 
 def test_wins_ties_and_losses_count_float_noise_as_a_tie() -> None:
-    assert tally(np.array([3.0, 1e-12, 0.0, -2.0, 5.0])) == (2, 2, 1)
+    assert count_wins(np.array([3.0, 1e-12, 0.0, -2.0, 5.0])) == (2, 2, 1)

@@ -7,7 +7,6 @@ from selfinstruct_train.rating.agreement import (
     describe,
     krippendorff_alpha,
     summarise_ratings,
-    wilson_interval,
 )
 from selfinstruct_train.rating.store import GRADES, Grade, Rating
 
@@ -66,13 +65,6 @@ def test_alpha_leaves_out_what_one_rater_saw_and_is_not_defined_without_variety(
     assert krippendorff_alpha([[0, 0], [1, 1], [3]], "nominal") == 1.0
     assert krippendorff_alpha([[0, 0], [0, 0], [3]], "nominal") is None
     assert krippendorff_alpha([], "ordinal") is None
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (3, 10), (120, 252)])
-def test_wilson_interval_equals_scipys(k: int, n: int) -> None:
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
-    theirs = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(k / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_a_second_rater_does_not_narrow_the_interval() -> None:

@@ -18,7 +18,7 @@ from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.sources.reader import read_lines
-from selfinstruct_train.statistics import comparison_rng
+from selfinstruct_train.statistics import bootstrap_interval, comparison_rng
 
 if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
@@ -228,17 +228,16 @@ def _interval(
     differences: Losses, counts: Losses, evaluation: EvaluationConfig, seed: int
 ) -> tuple[float, float] | tuple[None, None]:
     """Percentile bootstrap over windows of the difference per token."""
-    n = len(differences)
-    if n == 1:
+    if len(differences) == 1:
         return None, None
-    rng = comparison_rng(seed, "forgetting")
-    means = np.empty(evaluation.bootstrap_samples)
-    for i in range(len(means)):
-        drawn = rng.integers(0, n, size=n)
-        means[i] = differences[drawn].sum() / counts[drawn].sum()
-    tail = (1.0 - evaluation.confidence) / 2.0
-    low, high = np.quantile(means, (tail, 1.0 - tail))
-    return float(low), float(high)
+    interval = bootstrap_interval(
+        differences / counts,
+        comparison_rng(seed, "forgetting"),
+        evaluation.bootstrap_samples,
+        evaluation.confidence,
+        weights=counts,
+    )
+    return interval.low, interval.high
 
 
 def _text(path: Path, number: int, line: str) -> str:
