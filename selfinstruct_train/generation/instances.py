@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.context import Counts, Workplace
-from selfinstruct_train.generation.filters import Judged, judge_instances
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
@@ -17,12 +16,18 @@ from selfinstruct_train.generation.prompting import (
     read_input_first,
     read_output_first,
 )
-from selfinstruct_train.generation.reanswer import Task, Written, hear, opinions
+from selfinstruct_train.generation.reanswer import (
+    Task,
+    Written,
+    WrittenInstance,
+    ask_again,
+    filter_instances,
+    reanswers,
+)
 from selfinstruct_train.records import (
     GeneratedInstance,
     Instance,
     Instruction,
-    Provenance,
     Rejection,
     Sampling,
     SeedTask,
@@ -55,9 +60,9 @@ def write_instances(
     done = without = 0
     for batch in _batches(tasks, step.requests_per_batch):
         written = _write_batch(place, journal, batch, done, counts)
-        for opinion in opinions(place):
-            written = hear(place, journal, opinion, written, done, counts)
-        sorted_out = [_rows(*row) for row in written]
+        for reanswer in reanswers(place):
+            written = ask_again(place, journal, reanswer, written, done, counts)
+        sorted_out = [_rows(row) for row in written]
         kept_store.emit(row for kept, _ in sorted_out for row in kept)
         counts.drop(rejected, [row for _, dropped in sorted_out for row in dropped])
         counts.kept += sum(len(kept) for kept, _ in sorted_out)
@@ -106,20 +111,13 @@ def _write_batch(
         requests.append(Request(place.request_id("instances", i), fitted.text, sampling))
     completions = journal.ask(requests, None)
     counts.tokens += sum(c.completion_tokens for c in completions)
-    return [
-        Written(
-            task,
-            judge_instances(
-                task.row.instruction,
-                _read(place, task, completion),
-                task.is_classification,
-                step.max_per_instruction,
-                place.config.generation.filters.max_repeats,
-            ),
-            place.provenance(request, ids, None),
-        )
-        for task, request, completion, ids in zip(batch, requests, completions, shown, strict=True)
-    ]
+    written = []
+    for task, request, completion, ids in zip(batch, requests, completions, shown, strict=True):
+        provenance = place.provenance(request, ids, None)
+        filtered = filter_instances(place, task, _read(place, task, completion))
+        instances = [WrittenInstance(*result, provenance) for result in filtered]
+        written.append(Written(task, instances, provenance))
+    return written
 
 
 def _demonstrations(place: Workplace, is_classification: bool) -> tuple[SeedTask, ...]:
@@ -139,12 +137,11 @@ def _read(place: Workplace, task: Task, completion: StoredCompletion) -> list[In
     return read(place.prompts.wording, completion.text, completion.finish_reason == "length")
 
 
-def _rows(
-    task: Task, judged: Sequence[Judged], provenance: Provenance
-) -> tuple[list[GeneratedInstance], list[Rejection]]:
+def _rows(written: Written) -> tuple[list[GeneratedInstance], list[Rejection]]:
     kept: list[GeneratedInstance] = []
     dropped: list[Rejection] = []
-    if not judged:
+    task, instances, origin = written
+    if not instances:
         dropped.append(
             Rejection(
                 stage="instance",
@@ -152,10 +149,10 @@ def _rows(
                 evidence="the completion holds no complete instance",
                 instruction=task.row.instruction,
                 instruction_id=task.row.id,
-                provenance=provenance,
+                provenance=origin,
             )
         )
-    for number, (instance, fault) in enumerate(judged):
+    for number, (instance, fault, provenance) in enumerate(instances):
         if fault is None:
             kept.append(
                 GeneratedInstance(

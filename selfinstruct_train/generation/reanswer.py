@@ -1,4 +1,4 @@
-"""A second opinion on written instances: the answer alone is asked for again, greedily.
+"""Asking again: the answer alone of a written instance is asked for a second time, greedily.
 
 Inputs want variety and so a high temperature, answers want the likeliest token: written in one go
 they cannot have both. Asking again separates the two, and where a small model answers the same
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from selfinstruct_train.engines.asking import Journal
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.context import Counts, Workplace
-from selfinstruct_train.generation.filters import Fault, Judged, instance_fault
+from selfinstruct_train.generation.filters import Fault, Judged, judge_instances
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
 from selfinstruct_train.records import Instance, Instruction, Provenance, Sampling
@@ -27,21 +27,32 @@ class Task(NamedTuple):
     is_classification: bool
 
 
-class Written(NamedTuple):
-    """The instances of a task as far as they have been judged."""
+class WrittenInstance(NamedTuple):
+    """An instance, why it is dropped (None if it is kept), and where its answer comes from."""
 
-    task: Task
-    judged: list[Judged]
+    instance: Instance
+    fault: Fault | None
     provenance: Provenance
 
 
-class Opinion(NamedTuple):
+class Written(NamedTuple):
+    """The instances of a task as far as they have been filtered."""
+
+    task: Task
+    instances: list[WrittenInstance]
+    provenance: Provenance
+    """Of the request that wrote the instances."""
+
+
+class Reanswer(NamedTuple):
     """Whom to ask again, how, and what the answer is for."""
 
     name: str
     """Part of the request ids; ``base`` or ``tuned``."""
     prompt: Callable[[str, str], Prompt]
     """(instruction, input) -> prompt."""
+    shown: tuple[str, ...]
+    """Ids of the prompt's demonstrations."""
     stop: tuple[str, ...]
     adapter: Path | None
     replaces: bool
@@ -49,16 +60,17 @@ class Opinion(NamedTuple):
     covers_classification: bool
 
 
-def opinions(place: Workplace) -> list[Opinion]:
-    """The second opinions that the config asks for, in the order in which they are heard."""
+def reanswers(place: Workplace) -> list[Reanswer]:
+    """What the config asks for, in order."""
     generation, wording = place.config.generation, place.prompts.wording
     shown = place.prompts.input_first[: generation.instances.demonstrations]
     found = []
     if generation.instances.answers != "as_written":
         found.append(
-            Opinion(
+            Reanswer(
                 "base",
                 lambda text, given: few_shot_prompt(wording, shown, text, given),
+                tuple(task.id for task in shown),
                 (f"\n{wording.task}", f"\n{wording.example} "),
                 None,
                 generation.instances.answers == "asked_again",
@@ -69,10 +81,11 @@ def opinions(place: Workplace) -> list[Opinion]:
     tuned_writes = generation.instance_writer == "tuned"
     if place.adapter is not None and (tuned_writes or generation.instances.consistency):
         found.append(
-            Opinion(
+            Reanswer(
                 "tuned",
                 # Few-shot prompts are lost on a tuned model: it is asked in its own template.
                 lambda text, given: Prompt("", (), place.tuned_prompt(text, given)),
+                (),
                 (),
                 place.adapter,
                 tuned_writes,
@@ -82,20 +95,23 @@ def opinions(place: Workplace) -> list[Opinion]:
     return found
 
 
-def hear(
+def ask_again(
     place: Workplace,
     journal: Journal,
-    opinion: Opinion,
+    reanswer: Reanswer,
     written: Sequence[Written],
     first: int,
     counts: Counts,
 ) -> list[Written]:
-    """Ask for the answer of every instance that is still kept, and judge it by what comes.
+    """Ask for the answer of every instance that is still kept, and filter it by what comes.
+
+    Answers that replace the written ones meet every filter again: what was different before may
+    now be the same twice, or contradict itself.
 
     Args:
         place: where to work.
         journal: of the instances' completions.
-        opinion: whom to ask.
+        reanswer: whom to ask, and what for.
         written: a batch of tasks and their instances.
         first: number of the batch's first task, for request ids.
         counts: told of the tokens written.
@@ -103,46 +119,73 @@ def hear(
     Raises:
         EngineError: the engine failed, or a prompt cannot fit the context.
     """
-    most = place.config.generation.instances.max_tokens
-    asked = [
-        (i, j, judged.instance)
-        for i, (task, judgements, _) in enumerate(written)
-        for j, judged in enumerate(judgements)
-        if judged.fault is None and (opinion.covers_classification or not task.is_classification)
-    ]
-    requests = [
-        Request(
-            f"{place.request_id(opinion.name, first + i)}-{j}",
-            _fitted(place, opinion.prompt(written[i].task.row.instruction, given.input), most),
-            Sampling(max_tokens=most, stop=opinion.stop),
-        )
-        for i, j, given in asked
-    ]
-    answers = journal.ask(requests, opinion.adapter) if requests else []
+    asked: list[tuple[int, int]] = []
+    requests: list[Request] = []
+    shown: list[tuple[str, ...]] = []
+    for i, (task, instances, _) in enumerate(written):
+        if task.is_classification and not reanswer.covers_classification:
+            continue
+        for j, found in enumerate(instances):
+            if found.fault is None:
+                request, ids = _request(place, reanswer, task, found.instance, first + i, j)
+                asked.append((i, j))
+                requests.append(request)
+                shown.append(ids)
+    answers = journal.ask(requests, reanswer.adapter) if requests else []
     counts.tokens += sum(answer.completion_tokens for answer in answers)
-    heard = [Written(task, list(judged), origin) for task, judged, origin in written]
-    for (i, j, given), completion in zip(asked, answers, strict=True):
+    result = [Written(task, list(instances), origin) for task, instances, origin in written]
+    for (i, j), request, ids, completion in zip(asked, requests, shown, answers, strict=True):
+        before = written[i].instances[j]
         answer = completion.text.strip()
         if completion.finish_reason == "length":
-            verdict = Judged(given, Fault("second_answer_cut", answer[-40:]))
-        elif opinion.replaces:
-            instance = Instance(input=given.input, output=answer)
-            fault = instance_fault(
-                heard[i].task.row.instruction,
-                instance,
-                place.config.generation.filters.max_repeats,
+            after = before._replace(fault=Fault("second_answer_cut", answer[-40:]))
+        elif reanswer.replaces:
+            after = WrittenInstance(
+                Instance(input=before.instance.input, output=answer),
+                None,
+                place.provenance(request, ids, reanswer.adapter),
             )
-            verdict = Judged(instance, fault)
-        elif answer != given.output:
-            evidence = f"the {opinion.name} model, asked again, answers {answer[:80]!r}"
-            verdict = Judged(given, Fault("inconsistent", evidence))
+        elif answer != before.instance.output:
+            evidence = f"the {reanswer.name} model, asked again, answers {answer[:80]!r}"
+            after = before._replace(fault=Fault("inconsistent", evidence))
         else:
             continue
-        heard[i].judged[j] = verdict
-    return heard
+        result[i].instances[j] = after
+    if reanswer.replaces:
+        for i in dict.fromkeys(i for i, _ in asked):
+            _filter_again(place, result[i])
+    return result
 
 
-def _fitted(place: Workplace, prompt: Prompt, most: int) -> str:
-    if not prompt.demonstrations:
-        return prompt.text
-    return fit_prompt(place.engine, prompt, most)[0].text
+def filter_instances(place: Workplace, task: Task, found: Sequence[Instance]) -> list[Judged]:
+    """What the instance filters say of a task's instances, in order."""
+    config = place.config.generation
+    return judge_instances(
+        task.row.instruction,
+        found,
+        task.is_classification,
+        config.instances.max_per_instruction,
+        config.filters.max_repeats,
+    )
+
+
+def _filter_again(place: Workplace, written: Written) -> None:
+    kept = [j for j, found in enumerate(written.instances) if found.fault is None]
+    results = filter_instances(place, written.task, [written.instances[j].instance for j in kept])
+    for j, (_, fault) in zip(kept, results, strict=True):
+        written.instances[j] = written.instances[j]._replace(fault=fault)
+
+
+def _request(
+    place: Workplace, reanswer: Reanswer, task: Task, instance: Instance, number: int, place_in: int
+) -> tuple[Request, tuple[str, ...]]:
+    """The request, and the ids of the demonstrations that its prompt has room for."""
+    most = place.config.generation.instances.max_tokens
+    prompt = reanswer.prompt(task.row.instruction, instance.input)
+    shown = reanswer.shown
+    if prompt.demonstrations:
+        prompt, kept = fit_prompt(place.engine, prompt, most)
+        shown = tuple(shown[n] for n in kept)
+    request_id = f"{place.request_id(reanswer.name, number)}-{place_in}"
+    sampling = Sampling(max_tokens=most, stop=reanswer.stop)
+    return Request(request_id, prompt.text, sampling), shown

@@ -354,3 +354,50 @@ def test_a_second_answer_replaces_the_first_or_must_agree_with_it(
     directory = run_generation(config, ScriptedEngine(asked, scripted()._score))
     kept = directory.store(directory.instances, GeneratedInstance).read()
     assert {(row.input, row.output) for row in kept} == expected
+
+
+def test_answers_that_replace_the_written_ones_are_filtered_again(tmp_path: Path) -> None:
+    def asked(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-base-" in request.id:
+            return ScriptedAnswer(" the same", "stop")
+        if "-instances-" in request.id and not request.prompt.endswith("Label:"):
+            # An instruction without input may have several answers, until they are one.
+            return ScriptedAnswer("\nInput:\nOutput: two\nExample 2\nInput:\nOutput: three\n")
+        return writer(request)
+
+    config = small_config(tmp_path, "generation.instances.answers=asked_again")
+    directory = run_generation(config, ScriptedEngine(asked, scripted()._score))
+    kept = directory.store(directory.instances, GeneratedInstance).read()
+    rows = [(row.instruction, row.input, row.output) for row in kept]
+    assert len(set(rows)) == len(rows) and any(row[2] == "the same" for row in rows)
+    dropped = directory.store(directory.rejected, Rejection).read()
+    twice = [row for row in dropped if row.reason == "duplicate"]
+    assert twice and {row.output for row in twice} == {"the same"}
+    assert all("-base-" in row.provenance.request for row in twice if row.provenance)
+
+
+def test_a_row_names_the_request_and_the_model_that_wrote_its_answer(tmp_path: Path) -> None:
+    config = small_config(
+        tmp_path,
+        "generation.instance_writer=tuned",
+        "generation.instances.temperature=1.0",
+        "generation.instances.answers=agreed",
+    )
+
+    def asked(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-base-" in request.id:
+            return ScriptedAnswer(" two", "stop")
+        if "-tuned-" in request.id:
+            return ScriptedAnswer(" by the tuned model")
+        return writer(request)
+
+    engine = ScriptedEngine(asked, scripted()._score)
+    directory = run_generation(config, engine, 1, Path("round-0/adapter"))
+    kept = directory.store(directory.instances, GeneratedInstance).read()
+    assert kept
+    for row in kept:
+        assert row.output == "by the tuned model"
+        assert row.provenance.adapter == "round-0/adapter"
+        assert row.provenance.sampling.temperature == 0.0
+        assert "-tuned-" in row.provenance.request and row.provenance.request in engine.asked
+        assert row.provenance.demonstrations == ()
