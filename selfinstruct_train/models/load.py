@@ -19,6 +19,7 @@ from transformers import (
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.adapters import AdapterSwitch
+from selfinstruct_train.models.gguf import is_gguf, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ def end_tokens(loaded: LoadedModel) -> frozenset[int]:
 
 def _source(config: ModelConfig) -> str:
     name = config.name_or_path
+    if is_gguf(name):
+        return str(unpacked(name))
     if name != EMBEDDED:
         if Path(name).expanduser().is_dir():
             return str(Path(name).expanduser())
