@@ -220,6 +220,9 @@ class SystemScore(Row):
     """Percent judged right by the microworld's oracle; None on other suites."""
     constraints: ConstraintScore | None = None
     """None where the suite declares none."""
+    accuracy: float | None = None
+    """Percent of the answers that can be told right or wrong that are right: one of the accepted
+    answers, where the task has any, and all its constraints met; None where no task has either."""
 
 
 class PairedComparison(Row):
@@ -228,8 +231,8 @@ class PairedComparison(Row):
     a: str
     b: str
     metric: str
-    """``rouge_l``, ``oracle_accuracy``, ``instruction_level_strict`` or ``prompt_level_strict``,
-    all x 100."""
+    """``rouge_l``, ``accuracy``, ``oracle_accuracy``, ``instruction_level_strict`` or
+    ``prompt_level_strict``, all x 100."""
     group: str
     """The application, or ``overall``."""
     n: int

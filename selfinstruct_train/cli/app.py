@@ -123,6 +123,8 @@ def score(
             f"{loaded.name}: ROUGE-L {result.rouge_l:.2f}, exact match {result.exact_match:.1f} %, "
             f"{result.mean_words:.1f} words on average, {result.empty:.1f} % empty, n = {result.n}"
         )
+        if result.accuracy is not None:
+            print(f"accuracy (accepted answers and constraints): {result.accuracy:.1f} %")
         if (kept := result.constraints) is not None:
             print(
                 f"constraints, strict: instruction-level {kept.instruction_level_strict:.1f} % of "
@@ -162,6 +164,11 @@ def compare(
         f"{result.losses} losses"
     )
     for pair in result.pairs:
+        if pair.group == "overall" and pair.metric == "accuracy":
+            print(
+                f"accuracy: B - A = {pair.delta:+.1f} points (95 % interval {pair.ci_low:+.1f} to "
+                f"{pair.ci_high:+.1f})"
+            )
         if pair.group == "overall" and pair.metric.endswith("_strict"):
             name = pair.metric.removesuffix("_strict").replace("_", "-")
             print(

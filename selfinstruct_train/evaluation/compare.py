@@ -22,7 +22,9 @@ from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, count_wins
 
-Metric = Literal["rouge_l", "oracle_accuracy", "instruction_level_strict", "prompt_level_strict"]
+Metric = Literal[
+    "rouge_l", "accuracy", "oracle_accuracy", "instruction_level_strict", "prompt_level_strict"
+]
 
 COMPARISON_FILE = "comparison.json"
 OVERALL = "overall"
@@ -56,7 +58,7 @@ def compare_systems(
     seed: int,
     by_group: bool = True,
 ) -> tuple[PairedComparison, ...]:
-    """B against A: ROUGE-L, the oracle and the constraints, as far as the suite has them.
+    """B against A: ROUGE-L, accuracy, the oracle and the constraints, as far as the suite has them.
 
     Args:
         a: the system that is compared with.
@@ -253,6 +255,8 @@ def _source_name(path: Path) -> str:
 
 def _metrics(system: System) -> tuple[Metric, ...]:
     metrics: list[Metric] = ["rouge_l"]
+    if system.scores.accuracy is not None:
+        metrics.append("accuracy")
     if system.scores.oracle_accuracy is not None:
         metrics.append("oracle_accuracy")
     if system.scores.constraints is not None:
@@ -264,6 +268,9 @@ def _scores(system: System, metric: Metric) -> Scores:
     scores = system.scores
     if metric == "rouge_l":
         return scores.rouge_l
+    if metric == "accuracy":
+        assert scores.accuracy is not None
+        return scores.accuracy
     if metric == "oracle_accuracy":
         assert scores.oracle_accuracy is not None
         return scores.oracle_accuracy

@@ -116,13 +116,24 @@ Constraint = Annotated[
 
 
 class ConstrainedTask(EvalTask):
-    """A task of a suite that may also say what form its answers must have."""
+    """A task of a suite that may also say which answers are right and what form they must have."""
 
     constraints: tuple[Constraint, ...] = ()
     """Hold for each of the task's instances."""
+    answers: tuple[str, ...] = ()
+    """All that is right, each instance's output first; none where the output is only one of many
+    right answers."""
 
     @model_validator(mode="after")
     def _coherent(self) -> ConstrainedTask:
+        if any(not answer.strip() for answer in self.answers):
+            raise ValueError("answers: one is blank; leave it out")
+        for instance in self.instances:
+            if self.answers and instance.output != self.answers[0]:
+                raise ValueError(
+                    f"answers: the first, '{self.answers[0]}', is not the output, "
+                    f"'{instance.output}'; put the output first"
+                )
         count = Counter(c.kind for c in self.constraints if c.kind not in _REPEATABLE)
         if twice := [kind for kind, times in count.items() if times > 1]:
             raise ValueError(f"constraints: '{twice[0]}' stands twice; keep one, with both bounds")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.evaluation.constraints import Constraint, meets
+from selfinstruct_train.evaluation.constraints import ConstrainedTask, Constraint, meets
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.records import (
     ConstraintKindScore,
@@ -56,6 +56,9 @@ class AnswerScores(NamedTuple):
     """NaN where the oracle has no say; None where the suite has no oracle."""
     constraints: ConstraintChecks | None = None
     """None where the suite declares none."""
+    accuracy: Scores | None = None
+    """100 where an answer is one of those accepted, where there are any, and meets all its
+    constraints, else 0. NaN where a task has neither; None where no task has either."""
 
 
 def rouge_l(prediction: str, target: str) -> float:
@@ -86,13 +89,14 @@ def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScor
     """
     references = _references(predictions, suite)
     pairs = list(zip(predictions, references, strict=True))
+    exact = np.array([100.0 * any(exact_match(p.response, r) for r in right) for p, right in pairs])
+    checks = _check_constraints(predictions, suite)
     return AnswerScores(
         rouge_l=np.array([max(rouge_l(p.response, r) for r in right) for p, right in pairs]),
-        exact_match=np.array(
-            [100.0 * any(exact_match(p.response, r) for r in right) for p, right in pairs]
-        ),
+        exact_match=exact,
         oracle_accuracy=_judge(predictions) if suite.is_microworld else None,
-        constraints=_check_constraints(predictions, suite),
+        constraints=checks,
+        accuracy=_accuracy(predictions, suite, exact, checks),
     )
 
 
@@ -119,6 +123,7 @@ def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScor
         ended=None if None in reasons else 100.0 * reasons.count("eos") / len(reasons),
         oracle_accuracy=None if judged is None or not judged.size else float(judged.mean()),
         constraints=_summarise_constraints(scores.constraints) if scores.constraints else None,
+        accuracy=None if scores.accuracy is None else float(np.nanmean(scores.accuracy)),
     )
 
 
@@ -134,6 +139,16 @@ def score_predictions(system: str, predictions: Sequence[Prediction], suite: Sui
         DataError: there is nothing to score.
     """
     return summarise(system, predictions, score_answers(predictions, suite))
+
+
+def _accuracy(
+    predictions: Sequence[Prediction], suite: Suite, exact: Scores, checks: ConstraintChecks | None
+) -> Scores | None:
+    answered = {t.id for t in suite.tasks if isinstance(t, ConstrainedTask) and t.answers}
+    if not answered and checks is None:
+        return None
+    right = np.where([p.task_id in answered for p in predictions], exact, np.nan)
+    return right if checks is None else np.fmin(right, checks.prompt_level)
 
 
 def _check_constraints(predictions: Sequence[Prediction], suite: Suite) -> ConstraintChecks | None:

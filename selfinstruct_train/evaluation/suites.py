@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,10 +121,12 @@ def load_suite(name_or_path: str) -> Suite:
             f"'{name_or_path}' holds seed tasks, not a suite: they are trained on; use one of "
             + ", ".join(s.name for s in SOURCES if s.kind == "suite")
         )
+    tasks = read_rows(path, ConstrainedTask)
     suite = Suite(
         name=source.name if source else _stem(path),
-        tasks=read_rows(path, ConstrainedTask),
-        is_microworld=source is not None and source.own_file is not None,
+        tasks=tasks,
+        is_microworld=source is not None and source.is_microworld,
+        references=_accepted(tasks) if any(task.answers for task in tasks) else None,
     )
     seen: dict[tuple[str, str], str] = {}
     for item in suite.items:
@@ -222,6 +225,12 @@ def _prediction(item: Item, row: Prediction | PublishedPrediction) -> Prediction
         target=item.target,
         finish_reason=known.finish_reason if known else None,
         completion_tokens=known.completion_tokens if known else None,
+    )
+
+
+def _accepted(tasks: Sequence[ConstrainedTask]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    return tuple(
+        tuple(task.answers or (instance.output,) for instance in task.instances) for task in tasks
     )
 
 

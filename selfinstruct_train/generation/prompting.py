@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import find_own
 
 BUILT_IN = Path(__file__).parent.parent / "packs"
 
@@ -87,6 +88,8 @@ def prompt_folder(name_or_path: str) -> Path:
     """
     built_in = BUILT_IN / name_or_path
     folder = built_in if built_in.is_dir() else Path(name_or_path)
+    if not folder.is_dir():
+        folder = find_own(name_or_path) or folder
     if not (folder / "prompts.yaml").is_file():
         known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
         raise ConfigError(

@@ -25,7 +25,11 @@ from selfinstruct_train.report.headline import BASELINE, outcome
 from selfinstruct_train.report.tables import Acceptance, YieldRow
 from selfinstruct_train.report.wording import number, shorten, visible
 
-UNITS = {"rouge_l": "ROUGE-L × 100", "oracle_accuracy": "% right by the oracle"}
+UNITS = {
+    "rouge_l": "ROUGE-L × 100",
+    "accuracy": "% right by answers and constraints",
+    "oracle_accuracy": "% right by the oracle",
+}
 _RIVALS = {BASELINE: "over the stop-controlled base", "seeds-only": "over the seeds-only model"}
 _MOST_GROUPS = 40
 

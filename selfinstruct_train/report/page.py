@@ -50,6 +50,7 @@ _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
 _METRICS = {
     "rouge_l": "ROUGE-L",
+    "accuracy": "right by answers and constraints",
     "oracle_accuracy": "right by the oracle",
     "instruction_level_strict": "constraints, instruction-level",
     "prompt_level_strict": "constraints, prompt-level",

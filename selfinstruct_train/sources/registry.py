@@ -44,6 +44,8 @@ class Source(NamedTuple):
     """What is fetched; empty where the data are the project's own."""
     own_file: str | None = None
     """Path of the project's own file, relative to the repository root."""
+    is_microworld: bool = False
+    """Whether the microworld's oracle can judge answers to it."""
     is_folder: bool = False
     """Whether it is used as a folder of files."""
 
@@ -130,6 +132,7 @@ SOURCES: tuple[Source, ...] = (
         "suite",
         "252 test tasks of the microworld; written by this project, Apache-2.0",
         own_file="data/microworld/test.jsonl",
+        is_microworld=True,
     ),
     Source(
         "microworld-dev",
@@ -137,6 +140,7 @@ SOURCES: tuple[Source, ...] = (
         "development tasks of the microworld, for every choice; written by this project, "
         "Apache-2.0",
         own_file="data/microworld/dev.jsonl",
+        is_microworld=True,
     ),
     Source(
         "microworld-seen",
@@ -144,6 +148,27 @@ SOURCES: tuple[Source, ...] = (
         "microworld tasks on problems that the embedded model saw in pretraining; written by "
         "this project, Apache-2.0",
         own_file="data/microworld/seen.jsonl",
+        is_microworld=True,
+    ),
+    Source(
+        "everyday-seeds",
+        "seeds",
+        "175 everyday seed tasks; written by a language model for this project, Apache-2.0",
+        own_file="data/everyday/seeds.jsonl",
+    ),
+    Source(
+        "everyday-test",
+        "suite",
+        "150 everyday tasks of ten kinds, scored by accepted answers and constraints; written by a "
+        "language model for this project, Apache-2.0",
+        own_file="data/everyday/test.jsonl",
+    ),
+    Source(
+        "everyday-dev",
+        "suite",
+        "75 more tasks of the same ten kinds, for every choice; written by a language model for "
+        "this project, Apache-2.0",
+        own_file="data/everyday/dev.jsonl",
     ),
 )
 
@@ -279,21 +304,30 @@ def describe_sources(cache: Path | None = None) -> list[str]:
     return lines
 
 
+def find_own(path: str) -> Path | None:
+    """A file or folder of the project's own data, in a clone or in the installed package.
+
+    Args:
+        path: relative to the repository root, such as ``data/microworld/prompts``.
+    """
+    # In a clone ``selfinstruct_train/data`` is a link, which not every checkout can make.
+    package = Path(__file__).parents[1]
+    found = (root / path for root in (package, package.parent))
+    return next((place for place in found if place.exists()), None)
+
+
 def _own_path(source: Source) -> Path:
     found = _find_own(source)
     if found is None:
         raise DataError(
-            f"'{source.name}': {source.own_file} is neither beside the package nor in the "
-            "current folder; run from a clone of the repository, or give the path of the file"
+            f"'{source.name}': the installed package lacks {source.own_file}; install it again, or "
+            "give the path of the file"
         )
     return found
 
 
 def _find_own(source: Source) -> Path | None:
-    if source.own_file is None:
-        return None
-    candidates = (Path(__file__).parents[2] / source.own_file, Path(source.own_file))
-    return next((path for path in candidates if path.is_file()), None)
+    return find_own(source.own_file) if source.own_file is not None else None
 
 
 def _pulled(source: Source, cache: Path) -> list[Path]:

@@ -154,7 +154,14 @@ def test_the_paired_difference_is_that_of_the_two_scores_at_both_levels(suite: S
     settings = EvaluationConfig(suites=("form",), bootstrap_samples=500)
     found = compare_predictions(a, b, suite, settings, seed=0)
     pairs = {p.metric: p for p in found.pairs}
-    assert list(pairs) == ["rouge_l", "instruction_level_strict", "prompt_level_strict"]
+    assert list(pairs) == [
+        "rouge_l",
+        "accuracy",
+        "instruction_level_strict",
+        "prompt_level_strict",
+    ]
+    # Without accepted answers, right is what meets all its constraints.
+    assert pairs["accuracy"].delta == pairs["prompt_level_strict"].delta
     # Of four constraints A meets one and B three: an answer counts once for each that it has.
     assert pairs["instruction_level_strict"].delta == pytest.approx(50.0)
     assert pairs["prompt_level_strict"].delta == pytest.approx(0.0)
