@@ -91,10 +91,11 @@ class Instruction(Row):
     id: str
     instruction: str
     nearest: Neighbour | None = None
-    """None only where the pool was empty."""
+    """None where the pool was empty, and of most that joined when it held 10,000 or more."""
     mean_similarity: float | None = None
-    """Mean ROUGE-L F1 against the pool; None where not computed."""
+    """Mean ROUGE-L F1 against the pool; None of most that joined when it held 10,000 or more."""
     nearest_seed: Neighbour | None = None
+    """The most similar seed task; None only where there is none."""
     provenance: Provenance
 
 

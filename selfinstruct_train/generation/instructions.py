@@ -138,7 +138,7 @@ def _screen(
                 id=candidate.id,
                 instruction=candidate.instruction,
                 nearest=admission.nearest,
-                mean_similarity=round(admission.mean_similarity, 6),
+                mean_similarity=_rounded(admission.mean_similarity),
                 nearest_seed=admission.nearest_seed,
                 provenance=provenance,
             )
@@ -156,6 +156,10 @@ def _screen(
             dropped.append((rejection, number))
     dropped.sort(key=lambda pair: pair[1])
     return kept, dropped
+
+
+def _rounded(similarity: float | None) -> float | None:
+    return None if similarity is None else round(similarity, 6)
 
 
 def _why_stop(

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.records import Instruction, Neighbour, SeedTask
-from selfinstruct_train.text.novelty import NoveltyIndex
+from selfinstruct_train.text.novelty import NoveltyIndex, SearchResult
+
+_ALL_SCORED = 10_000
+_COST_OF_SCORES = 1_000
 
 
 class Entry(NamedTuple):
@@ -31,8 +34,11 @@ class Admission(NamedTuple):
 
     accepted: bool
     nearest: Neighbour | None
-    mean_similarity: float
+    """Known of all that were rejected, and of those accepted that `is_scored` picks."""
+    mean_similarity: float | None
+    """Known of those accepted that `is_scored` picks."""
     nearest_seed: Neighbour | None
+    """Known of all that were accepted."""
 
 
 class Pool:
@@ -54,22 +60,35 @@ class Pool:
             self._all.add(row.id, row.instruction)
 
     def admit(self, candidates: Sequence[Candidate]) -> list[Admission]:
-        """Resolve candidates in order; those that are new join the pool."""
-        verdicts = self._all.admit(candidates)
-        by_seed = self._seeds.search([c.instruction for c in candidates], k=1)
+        """Resolve candidates in order; those that are new join the pool.
+
+        The decision looks at the few entries that could bar a candidate. Scores against the whole
+        pool cost time with its size, so they are made only for the entries that `is_scored` picks.
+        """
+        joined = len(self._all)
+        decisions = self._all.decide(candidates)
+        by_seed = self._seeds.search(
+            [c.instruction for c, d in zip(candidates, decisions, strict=True) if d.accepted]
+        )
+        scored = [p for p in range(joined, len(self._all)) if is_scored(p)]
+        scores = dict(zip(scored, self._all.look_back(scored), strict=True))
         admissions = []
-        for candidate, verdict, seed in zip(candidates, verdicts, by_seed, strict=True):
-            if verdict.accepted:
+        seeds = iter(by_seed)
+        for candidate, decision in zip(candidates, decisions, strict=True):
+            if decision.accepted:
                 self._join(candidate.id, candidate.instruction)
-            nearest_seed = seed.nearest[0] if seed.nearest else None
-            admissions.append(
-                Admission(
-                    verdict.accepted,
-                    self._neighbour(verdict.nearest_id, verdict.score),
-                    verdict.mean,
-                    self._neighbour(nearest_seed.id, nearest_seed.score) if nearest_seed else None,
+                found = scores.get(joined)
+                admission = Admission(
+                    True,
+                    self._nearest(found) if found else None,
+                    found.mean if found else None,
+                    self._nearest(next(seeds)),
                 )
-            )
+                joined += 1
+            else:
+                assert decision.nearest is not None
+                admission = Admission(False, self._neighbour(*decision.nearest), None, None)
+            admissions.append(admission)
         return admissions
 
     def demonstrations(self, rng: random.Random, seeds: int, machine: int) -> list[Entry]:
@@ -84,10 +103,20 @@ class Pool:
         self.machine.append(Entry(row_id, instruction))
         self._text[row_id] = instruction
 
-    def _neighbour(self, row_id: str | None, score: float) -> Neighbour | None:
-        if row_id is None:
-            return None
+    def _nearest(self, found: SearchResult) -> Neighbour | None:
+        return self._neighbour(*found.nearest[0]) if found.nearest else None
+
+    def _neighbour(self, row_id: str, score: float) -> Neighbour:
         return Neighbour(id=row_id, instruction=self._text[row_id], score=round(score, 6))
+
+
+def is_scored(entries: int) -> bool:
+    """Whether an instruction is compared with the whole pool when it joins so many entries.
+
+    All are while the pool is below 10,000; from there on so few, evenly spread, that one costs on
+    average what a pool of 1,000 would.
+    """
+    return entries < _ALL_SCORED or entries % (entries // _COST_OF_SCORES) == 0
 
 
 def derived_rng(*parts: object) -> random.Random:

@@ -12,6 +12,7 @@ comparing fractions would decide otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -160,6 +161,23 @@ class NoveltyIndex:
                 self._join(row_id, code)
         return decisions
 
+    def look_back(self, positions: Sequence[int]) -> list[SearchResult]:
+        """What entries resembled when they joined: `search` with k=1 in the pool before each.
+
+        Entries never leave, so this can be asked at any later time, and of as few as one likes.
+
+        Args:
+            positions: number of entries before the entry that is asked about, ascending.
+        """
+        results = []
+        waiting = iter(positions)
+        for block in self._blocks([self._codes[position] for position in positions]):
+            places = list(islice(waiting, len(block)))
+            lcs = common_lengths(block, self._codes[: places[-1]])
+            for code, row, place in zip(block, lcs, places, strict=True):
+                results.append(self._result(self._scores(code, row[:place]), 1))
+        return results
+
     def _barrier(self, code: Code, positions: list[int]) -> Near | None:
         """The nearest of some entries if its F1 exceeds the threshold."""
         if not positions:
@@ -190,7 +208,7 @@ class NoveltyIndex:
             start += rows
 
     def _scores(self, code: Code, lcs: Integers) -> Floats:
-        return f_measure(lcs, max(len(code), 1.0), self._divisors[: len(self)], self._buffers)
+        return f_measure(lcs, max(len(code), 1.0), self._divisors[: len(lcs)], self._buffers)
 
     def _result(self, scores: Floats, k: int) -> SearchResult:
         if not len(scores):

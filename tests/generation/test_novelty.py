@@ -153,6 +153,23 @@ def test_decisions_alone_hold_on_a_larger_stream_of_near_copies() -> None:
     assert 100 < sum(v.accepted for v in verdicts) < len(stream) - 100
 
 
+@settings(deadline=None)
+@given(st.lists(texts, max_size=10), st.lists(texts, max_size=30), thresholds)
+def test_looking_back_finds_what_admission_saw(
+    pool: list[str], candidates: list[str], threshold: float
+) -> None:
+    index = NoveltyIndex(threshold=threshold)
+    index.extend((text, text) for text in pool)
+    index.decide([(text, text) for text in candidates])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(novelty, "_BLOCK_ROWS", 3)
+        results = index.look_back(range(len(pool), len(index)))
+    joined = [v for v in admitted(pool, candidates, threshold) if v.accepted]
+    assert [(r.score, r.nearest[0].id if r.nearest else None, r.mean) for r in results] == [
+        (v.score, v.nearest_id, v.mean) for v in joined
+    ]
+
+
 def test_decisions_alone_take_entries_longer_than_any_before() -> None:
     index = NoveltyIndex()
     short, long = "a b c", " ".join(["a", *(f"w{i}" for i in range(200))])
