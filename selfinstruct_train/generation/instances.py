@@ -49,9 +49,7 @@ def write_instances(
     """
     step = place.config.generation.instances
     kept_store = place.directory.store(place.directory.instances, GeneratedInstance)
-    # Step 1 wrote to the same file before: begin after its rows.
-    rejected = place.directory.store(place.directory.rejected, Rejection)
-    rejected.skip(sum(row.stage == "instruction" for row in rejected.read()))
+    rejected = place.directory.store(place.directory.rejected("instances"), Rejection)
     journal = place.journal("instances")
     tasks = [Task(row, classified[row.id]) for row in instructions]
     # The two kinds have different prompts: apart, each batch shares one long prefix.

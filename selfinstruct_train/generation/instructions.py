@@ -33,7 +33,7 @@ def write_instructions(place: Workplace, pool: Pool) -> None:
     """
     config = place.config.generation
     accepted = place.directory.store(place.directory.instructions, Instruction)
-    rejected = place.directory.store(place.directory.rejected, Rejection)
+    rejected = place.directory.store(place.directory.rejected("instructions"), Rejection)
     journal = place.journal("instructions")
     screen = InstructionFilter(config.filters, place.rules)
     adapter = place.adapter if config.instruction_writer == "tuned" else None

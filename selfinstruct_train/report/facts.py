@@ -213,7 +213,10 @@ def _read_round(directory: RoundDirectory) -> RoundFacts:
         number=_number(directory),
         marks=marks,
         instructions=_rows(directory.instructions, Instruction),
-        rejections=_rows(directory.rejected, Rejection),
+        rejections=(
+            *_rows(directory.rejected("instructions"), Rejection),
+            *_rows(directory.rejected("instances"), Rejection),
+        ),
         classified=_rows(directory.classified, Classified),
         instances=_rows(directory.instances, GeneratedInstance),
         steps=_rows(directory.training_steps, TrainingStep),

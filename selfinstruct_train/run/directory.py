@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from selfinstruct_train.config import Config, changed_keys, load_config, save_config
 from selfinstruct_train.distributed import ALONE, World
@@ -62,7 +62,6 @@ class RoundDirectory:
         self.path = path
         self.world = world
         self.instructions = path / "instructions.jsonl"
-        self.rejected = path / "rejected.jsonl"
         self.classified = path / "classified.jsonl"
         self.instances = path / "instances.jsonl"
         self.dataset = path / "dataset"
@@ -74,6 +73,10 @@ class RoundDirectory:
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
         """A row store on a file of this round."""
         return RowStore(path, row_type, self.world.is_main)
+
+    def rejected(self, stage: Literal["instructions", "instances"]) -> Path:
+        """What a stage dropped, and why."""
+        return self.path / "rejected" / f"{stage}.jsonl"
 
     def completions(self, stage: str) -> Path:
         """The journal of a stage's completions, from which it resumes."""

@@ -86,10 +86,6 @@ class RowStore(Generic[RowT]):
         """
         self._write(b"", True)
 
-    def skip(self, rows: int) -> None:
-        """Pass over rows that an earlier step wrote to the same file."""
-        self._pass(rows)
-
     def resume(self, batch: int) -> int:
         """Pass over the whole batches of rows that are in the file.
 

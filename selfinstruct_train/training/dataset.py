@@ -90,7 +90,7 @@ def training_rows(
     if not rows:
         raise DataError(
             "there is no row to train on: generation kept no instance and training.include_seeds "
-            "is off; look at rejected.jsonl for the reasons, or set training.include_seeds=true"
+            "is off; look into rejected/ for the reasons, or set training.include_seeds=true"
         )
     return rows
 

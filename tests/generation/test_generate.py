@@ -1,11 +1,11 @@
 """Steps 1 to 4 with a scripted engine: what is kept, what is dropped, and that a kill changes
 nothing."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -100,6 +100,16 @@ def run_generation(
     return run.round(number)
 
 
+def rejections(directory: RoundDirectory) -> list[Rejection]:
+    """What both stages dropped."""
+    stages: tuple[Literal["instructions", "instances"], ...] = ("instructions", "instances")
+    return [
+        row
+        for stage in stages
+        for row in directory.store(directory.rejected(stage), Rejection).read()
+    ]
+
+
 def contents(directory: RoundDirectory) -> dict[str, bytes]:
     """Every file of a round but the completion marks, which hold times."""
     return {
@@ -111,7 +121,7 @@ def contents(directory: RoundDirectory) -> dict[str, bytes]:
 def test_a_round_leaves_rows_that_explain_themselves(tmp_path: Path) -> None:
     directory = run_generation(small_config(tmp_path), scripted())
     kept = directory.store(directory.instructions, Instruction).read()
-    dropped = directory.store(directory.rejected, Rejection).read()
+    dropped = rejections(directory)
     instances = directory.store(directory.instances, GeneratedInstance).read()
     assert len(kept) >= 24
     assert {row.provenance.model for row in kept} == {"scripted"}
@@ -141,7 +151,7 @@ def test_every_candidate_is_kept_or_dropped_once(tmp_path: Path) -> None:
     mark = directory.mark("instructions")
     assert mark is not None
     kept = len(directory.store(directory.instructions, Instruction).read())
-    dropped = directory.store(directory.rejected, Rejection).read()
+    dropped = rejections(directory)
     screened = sum(row.stage == "instruction" for row in dropped)
     assert mark.figures["candidates"] == kept + screened
     assert int(mark.figures["requests"] or 0) % 3 == 0
@@ -175,7 +185,16 @@ def test_a_killed_round_ends_as_an_undisturbed_one(tmp_path: Path, after: int) -
     assert contents(run_generation(config, scripted())) == whole
 
 
-@pytest.mark.parametrize("name", ["instructions", "rejected", "classified", "instances"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "instructions",
+        "rejected/instructions",
+        "classified",
+        "instances",
+        "rejected/instances",
+    ],
+)
 def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path: Path, name: str) -> None:
     directory = run_generation(small_config(tmp_path), scripted())
     whole = contents(directory)
@@ -188,10 +207,8 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path: Path, name
         if name == "instructions":
             for later in ("classified", "instances"):
                 (directory.path / f"{later}.jsonl").unlink(missing_ok=True)
-            lines = (directory.path / "rejected.jsonl").read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["stage"] == "instruction"]
-            (directory.path / "rejected.jsonl").write_bytes(b"".join(kept))
-        path.write_bytes(whole[f"{name}.jsonl"][: cut.randrange(len(whole[f"{name}.jsonl"]))])
+            directory.rejected("instances").unlink(missing_ok=True)
+        path.write_bytes(whole[f"{name}.jsonl"][: cut.randrange(len(whole[f"{name}.jsonl"]) + 1)])
         engine = scripted()
         run_generation(small_config(tmp_path), engine)
         assert contents(directory) == whole
@@ -270,7 +287,7 @@ def test_the_consistency_filter_keeps_what_both_models_say(tmp_path: Path) -> No
     directory = run_generation(config, engine, 1, Path("round-0/adapter"))
     kept = directory.store(directory.instances, GeneratedInstance).read()
     assert {(row.input, row.output) for row in kept} == {("one", "two"), ("a b", "yes")}
-    dropped = directory.store(directory.rejected, Rejection).read()
+    dropped = rejections(directory)
     assert {"c d"} == {row.input for row in dropped if row.reason == "inconsistent"}
 
 
@@ -326,9 +343,7 @@ def test_a_journal_torn_inside_a_batch_is_completed_to_the_same_bytes(tmp_path: 
             mark.unlink()
         if name == "instructions":
             (directory.path / "instances.jsonl").unlink()
-            rows = (directory.path / "rejected.jsonl").read_bytes().splitlines(keepends=True)
-            screened = [row for row in rows if json.loads(row)["stage"] == "instruction"]
-            (directory.path / "rejected.jsonl").write_bytes(b"".join(screened))
+            directory.rejected("instances").unlink()
         run_generation(small_config(tmp_path), scripted())
         assert contents(directory) == whole
 
@@ -370,7 +385,7 @@ def test_answers_that_replace_the_written_ones_are_filtered_again(tmp_path: Path
     kept = directory.store(directory.instances, GeneratedInstance).read()
     rows = [(row.instruction, row.input, row.output) for row in kept]
     assert len(set(rows)) == len(rows) and any(row[2] == "the same" for row in rows)
-    dropped = directory.store(directory.rejected, Rejection).read()
+    dropped = rejections(directory)
     twice = [row for row in dropped if row.reason == "duplicate"]
     assert twice and {row.output for row in twice} == {"the same"}
     assert all("-base-" in row.provenance.request for row in twice if row.provenance)

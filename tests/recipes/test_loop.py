@@ -30,7 +30,8 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
     } | {"eval/eight/comparison.json"}
     expected = evaluation | {
         "instructions.jsonl",
-        "rejected.jsonl",
+        "rejected/instructions.jsonl",
+        "rejected/instances.jsonl",
         "classified.jsonl",
         "instances.jsonl",
         "training.jsonl",

@@ -57,7 +57,13 @@ def test_two_processes_share_the_work_and_write_everything_once(
             ids = [row.get("id") or row.get("task_id") for row in rows if "reason" not in row]
             assert len(set(ids)) == len(ids), f"{name} holds a row twice"
     # Nothing before training depends on how many processes there are.
-    for name in ("instructions", "rejected", "classified", "instances"):
+    for name in (
+        "instructions",
+        "rejected/instructions",
+        "classified",
+        "instances",
+        "rejected/instances",
+    ):
         assert two[f"round-0/{name}.jsonl"] == one[f"round-0/{name}.jsonl"]
     comparison = json.loads(two["round-0/eval/eight/comparison.json"])  # type: ignore[arg-type]
     assert comparison["n"] == 8

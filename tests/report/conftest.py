@@ -193,7 +193,7 @@ class Writer:
                 )
             candidate += 1
         directory.store(directory.instructions, Instruction).emit(kept)
-        directory.store(directory.rejected, Rejection).emit(dropped)
+        directory.store(directory.rejected("instructions"), Rejection).emit(dropped)
 
     def _classified(self, directory: RoundDirectory) -> None:
         rows = directory.store(directory.instructions, Instruction).read()
@@ -233,7 +233,7 @@ class Writer:
                     )
                 )
         directory.store(directory.instances, GeneratedInstance).emit(kept)
-        directory.store(directory.rejected, Rejection).append(dropped)
+        directory.store(directory.rejected("instances"), Rejection).emit(dropped)
 
     def _training(self, directory: RoundDirectory, start: float) -> None:
         store = directory.store(directory.training_steps, TrainingStep)
