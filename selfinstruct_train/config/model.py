@@ -26,8 +26,8 @@ class ModelConfig(Section):
     context_length: int | None = Field(default=None, ge=16)
     """Most tokens of prompt and completion together; by default what the model's config says."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each process; by default the cores divided by the processes on this
-    machine."""
+    """CPU threads of each process; by default OMP_NUM_THREADS, or else the cores divided by the
+    processes on this machine."""
 
 
 class EngineConfig(Section):

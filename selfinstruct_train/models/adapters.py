@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
 from selfinstruct_train.errors import EngineError
-
-if TYPE_CHECKING:
-    from selfinstruct_train.models.load import LoadedModel
 
 _WEIGHTS = "adapter_model.safetensors"
 _KEPT = 2
@@ -58,7 +55,10 @@ class AdapterSwitch:
         return name
 
     def release(self) -> None:
-        """Take every adapter out of the model, which is then as it was loaded."""
+        """Take every adapter out of the model, which is then as it was loaded.
+
+        They are read again when they are next asked for.
+        """
         if self._wrapped is None:
             return
         self._wrapped.unload()
@@ -110,11 +110,3 @@ class AdapterSwitch:
         self._wrapped.eval()
         self._wrapped.base_model.disable_adapter_layers()
         self._active = None
-
-
-def release_adapters(loaded: LoadedModel) -> None:
-    """Hand the base model back as it was loaded, for training or saving.
-
-    Adapters are read again when they are next asked for.
-    """
-    loaded.adapters.release()

@@ -20,6 +20,7 @@ from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.adapters import AdapterSwitch
 from selfinstruct_train.models.gguf import is_gguf, unpacked
+from selfinstruct_train.models.memory import free_memory, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,9 @@ def load_model(config: ModelConfig) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=config.revision, trust_remote_code=False
         )
-        model = _read(source, config, dtype, config.attention)
+        model = _read(source, config, dtype, config.attention).to(device).eval()
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
-        raise EngineError(_reason(config.name_or_path, error)) from error
-    model.to(device).eval()
+        raise EngineError(_reason(config.name_or_path, device, error)) from error
     notes = (
         f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} "
         f"parameters, {str(dtype).removeprefix('torch.')} on {device}, attention "
@@ -146,7 +146,9 @@ def _read(source: str, config: ModelConfig, dtype: torch.dtype, attention: str) 
 def _set_threads(wanted: int | None) -> int:
     # More threads than cores make each other wait, and every process of a launch counts.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    threads = wanted or max(1, len(os.sched_getaffinity(0)) // processes)
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    by_environment = int(asked) if asked.isdigit() else 0
+    threads = wanted or by_environment or max(1, len(os.sched_getaffinity(0)) // processes)
     torch.set_num_threads(threads)
     return threads
 
@@ -221,7 +223,14 @@ def _set_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -
     return f"pad token: {chosen!r} (the model has none apart from its end token)"
 
 
-def _reason(name: str, error: Exception) -> str:
+def _reason(name: str, device: torch.device, error: Exception) -> str:
+    if is_out_of_memory(error):
+        free = free_memory(device) / 2**30
+        return (
+            f"model.name_or_path: not enough memory to load '{name}' ({free:.1f} GiB are free on "
+            f"{device}); end other programs, name a smaller model, or set model.dtype=bfloat16, "
+            "which halves what float32 takes"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
     return (

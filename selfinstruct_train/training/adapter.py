@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import set_seed
 
 from selfinstruct_train.config import TrainingConfig
@@ -47,7 +48,20 @@ def put_adapter_on(
     try:
         return get_peft_model(base, lora)
     except ValueError as error:
-        raise ConfigError(f"training.target_modules: {' '.join(str(error).split())}") from None
+        _unwrap(base)
+        reason = " ".join(str(error).split()).rstrip(".")
+        advice = "name linear layers of the model, or all-linear"
+        if "dropout" in reason:
+            advice = "set training.lora_dropout=0"
+        raise ConfigError(f"training.target_modules: {reason}; {advice}") from None
+
+
+def _unwrap(base: Any) -> None:
+    """Take off the layers that peft had put on before it met a module that it cannot wrap."""
+    for module in list(base.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, BaseTunerLayer):
+                setattr(module, name, child.get_base_layer())
 
 
 def save_adapter(tuned: PeftModel, folder: Path) -> None:

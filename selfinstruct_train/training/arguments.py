@@ -85,6 +85,8 @@ def trainer_arguments(
             optim="adamw_torch",
             max_length=min(config.max_length, loaded.context_length),
             completion_only_loss=True,
+            # Mixture-of-experts models: the routers keep the balance that they were trained for.
+            router_aux_loss_coef=0.0,
             packing=config.packing,
             packing_strategy="bfd",
             gradient_checkpointing=config.gradient_checkpointing,

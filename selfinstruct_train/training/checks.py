@@ -154,7 +154,7 @@ def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) ->
     length = packed["seq_lengths"][-1]
     device = next(model.parameters()).device
     tokens = batch["input_ids"].to(device)
-    with _inference(model):
+    with inference(model):
         together = model(
             input_ids=tokens, position_ids=batch["position_ids"].to(device), use_cache=False
         ).logits[0, -length:]
@@ -170,7 +170,7 @@ def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) ->
 def row_logits(model: torch.nn.Module, examples: Sequence[Example]) -> list[torch.Tensor]:
     """Logits on a few whole rows: for each a float32 (tokens, vocabulary) tensor on the CPU."""
     device = next(model.parameters()).device
-    with _inference(model):
+    with inference(model):
         return [
             model(input_ids=torch.tensor([e.tokens], device=device), use_cache=False)
             .logits[0]
@@ -328,7 +328,7 @@ def _count_stopped(
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
     )
-    with _inference(model):
+    with inference(model):
         written = model.generate(
             input_ids=tokens.to(device),
             attention_mask=attention.to(device),
@@ -338,7 +338,7 @@ def _count_stopped(
 
 
 @contextmanager
-def _inference(model: torch.nn.Module) -> Iterator[None]:
+def inference(model: torch.nn.Module) -> Iterator[None]:
     """Without dropout and gradients; the model's mode is put back."""
     was_training = model.training
     model.eval()

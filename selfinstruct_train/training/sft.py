@@ -19,7 +19,6 @@ from trl import SFTTrainer
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
-from selfinstruct_train.models.adapters import release_adapters
 from selfinstruct_train.records import Row, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
@@ -32,6 +31,7 @@ from selfinstruct_train.training.dataset import (
     to_dataset,
     write_dataset,
 )
+from selfinstruct_train.training.loss_check import check_loss
 from selfinstruct_train.training.progress import OnStep, Recorder, adopt_checkpoint
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def train(
         return done
     checkpoint = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
     write_dataset(rows, directory)
-    release_adapters(loaded)
+    loaded.adapters.release()
     with _quietly():
         arguments = trainer_arguments(loaded, config, directory, seed, world, max_steps_override)
     recorder = Recorder(directory, world, on_step, resumed=checkpoint)
@@ -129,6 +129,9 @@ def train(
                 callbacks=[recorder],
             )
             trainer.remove_callback(PrinterCallback)
+            # The launcher's environment may ask for mixed precision behind our settings.
+            mixed = trainer.accelerator.mixed_precision
+            precision = "fp32" if mixed == "no" else str(mixed)
             gate = checks.check_batches(
                 trainer.train_dataset,
                 trainer.data_collator,
@@ -138,6 +141,7 @@ def train(
                 chat=config.template == "chat",
                 batch_size=arguments.per_device_train_batch_size,
             )
+            check_loss(trainer)
             if config.packing:
                 checks.check_packing(tuned, trainer.train_dataset, trainer.data_collator)
             _run(trainer, checkpoint, config)
@@ -161,7 +165,7 @@ def train(
             final_loss=last.loss,
             rows=len(examples.kept),
             too_long=len(examples.too_long),
-            precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
+            precision=precision,
             adapter=directory.adapter,
             gate=gate,
             check=check,

@@ -7,7 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
@@ -77,6 +82,36 @@ def test_auto_precision_on_cpu_is_float32_and_threads_are_set(tmp_path):
     assert torch.get_num_threads() == 1
     with pytest.raises(ValidationError):
         ModelConfig(name_or_path=folder, threads=0)
+
+
+def test_threads_of_the_environment_count_where_the_setting_is_silent(tmp_path, monkeypatch):
+    folder = str(_save(tmp_path, _tokenizer(["<eos>"], eos_token="<eos>"), 264))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    load_model(ModelConfig(name_or_path=folder))
+    assert torch.get_num_threads() == 3
+    load_model(ModelConfig(name_or_path=folder, threads=1))
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("unable to mmap 540 bytes from file <x>: Cannot allocate memory (12)"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_short_memory_while_loading_is_not_blamed_on_the_name(tmp_path, monkeypatch, error):
+    folder = str(_save(tmp_path, _tokenizer(["<eos>"], eos_token="<eos>"), 264))
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(EngineError, match="not enough memory to load .*smaller model") as caught:
+        load_model(ModelConfig(name_or_path=folder, threads=1))
+    assert "Hugging Face Hub" not in str(caught.value)
 
 
 def test_every_end_token_of_the_settings_counts(tmp_path):

@@ -310,6 +310,35 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
     assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
 
 
+def test_memory_short_at_the_first_trial_does_not_decide_about_later_batches(
+    make_loaded, monkeypatch, caplog
+):
+    loaded = make_loaded()
+    asked = requests(prompts(6, PREFIX))
+    expected = answers(loaded, asked)
+    one = engine(loaded, 8)
+    compute = one._passes._compute
+    counts = []
+    step = one._passes.step
+
+    def full(*args):
+        monkeypatch.setattr(one._passes, "_compute", compute)
+        raise torch.OutOfMemoryError("full")
+
+    def counted(slots, *args):
+        counts.append(slots.count)
+        return step(slots, *args)
+
+    monkeypatch.setattr(one._passes, "_compute", full)
+    monkeypatch.setattr(one._passes, "step", counted)
+    first = {c.id: c.token_ids for c in one.generate(asked)}
+    assert "out of memory: going on with 1" in caplog.text
+    assert not counts
+    assert first == {k: c.token_ids for k, c in expected.items()}
+    assert {c.id: c.token_ids for c in one.generate(asked)} == first
+    assert max(counts) > 1
+
+
 def test_other_errors_are_not_taken_for_lack_of_memory(make_loaded, monkeypatch):
     one = engine(make_loaded())
     one._is_together()

@@ -14,6 +14,7 @@ from selfinstruct_train.engines.local.attention import Prefix, View, shared_atte
 from selfinstruct_train.engines.local.cache import Slots
 from selfinstruct_train.engines.local.prefixes import agreement
 from selfinstruct_train.models.load import LoadedModel
+from selfinstruct_train.models.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,11 @@ class Passes:
 
     @torch.inference_mode()
     def works(self) -> bool:
-        """Whether this model's logits survive being computed in parts, tried on a few tokens."""
+        """Whether this model's logits survive being computed in parts, tried on a few tokens.
+
+        Raises:
+            RuntimeError, MemoryError: memory is short, which says nothing about the model.
+        """
         vocabulary = self._model.get_input_embeddings().weight.shape[0]
         tokens = [i % vocabulary for i in range(3, 12)]
         self._prefixes.clear()
@@ -70,18 +75,26 @@ class Passes:
                 ids = torch.tensor([tokens[i], tokens[5]], device=self.device)
                 parts.append(self.step(slots, prefix, ids, lengths, i - 2)[0])
         except Exception as error:  # whatever it is that an unknown architecture trips over
-            log.info("one request at a time: %s: %s", type(error).__name__, error)
-            return False
+            if is_out_of_memory(error):
+                raise
+            return self._refuse(f"{type(error).__name__}: {error}")
         if _has_windows(self._model) != any(self._windows - {None}):
-            log.info("one request at a time: some layers hide their attention window")
-            return False
+            return self._refuse("some layers hide their attention window")
         expected = whole[0, [5, 6, 7]].float()
         found = torch.stack(parts).float()
         tolerance = (1e-3 if self._loaded.dtype == torch.float32 else 0.1) * float(expected.std())
         difference = float((found - expected).abs().max())
         if not difference <= tolerance:
-            log.info("one request at a time: logits in parts differ by %.2g", difference)
-        return difference <= tolerance
+            return self._refuse(f"logits in parts differ by {difference:.2g}")
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        log.warning(
+            "%s is asked one request at a time, which is slower: %s",
+            type(self._model).__name__,
+            reason[:200],
+        )
+        return False
 
     @torch.inference_mode()
     def prefix(self, tokens: Sequence[int], adapter: str | None) -> Prefix | None:

@@ -14,7 +14,6 @@ import torch
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
-from selfinstruct_train.engines.local.cache import free_memory, is_out_of_memory
 from selfinstruct_train.engines.local.decoding import Decoder
 from selfinstruct_train.engines.local.model_runner import Passes
 from selfinstruct_train.engines.local.prefixes import agreement, group_by_beginning, shared_length
@@ -23,6 +22,7 @@ from selfinstruct_train.engines.local.sequence import Draft, Reader
 from selfinstruct_train.engines.local.sequential import score_alone, write_alone
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.load import LoadedModel, end_tokens
+from selfinstruct_train.models.memory import free_memory, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,14 @@ class TransformersEngine:
         else:
             for draft in drafts:
                 self._loaded.adapters.activate(adapter)
-                yield write_alone(self._loaded, draft)
+                try:
+                    completion = write_alone(self._loaded, draft)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    refused.append(f"request {draft.request.id}: out of memory; shorten it")
+                else:
+                    yield completion
         if refused:
             more = f" ({len(refused)} of {len(requests)} requests do not fit)"
             raise EngineError(refused[0] + (more if len(refused) > 1 else ""))
@@ -164,13 +171,18 @@ class TransformersEngine:
                 waiting = waiting[1:]
             slots = self._shrink(slots)
 
-    def _shrink(self, size: int) -> int:
+    def _shrink(self, size: int, to: int | None = None) -> int:
         # Called outside of `except`: the error's traceback would keep the failed tensors alive.
         self._passes.forget()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
-        smaller = max(1, size // 2)
-        log.warning("out of memory: going on with %d in place of %d at once", smaller, size)
+        smaller = to or max(1, size // 2)
+        log.warning(
+            "out of memory: going on with %d in place of %d at once; the next batch tries the full "
+            "size again",
+            smaller,
+            size,
+        )
         return smaller
 
     def _score(self, questions: Sequence[Question], name: str | None) -> list[float]:
@@ -197,10 +209,19 @@ class TransformersEngine:
         return [Question(whole[:shared], whole[shared:]) for whole in wholes]
 
     def _is_together(self) -> bool:
-        """Whether requests can be answered together; decided by trying."""
+        """Whether requests can be answered together; decided by trying.
+
+        Memory that is short at the moment decides nothing about the next call.
+        """
         if self._together is None:
-            self._together = self._passes.works()
-        return self._together
+            try:
+                self._together = self._passes.works()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+        if self._together is None:
+            self._shrink(self._config.max_batch_size, to=1)
+        return bool(self._together)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
