@@ -23,7 +23,7 @@ def outcomes() -> list[dict[str, Any]]:
     meeting |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("asking_together.py"))],
+            [sys.executable, str(Path(__file__).parents[1] / "helpers" / "asking_together.py")],
             env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

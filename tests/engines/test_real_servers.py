@@ -177,7 +177,7 @@ class Running:
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("gguf") / "embedded.gguf"
     if GGUF_PYTHON is not None:
-        script = str(Path(__file__).with_name("gguf_export.py"))
+        script = str(Path(__file__).parents[1] / "helpers" / "gguf_export.py")
         subprocess.run([GGUF_PYTHON, script, WEIGHTS, str(file)], check=True)
     return file
 

@@ -72,7 +72,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     asked = {"requests": rows, "suffixes": prompts, "continuations": CONTINUATIONS}
     questions.write_text(json.dumps(asked))
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    script = str(Path(__file__).with_name("vllm_alone.py"))
+    script = str(Path(__file__).parents[1] / "helpers" / "vllm_alone.py")
     paths = [str(EMBEDDED_WEIGHTS), str(adapter), str(questions), str(answers)]
     done = subprocess.run(
         [str(PYTHON), script, *paths],

@@ -297,7 +297,11 @@ def test_two_processes_share_the_items_and_find_what_one_finds(
             *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
             *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
             *("--mixed_precision", "no", "--dynamo_backend", "no"),
-            *(str(HERE / "harness_two_processes.py"), str(tasks), str(tmp_path / "two")),
+            *(
+                str(HERE.parent / "helpers" / "harness_on_two_processes.py"),
+                str(tasks),
+                str(tmp_path / "two"),
+            ),
         ],
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from selfinstruct_train.models import gguf
 from selfinstruct_train.models.load import EMBEDDED_WEIGHTS, load_model
 from selfinstruct_train.records import Sampling
 
-EXPORTER = Path(__file__).parents[1] / "engines" / "gguf_export.py"
+EXPORTER = Path(__file__).parents[1] / "helpers" / "gguf_export.py"
 has_gguf = importlib.util.find_spec("gguf") is not None
 needs_gguf = pytest.mark.skipif(not has_gguf, reason="the package gguf is not installed")
 needs_smollm2 = pytest.mark.skipif(

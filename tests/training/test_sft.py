@@ -190,7 +190,7 @@ sft.train(small.loaded_model(), small.rows(), small.settings(), directory,
 def test_a_killed_training_resumes_and_ends_as_an_undisturbed_one(
     small: ModuleType, tmp_path: Path, undisturbed: Path
 ) -> None:
-    script = _KILLED.format(folder=str(Path(__file__).parent))
+    script = _KILLED.format(folder=str(Path(__file__).parents[1] / "helpers"))
     command = [sys.executable, "-c", script, str(tmp_path)]
     killed = subprocess.run(command, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]

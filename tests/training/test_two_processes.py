@@ -26,7 +26,7 @@ def test_two_processes_take_the_same_steps_as_one_and_write_once(
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
         "--main_process_port", "0",
-        str(Path(__file__).with_name("two_processes.py")), str(tmp_path),
+        str(Path(__file__).parents[1] / "helpers" / "train_on_two_processes.py"), str(tmp_path),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
