@@ -132,7 +132,9 @@ def _fault(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"'{dotted}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
+    # An address that is refused may hold a password.
+    shown = not isinstance(detail["input"], dict) and path[-1:] != ["base_url"]
+    given = f" (given: {detail['input']!r})" if shown else ""
     return f"'{dotted}': {message}{given}" if dotted else message
 
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from selfinstruct_train.config.section import Count, Float, Fraction, Section
+
+
+def _server_address(url: str) -> str:
+    example = "write it like http://127.0.0.1:8000/v1"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(f"is not the address of a server; {example}") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        # The address is not repeated: it holds a secret.
+        raise ValueError(
+            f"must not hold a user, a password or a query; {example} and put the key into the "
+            "environment variable that api_key_variable names"
+        )
+    if not valid or not url.isprintable() or " " in url:
+        raise ValueError(f"is not the address of a server; {example}")
+    return url
 
 
 class ModelConfig(Section):
@@ -40,7 +59,7 @@ class EngineConfig(Section):
     memory_fraction: Fraction = 0.6
     """Share of the free memory that the engine may fill with cached keys and values; for kind
     ``vllm``, share of the GPU's whole memory, weights included."""
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: Annotated[str, AfterValidator(_server_address)] = "http://127.0.0.1:8000/v1"
     """Address of the server (kind ``server``); its key comes from the environment."""
     api_key_variable: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the server's key."""

@@ -73,12 +73,12 @@ def make_server_engine(
         encode: tokenizer of the served model; without it tokens are estimated from the bytes.
 
     Raises:
-        ConfigError: the package that it needs is not installed, or the address is none.
+        ConfigError: the package that it needs is not installed, or the environment cannot be used.
     """
     try:
         from selfinstruct_train.engines.server.engine import ServerEngine
     except ModuleNotFoundError as error:
-        raise _missing("server", "openai", error) from error
+        raise _missing("server", "httpx2", error) from error
     return ServerEngine(config, model_id, context_length, encode)
 
 

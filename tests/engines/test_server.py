@@ -22,6 +22,7 @@ from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.engines.server import client as completions
 from selfinstruct_train.engines.server.client import RefusedError
 from selfinstruct_train.engines.server.engine import ServerEngine
+from selfinstruct_train.engines.server.failures import retry_after
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.stores import RowStore
@@ -280,10 +281,10 @@ def test_a_pause_that_the_server_asks_for_is_kept(start: StartServer) -> None:
 
 
 def test_a_pause_may_be_a_date_and_nonsense_is_none() -> None:
-    with_date = completions._retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"})
+    with_date = retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"})
     assert with_date > 1e9
     for value in ("", "soon", "nan", "inf", "-3", "Fri, 01 Jan 1999 00:00:00 GMT"):
-        assert completions._retry_after({"retry-after": value}) == 0.0
+        assert retry_after({"retry-after": value}) == 0.0
 
 
 def test_an_endless_pause_is_not_waited_for(start: StartServer) -> None:
@@ -326,7 +327,7 @@ def test_a_dead_server_is_one_sentence_with_its_address(start: StartServer) -> N
         answers(engine(url), requests("a"))
     message = str(caught.value)
     assert message.startswith(f"{url}: cannot be reached (try 3: ")
-    assert "start the server or mend generation.engine.base_url" in message
+    assert "start the server or fix generation.engine.base_url" in message
     assert "\n" not in message
 
 
@@ -354,14 +355,20 @@ def test_a_malformed_reply_is_an_error_that_shows_it(start: StartServer, text: s
     "url",
     [
         "http://me:pass-4711@127.0.0.1/v1",
+        "http://pass-4711@127.0.0.1/v1",
         "http://127.0.0.1/v1?key=pass-4711",
+        "http://127.0.0.1/v1#pass-4711",
         "localhost:8000",
         "http://[x",
+        "http://x:99999/v1",
+        "http://x y/v1",
+        "",
     ],
 )
-def test_an_address_must_be_one_and_hold_no_secret(url: str) -> None:
-    with pytest.raises(ConfigError, match="base_url") as caught:
-        engine(url)
+@pytest.mark.parametrize("key", ["generation.engine", "evaluation.judge.engine"])
+def test_an_address_must_be_one_and_hold_no_secret(url: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}\.base_url.*http://127.0.0.1:8000/v1") as caught:
+        quickstart(f"{key}.base_url={json.dumps(url)}")
     assert "pass-4711" not in str(caught.value)
 
 
@@ -644,11 +651,11 @@ def test_the_config_chooses_the_server_and_the_models_own_tokenizer_counts() -> 
     assert made.count_tokens(["a b c"]) == [3]
 
 
-@pytest.mark.parametrize(("kind", "package"), [("server", "openai"), ("vllm", "vllm")])
+@pytest.mark.parametrize(("kind", "package"), [("server", "httpx2"), ("vllm", "vllm")])
 def test_a_missing_package_is_named_with_the_pip_command(
     monkeypatch: pytest.MonkeyPatch, kind: str, package: str
 ) -> None:
-    for name in ("server.engine", "server.client", "vllm"):
+    for name in ("server.engine", "server.client", "server.connection", "vllm"):
         monkeypatch.delitem(sys.modules, f"selfinstruct_train.engines.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     model: Any = SimpleNamespace(model_id="m", context_length=64)

@@ -376,7 +376,7 @@ def test_a_judge_behind_a_server_goes_by_the_name_that_it_is_served_under(tmp_pa
 def test_a_judge_behind_a_server_needs_no_model_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("openai", reason="the extra 'server' is not installed")
+    pytest.importorskip("httpx2", reason="the extra 'server' is not installed")
 
     def load(config: object) -> None:
         raise AssertionError("a model was loaded")

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import logging
-import math
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from email.utils import parsedate_to_datetime
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from itertools import count
-from threading import Event
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
 
-from openai import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    DefaultHttpxClient,
-    OpenAI,
-)
-from pydantic import ValidationError
+import httpx2
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.server.dialects import Question, body_of
-from selfinstruct_train.engines.server.replies import Reply
-from selfinstruct_train.errors import ConfigError, EngineError
+from selfinstruct_train.engines.server.connection import Connector
+from selfinstruct_train.engines.server.dialects import Question, body_of, longest_reply
+from selfinstruct_train.engines.server.failures import Failure, Failures, RefusedError
+from selfinstruct_train.engines.server.replies import Reply, read_reply
+from selfinstruct_train.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _FIRST_WAIT = 0.5
 """Seconds before the second try; doubled with every further one."""
 _LONGEST_WAIT = 30.0
 """Seconds between tries at most, where the server does not ask for more."""
-_LONGEST_RETRY_AFTER = 3600.0
-"""A server that asks for a longer pause is not waited for."""
 _NO_KEY = "none"
-"""The client insists on a key; servers on this machine take any."""
+"""Servers on this machine take any key, and some insist on one."""
+_LONGEST_CLEAN_UP = 1.0
+"""Seconds that open connections get to close."""
+
+__all__ = ["Answered", "CompletionsClient", "RefusedError"]
 
 
 class Answered(NamedTuple):
@@ -49,18 +45,6 @@ class Answered(NamedTuple):
     reply: Reply
 
 
-class RefusedError(EngineError):
-    """The server does not take this kind of request."""
-
-
-class _Fault(NamedTuple):
-    error: EngineError
-    again: bool
-    """Whether another try may help."""
-    pause: float = 0.0
-    """Seconds that the server asks to wait for."""
-
-
 class CompletionsClient:
     """A server, and the manners towards it: few requests at once, and patience."""
 
@@ -68,9 +52,9 @@ class CompletionsClient:
         """Read the key from the environment; nothing is sent yet.
 
         Raises:
-            ConfigError: ``base_url`` is no address, or the key cannot be one.
+            ConfigError: the key cannot be one, or a variable of the environment that says how to
+                reach servers cannot be used.
         """
-        host = _host(config.base_url)
         self._config = config
         self._key = os.environ.get(config.api_key_variable, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
@@ -78,14 +62,8 @@ class CompletionsClient:
                 f"environment variable {config.api_key_variable}: holds characters that no key "
                 "has; set it again"
             )
-        self._client = OpenAI(
-            base_url=config.base_url,
-            api_key=self._key or _NO_KEY,
-            timeout=config.timeout_seconds,
-            max_retries=0,
-            # A proxy of the environment cannot reach a server on this machine.
-            http_client=DefaultHttpxClient(trust_env=not _is_loopback(host)),
-        )
+        self._failures = Failures(config, self._key)
+        self._connector = Connector(config.base_url)
 
     def ask_all(self, questions: Sequence[Question]) -> Iterator[Answered]:
         """Yield replies as they come, at most ``concurrency`` questions under way.
@@ -97,176 +75,121 @@ class CompletionsClient:
             RefusedError: the server does not take such a request.
             EngineError: the server cannot be reached, or goes on failing.
         """
-        stopping = Event()
         waiting = iter(enumerate(questions))
         under_way: dict[Future[Reply], int] = {}
-        fault: BaseException | None = None
-        threads = max(1, min(self._config.concurrency, len(questions)))
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="completions")
-        try:
-            while True:
-                while fault is None and len(under_way) < threads:
-                    if (following := next(waiting, None)) is None:
+        error: BaseException | None = None
+        with _background_loop() as loop:
+            stopping = asyncio.Event()
+            http = self._connector.connect()
+            try:
+                while True:
+                    while error is None and len(under_way) < self._config.concurrency:
+                        if (following := next(waiting, None)) is None:
+                            break
+                        position, question = following
+                        asked = self._ask(http, question, stopping)
+                        under_way[asyncio.run_coroutine_threadsafe(asked, loop)] = position
+                    if not under_way:
                         break
-                    position, question = following
-                    under_way[pool.submit(self.ask, question, stopping)] = position
-                if not under_way:
-                    break
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    position = under_way.pop(future)
-                    if (error := future.exception()) is None:
-                        yield Answered(position, future.result())
-                    elif fault is None:
-                        fault = error
-                        stopping.set()
-        finally:
-            stopping.set()
-            pool.shutdown(wait=False)
-        if fault is not None:
-            raise fault
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        position = under_way.pop(future)
+                        if (raised := future.exception()) is None:
+                            yield Answered(position, future.result())
+                        elif error is None:
+                            error = raised
+                            loop.call_soon_threadsafe(stopping.set)
+            finally:
+                for future in under_way:
+                    future.cancel()
+                _finish(http.aclose(), loop)
+        if error is not None:
+            raise error
 
-    def ask(self, question: Question, stopping: Event) -> Reply:
-        """The reply to one question.
-
-        Args:
-            question: what to ask.
-            stopping: once set, the question is not tried again.
-
-        Raises:
-            RefusedError: the server does not take such a request.
-            EngineError: the server cannot be reached, or goes on failing.
-        """
+    async def _ask(
+        self, http: httpx2.AsyncClient, question: Question, stopping: asyncio.Event
+    ) -> Reply:
+        """The reply to one question, which is not tried again once ``stopping`` is set."""
         for tried in count(1):
-            outcome = self._try(question, tried)
+            outcome = await self._try(http, question, tried)
             if isinstance(outcome, Reply):
                 return outcome
             if not outcome.again or tried > self._config.max_retries:
                 raise outcome.error
             pause = max(outcome.pause, min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (tried - 1)))
             log.warning("%s; trying again in %.1f s", outcome.error, pause)
-            if stopping.wait(pause):
-                raise outcome.error
+            try:
+                await asyncio.wait_for(stopping.wait(), pause)
+            except TimeoutError:
+                continue
+            raise outcome.error
         raise AssertionError("unreachable")
 
-    def _try(self, question: Question, tried: int) -> Reply | _Fault:
-        # Faults are returned, not raised, so that no traceback holds the client's own error and
+    async def _try(
+        self, http: httpx2.AsyncClient, question: Question, tried: int
+    ) -> Reply | Failure:
+        # Failures are returned, not raised, so that no traceback holds the client's own error and
         # its headers.
-        body = body_of(question, self._config)
         try:
-            text = self._post(question.model, body)
-        except APITimeoutError:
-            return _Fault(EngineError(self._timeout_text(tried)), again=True)
-        except APIConnectionError as error:
-            return _Fault(EngineError(self._unreached_text(tried, error)), again=True)
-        except APIStatusError as error:
-            return self._status_fault(error, question, tried)
-        try:
-            return Reply.model_validate_json(text)
-        except ValidationError:
-            return _Fault(EngineError(self._malformed_text(text)), again=False)
-
-    def _post(self, model: str, body: dict[str, Any]) -> str:
-        # The whole body goes as an extra, which wins: the client's own words are too few.
-        if self._config.server_endpoint == "chat":
-            chat = self._client.chat.completions.with_raw_response
-            return chat.create(model=model, messages=[], extra_body=body).http_response.text
-        plain = self._client.completions.with_raw_response
-        return plain.create(model=model, prompt="", extra_body=body).http_response.text
-
-    def _timeout_text(self, tried: int) -> str:
-        return (
-            f"{self._config.base_url}: no answer within {self._config.timeout_seconds:g} s (try "
-            f"{tried}); raise generation.engine.timeout_seconds or lower "
-            "generation.engine.concurrency"
-        )
-
-    def _unreached_text(self, tried: int, error: Exception) -> str:
-        return (
-            f"{self._config.base_url}: cannot be reached (try {tried}: "
-            f"{self._clean(str(error.__cause__ or error))}); start the server or mend "
-            "generation.engine.base_url, and run the same command again: finished requests are kept"
-        )
-
-    def _malformed_text(self, text: str) -> str:
-        return (
-            f"{self._config.base_url}: answered what is no completion ({self._clean(text)!r}); "
-            "generation.engine.base_url must be the address that stands before "
-            f"/{'chat/' * (self._config.server_endpoint == 'chat')}completions"
-        )
-
-    def _status_fault(self, error: APIStatusError, question: Question, tried: int) -> _Fault:
-        status = error.status_code
-        said = error.body.get("message") if isinstance(error.body, Mapping) else None
-        detail = self._clean(str(said or error.response.text))
-        begin = f"{self._config.base_url}: status {status} (try {tried}: {detail})"
-        # llama-server refuses to echo with a status that says that the server is ill.
-        if question.echo and "echo" in detail.lower():
-            return _Fault(RefusedError(f"{begin}; the server does not echo prompts"), again=False)
-        if status in (401, 403):
-            variable = self._config.api_key_variable
-            mend = f"put the server's key into the environment variable {variable}"
-            return _Fault(EngineError(f"{begin}; {mend}"), again=False)
-        if status == 404:
-            mend = (
-                f"the server must have a {self._config.server_endpoint} endpoint (see "
-                f"generation.engine.server_endpoint) and know a model '{question.model}': set "
-                "generation.engine.server_model to a name that "
-                f"{self._config.base_url.rstrip('/')}/models lists"
+            received = await asyncio.wait_for(
+                self._post(http, question), self._config.timeout_seconds
             )
-            return _Fault(EngineError(f"{begin}; {mend}"), again=False)
-        if status not in (408, 429) and (status < 500 or status == 501):
-            mend = "the server does not take this request: change the setting that it names"
-            return _Fault(RefusedError(f"{begin}; {mend}"), again=False)
-        pause = _retry_after(error.response.headers)
-        mend = "run the same command again later: finished requests are kept"
-        if pause > _LONGEST_RETRY_AFTER:
-            late = f"{begin}; it asks for a pause of {pause:.0f} s: {mend}"
-            return _Fault(EngineError(late), again=False)
-        if status == 429:
-            mend = f"lower generation.engine.concurrency, or {mend}"
-        return _Fault(EngineError(f"{begin}; {mend}"), again=True, pause=pause)
+        except TimeoutError:
+            return self._failures.too_late(tried)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return self._failures.unreached(tried, error)
+        if received.text is None:
+            return self._failures.too_large(received.limit)
+        if received.status >= 400:
+            status, headers = received.status, received.headers
+            return self._failures.by_status(status, headers, received.text, question, tried)
+        reply = read_reply(received.text)
+        if isinstance(reply, Reply):
+            return reply
+        return self._failures.no_reply(reply, received.text, question, tried)
 
-    def _clean(self, text: str) -> str:
-        """One short line without the key: servers like to quote a key that they refuse."""
-        if self._key:
-            text = text.replace(self._key, "***")
-        return " ".join(text.split())[:200]
+    async def _post(self, http: httpx2.AsyncClient, question: Question) -> _Received:
+        chat = "chat/" if self._config.server_endpoint == "chat" else ""
+        url = f"{self._config.base_url.rstrip('/')}/{chat}completions"
+        headers = {"Authorization": f"Bearer {self._key or _NO_KEY}"}
+        limit = longest_reply(question)
+        body = bytearray()
+        async with http.stream(
+            "POST", url, json=body_of(question, self._config), headers=headers
+        ) as response:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > limit:
+                    return _Received(response.status_code, response.headers, None, limit)
+            text = body.decode("utf-8", errors="replace")
+            return _Received(response.status_code, response.headers, text, limit)
 
 
-def _host(base_url: str) -> str:
+class _Received(NamedTuple):
+    status: int
+    headers: httpx2.Headers
+    text: str | None
+    """None where it is longer than the limit."""
+    limit: int
+
+
+@contextmanager
+def _background_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own: only there can a whole request be given up in time."""
+    loop = asyncio.new_event_loop()
+    ended = asyncio.Event()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(ended.wait())  # and then cancels what is left
+
+    thread = Thread(target=work, name="completions", daemon=True)
+    thread.start()
     try:
-        parts = urlsplit(base_url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.username or parts.password or parts.query:
-        # The address is not repeated here: it holds a secret.
-        raise ConfigError(
-            "generation.engine.base_url: must not hold a user, a password or a query; put the key "
-            "into the environment variable that generation.engine.api_key_variable names"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"generation.engine.base_url: '{base_url}' is no address of a server; write it like "
-            "http://127.0.0.1:8000/v1"
-        )
-    return parts.hostname
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(_LONGEST_CLEAN_UP)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a ``Retry-After`` header asks for, 0 without one (RFC 9110, section 10.2.3)."""
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+def _finish(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    wait([asyncio.run_coroutine_threadsafe(work, loop)], _LONGEST_CLEAN_UP)

@@ -12,6 +12,12 @@ from selfinstruct_train.records import Sampling
 
 _SEEDS = 2**31
 """llama.cpp keeps 32 bits of a seed and takes the highest for "none"."""
+_REPLY_BASE = 2**20
+"""Bytes of a reply that depend on nothing that was asked for."""
+_REPLY_PER_TOKEN = 4096
+"""Bytes of a token with its likeliest alternatives, rather too many."""
+_REPLY_PER_ECHOED = 512
+"""Bytes of a reply for each byte of a prompt that is to be echoed with log-probabilities."""
 
 
 class Question(NamedTuple):
@@ -59,6 +65,13 @@ def body_of(question: Question, config: EngineConfig) -> dict[str, Any]:
     if question.echo:
         body["echo"] = True
     return body
+
+
+def longest_reply(question: Question) -> int:
+    """Bytes that the reply to a question cannot exceed, unless the server does not keep to it."""
+    echoed = len(question.prompt.encode(errors="replace"))
+    echoed *= _REPLY_PER_ECHOED if question.echo else 16
+    return _REPLY_BASE + _REPLY_PER_TOKEN * question.sampling.max_tokens + echoed
 
 
 def extra_settings(

@@ -60,7 +60,7 @@ class ServerEngine:
             encode: tokenizer of the served model; without it tokens are estimated from the bytes.
 
         Raises:
-            ConfigError: ``base_url`` is no address.
+            ConfigError: the key, or a proxy that the environment names, cannot be used.
         """
         self._config = config
         self.model_id = model_id
@@ -75,7 +75,7 @@ class ServerEngine:
         """Tokens of each text: exact with a tokenizer, else a third of its UTF-8 bytes."""
         if self._encode is not None:
             return [max(1, len(tokens)) for tokens in self._encode(texts)] if texts else []
-        return [1 + len(text.encode()) // _BYTES_PER_TOKEN for text in texts]
+        return [1 + len(text.encode(errors="replace")) // _BYTES_PER_TOKEN for text in texts]
 
     def generate(
         self, requests: Sequence[Request], adapter: Path | None = None
@@ -170,11 +170,13 @@ class ServerEngine:
     def _completion(self, request: Request, reply: Reply) -> Completion:
         choice = reply.choices[0]
         text, reason = ending(choice, request.sampling)
-        if reply.usage is not None:
-            prompt_tokens = reply.usage.prompt_tokens
-            completion_tokens = reply.usage.completion_tokens
-        else:
-            prompt_tokens, completion_tokens = self.count_tokens([request.prompt, text])
+        usage = reply.usage
+        prompt_tokens = usage.prompt_tokens if usage else None
+        completion_tokens = usage.completion_tokens if usage else None
+        if prompt_tokens is None:
+            (prompt_tokens,) = self.count_tokens([request.prompt])
+        if completion_tokens is None:
+            (completion_tokens,) = self.count_tokens([text])
         return Completion(
             id=request.id,
             text=text,

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 
 from selfinstruct_train.records import Sampling
+from selfinstruct_train.text.characters import without_surrogates
+
+
+def _if_readable(value: Any, read: Any) -> Any:
+    # Servers fill fields that nobody needs with nulls, empty lists and text.
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _first(choices: Any) -> Any:
+    return choices[:1] if isinstance(choices, list) else choices
+
+
+T = TypeVar("T")
+IfReadable = Annotated[T | None, WrapValidator(_if_readable)]
+"""A figure that is unknown where it cannot be read: it never costs the text beside it."""
+Figure = IfReadable[Annotated[float, Field(allow_inf_nan=False)]]
+TokenCount = IfReadable[Annotated[int, Field(ge=0)]]
 
 
 class _Reply(BaseModel):
@@ -20,52 +49,119 @@ class Alternative(_Reply):
     """A token that might have come."""
 
     token: str
-    logprob: float
+    logprob: Figure = None
 
 
 class ContentToken(Alternative):
     """A token as llama-server and chat endpoints report it."""
 
-    top_logprobs: tuple[Alternative, ...] = ()
+    top_logprobs: IfReadable[tuple[Alternative, ...]] = None
 
 
 class Logprobs(_Reply):
     """Log-probabilities: parallel lists (completions) or one list of tokens (chat)."""
 
-    tokens: tuple[str, ...] | None = None
-    token_logprobs: tuple[float | None, ...] | None = None
+    tokens: IfReadable[tuple[str, ...]] = None
+    token_logprobs: IfReadable[tuple[Figure, ...]] = None
     """None for the first token of an echoed prompt."""
-    top_logprobs: tuple[dict[str, float] | None, ...] | None = None
-    content: tuple[ContentToken, ...] | None = None
+    top_logprobs: IfReadable[tuple[IfReadable[dict[str, Figure]], ...]] = None
+    content: IfReadable[tuple[ContentToken, ...]] = None
 
 
 class Choice(_Reply):
     """A completion."""
 
-    text: Annotated[str, BeforeValidator(lambda text: text or "")] = Field(
-        validation_alias=AliasChoices("text", AliasPath("message", "content"))
-    )
-    """A chat's message may be null."""
-    finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    text: str
+    """From ``text`` or ``message.content``, which may be null or a list of parts."""
+    finish_reason: IfReadable[str] = None
+    stop_reason: IfReadable[str | int] = None
     """vLLM: the stop string or token that matched, None for the end token."""
-    matched_stop: str | int | None = None
+    matched_stop: IfReadable[str | int] = None
     """SGLang: the stop string or token that matched."""
-    logprobs: Logprobs | None = None
+    logprobs: IfReadable[Logprobs] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_text(cls, choice: Any) -> Any:
+        if not isinstance(choice, Mapping):
+            return choice
+        message = choice.get("message")
+        if "text" in choice:
+            return {**choice, "text": _text_of(choice["text"])}
+        if isinstance(message, Mapping):
+            return {**choice, "text": _text_of(message.get("content"))}
+        return choice
 
 
 class Usage(_Reply):
     """Tokens as the server counts them."""
 
-    prompt_tokens: int
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount = None
+    completion_tokens: TokenCount = None
 
 
 class Reply(_Reply):
     """The body of a reply."""
 
-    choices: tuple[Choice, ...] = Field(min_length=1)
-    usage: Usage | None = None
+    choices: Annotated[tuple[Choice, ...], BeforeValidator(_first)] = Field(min_length=1)
+    """One: no more are asked for."""
+    usage: IfReadable[Usage] = None
+
+
+class ErrorBody(NamedTuple):
+    """An error as servers put it into a body."""
+
+    message: str
+    status: int
+    """The HTTP status that it names, 500 where it names none."""
+
+
+class NoReply(NamedTuple):
+    """A body that is no completion."""
+
+    incomplete: bool
+    """Empty or cut off, so that another try may bring the rest."""
+    error: ErrorBody | None = None
+
+
+def read_reply(text: str) -> Reply | NoReply:
+    """Read the body of a reply."""
+    text = text.strip("\ufeff \t\r\n\0")
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        # What begins as JSON was cut; a web page, say, is whole and will come again.
+        return NoReply(incomplete=not text or text[0] in "{[")
+    if not isinstance(data, Mapping):
+        return NoReply(incomplete=data is None)
+    try:
+        return Reply.model_validate(data)
+    except ValidationError:
+        error = _error_of(data)
+        return NoReply(incomplete="choices" in data, error=error)
+
+
+def _error_of(data: Mapping[str, Any]) -> ErrorBody | None:
+    error = data.get("error")
+    if not error and data.get("object") != "error":
+        return None
+    said = error if isinstance(error, Mapping) else data
+    message = said.get("message") or (error if isinstance(error, str) else json.dumps(said))
+    codes = (said.get("code"), said.get("status"), data.get("code"), data.get("status"))
+    known = [code for code in codes if isinstance(code, int) and 400 <= code < 600]
+    return ErrorBody(without_surrogates(str(message)), known[0] if known else 500)
+
+
+def _text_of(content: Any) -> Any:
+    """The text of a content, which may come in parts."""
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        return "".join(_text_of(part) for part in content if isinstance(part, str | Mapping))
+    if isinstance(content, Mapping):
+        text = content.get("text")
+        return _text_of(text) if isinstance(text, str) else ""
+    return without_surrogates(content) if isinstance(content, str) else content
 
 
 class Token(NamedTuple):
@@ -91,21 +187,27 @@ def tokens_of(choice: Choice) -> tuple[Token, ...]:
         return ()
     if given.content is not None:
         return tuple(
-            Token(t.token, t.logprob, {a.token: a.logprob for a in t.top_logprobs})
+            Token(t.token, t.logprob, _known({a.token: a.logprob for a in t.top_logprobs or ()}))
             for t in given.content
         )
-    texts, logprobs = given.tokens or (), given.token_logprobs or ()
+    logprobs = given.token_logprobs or ()
+    texts = given.tokens or ("",) * len(logprobs)
     tops = given.top_logprobs or (None,) * len(texts)
     return tuple(
-        Token(text, logprob, top or {})
+        Token(text, logprob, _known(top or {}))
         for text, logprob, top in zip(texts, logprobs, tops, strict=False)
     )
+
+
+def _known(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {token: value for token, value in figures.items() if value is not None}
 
 
 def echoed_tokens(reply: Reply) -> tuple[Token, ...]:
     """The prompt's tokens, less the one that every server writes after them."""
     tokens = tokens_of(reply.choices[0])
-    return tokens[: reply.usage.prompt_tokens if reply.usage else len(tokens) - 1]
+    counted = reply.usage.prompt_tokens if reply.usage else None
+    return tokens[: len(tokens) - 1 if counted is None else counted]
 
 
 def is_greedy(reply: Reply) -> bool:
