@@ -245,6 +245,16 @@ class PairedComparison(Row):
     losses: int
 
 
+class Halves(Row):
+    """A suite's tasks in two halves, each with tuned against stop-controlled base in ROUGE-L.
+
+    Where no suite of its own chooses between models, one half does, and the other is reported.
+    """
+
+    choosing: PairedComparison
+    reported: PairedComparison
+
+
 class ContaminatedRow(Row):
     """A row of a suite whose answer the training rows may have given away."""
 
@@ -274,6 +284,8 @@ class Comparison(Row):
     scores: tuple[SystemScore, ...]
     pairs: tuple[PairedComparison, ...]
     """Every pair of interest, overall and per application."""
+    halves: Halves | None = None
+    """None where there is one task alone, and in a comparison of files."""
     contaminated: tuple[ContaminatedRow, ...] | None = None
     """Rows of the suite that the tuned model may have been trained on; None where not looked for,
     as in a comparison of files."""

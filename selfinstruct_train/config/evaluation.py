@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Count, Fraction, Section
@@ -71,6 +71,10 @@ class EvaluationConfig(Section):
     same schema, or a checkout of the natural-instructions repository."""
     max_tokens: Count = 256
     """Most tokens of an answer."""
+    select_on: str | None = None
+    """The suite, one of ``suites``, that chooses the best round and training, and thereby the
+    writer of the next round; all other suites are only reported. By default the first suite of a
+    name that ends in ``-dev``, else one half of the tasks of the first suite, with a warning."""
     seeds_only: bool = True
     """Also train and score a model on the seed tasks alone, for the same number of steps."""
     few_shot_demonstrations: int = Field(default=0, ge=0)
@@ -93,3 +97,12 @@ class EvaluationConfig(Section):
     """Also put tasks of lm-evaluation-harness to base and tuned model; by default none."""
     contamination: ContaminationConfig = ContaminationConfig()
     """What is done, before training, with rows that resemble a suite."""
+
+    @model_validator(mode="after")
+    def _chooser_is_measured(self) -> EvaluationConfig:
+        if self.select_on is not None and self.select_on not in self.suites:
+            raise ValueError(
+                f"select_on names '{self.select_on}', which is not measured; add it to "
+                "evaluation.suites"
+            )
+        return self

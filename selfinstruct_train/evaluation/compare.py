@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import RunError
@@ -16,8 +18,15 @@ from selfinstruct_train.evaluation.metrics import (
     score_answers,
     summarise,
 )
-from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions, suite_name
-from selfinstruct_train.records import Comparison, PairedComparison, Prediction, SystemScore
+from selfinstruct_train.evaluation.selection import selection_of
+from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
+from selfinstruct_train.records import (
+    Comparison,
+    Halves,
+    PairedComparison,
+    Prediction,
+    SystemScore,
+)
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, count_wins
@@ -74,43 +83,73 @@ def compare_systems(
         nothing could be judged has no row.
     """
     groups = np.array([item.group for item in suite.items], dtype=np.str_)
-    clusters = suite.clusters
     names = sorted(set(groups.tolist()) - {""}) if by_group else []
+    pair = _Pair(a, b, suite, evaluation, seed)
+    every = np.ones(len(groups), dtype=np.bool_)
     rows = []
     for metric in _metrics(a):
-        differences = _scores(b, metric) - _scores(a, metric)
-        weights = _weights(a, metric)
-        judged = ~np.isnan(differences)
-        for group in (OVERALL, *names):
-            chosen = judged if group == OVERALL else judged & (groups == group)
-            if not chosen.any():
-                continue
-            rng = comparison_rng(seed, suite.name, a.name, b.name, metric, group)
-            interval = bootstrap_interval(
-                differences[chosen],
-                rng,
-                evaluation.bootstrap_samples,
-                evaluation.confidence,
-                weights=None if weights is None else weights[chosen],
-                clusters=clusters[chosen],
-            )
-            count = count_wins(differences[chosen])
-            rows.append(
-                PairedComparison(
-                    a=a.name,
-                    b=b.name,
-                    metric=metric,
-                    group=group,
-                    n=int(chosen.sum()),
-                    delta=interval.mean,
-                    ci_low=interval.low,
-                    ci_high=interval.high,
-                    wins=count.wins,
-                    ties=count.ties,
-                    losses=count.losses,
-                )
-            )
-    return tuple(rows)
+        rows.append(pair.compare(metric, OVERALL, every))
+        rows += [pair.compare(metric, name, groups == name) for name in names]
+    return tuple(row for row in rows if row is not None)
+
+
+def compare_halves(
+    a: System, b: System, suite: Suite, evaluation: EvaluationConfig, seed: int
+) -> Halves | None:
+    """B against A in ROUGE-L on the half of the tasks that may choose, and on the other half.
+
+    Returns:
+        None where the suite has one task alone.
+    """
+    choosing = suite.choosing_half
+    pair = _Pair(a, b, suite, evaluation, seed)
+    first = pair.compare("rouge_l", "choosing half", choosing)
+    second = pair.compare("rouge_l", "reported half", ~choosing)
+    if first is None or second is None:
+        return None
+    return Halves(choosing=first, reported=second)
+
+
+class _Pair(NamedTuple):
+    """Two systems on one suite."""
+
+    a: System
+    b: System
+    suite: Suite
+    evaluation: EvaluationConfig
+    seed: int
+
+    def compare(
+        self, metric: Metric, group: str, members: NDArray[np.bool_]
+    ) -> PairedComparison | None:
+        """B against A on some of the items; None where nothing of them could be judged."""
+        differences = _scores(self.b, metric) - _scores(self.a, metric)
+        weights = _weights(self.a, metric)
+        chosen = members & ~np.isnan(differences)
+        if not chosen.any():
+            return None
+        interval = bootstrap_interval(
+            differences[chosen],
+            comparison_rng(self.seed, self.suite.name, self.a.name, self.b.name, metric, group),
+            self.evaluation.bootstrap_samples,
+            self.evaluation.confidence,
+            weights=None if weights is None else weights[chosen],
+            clusters=self.suite.clusters[chosen],
+        )
+        count = count_wins(differences[chosen])
+        return PairedComparison(
+            a=self.a.name,
+            b=self.b.name,
+            metric=metric,
+            group=group,
+            n=int(chosen.sum()),
+            delta=interval.mean,
+            ci_low=interval.low,
+            ci_high=interval.high,
+            wins=count.wins,
+            ties=count.ties,
+            losses=count.losses,
+        )
 
 
 def make_comparison(
@@ -207,40 +246,42 @@ def read_comparison(path: Path) -> Comparison:
     )
 
 
-def best_round(run: RunDirectory, suite: str) -> int | None:
+def best_round(run: RunDirectory, evaluation: EvaluationConfig, on: str = "") -> int | None:
     """The round whose tuned model beats the stop-controlled base most surely.
 
-    That is the round with the highest lower end of the interval, so a large gain that may be luck
-    loses to a smaller one that is not; of equal rounds the first.
+    The suite that `selection_of` names decides; of equal rounds the first.
 
     Args:
         run: the run.
-        suite: name or path of the suite that decides.
+        evaluation: the settings, which say what suite chooses.
+        on: name of a suite; only rounds that were evaluated on it count.
 
     Returns:
-        Number of the round, or None where no round was evaluated on the suite.
+        Number of the round; the last one where the suite that chooses was not evaluated, but `on`
+        was; None where there is none.
 
     Raises:
         DataError: a comparison.json is malformed.
     """
-    name = suite_name(suite)
-    best: tuple[float, int] | None = None
+    selection = selection_of(evaluation)
+    certainty: dict[int, float] = {}
     for directory in run.rounds():
-        file = directory.evaluation(name) / COMPARISON_FILE
-        if not file.exists():
+        if on and not (directory.evaluation(on) / COMPARISON_FILE).exists():
             continue
-        low = read_comparison(file).ci_low
-        if best is None or low > best[0]:
-            best = low, int(directory.path.name.removeprefix("round-"))
-    return best[1] if best else None
+        file = directory.evaluation(selection.suite) / COMPARISON_FILE
+        found = selection.certainty(read_comparison(file)) if file.exists() else -math.inf
+        if on or file.exists():
+            certainty[int(directory.path.name.removeprefix("round-"))] = found
+    if certainty and max(certainty.values()) == -math.inf:
+        return max(certainty)
+    return max(certainty, key=lambda number: certainty[number], default=None)
 
 
 def _answers_of(path: Path, suite: Suite) -> Path:
     if not path.is_dir():
         return path
     run = RunDirectory(path)
-    run.config()
-    number = best_round(run, suite.name)
+    number = best_round(run, run.config().evaluation, suite.name)
     if number is None:
         raise RunError(
             f"{path}: no round was evaluated on '{suite.name}'; add it to evaluation.suites and "

@@ -14,6 +14,7 @@ from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, EngineError, RunError
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
+    compare_halves,
     compare_systems,
     make_comparison,
     make_system,
@@ -266,7 +267,9 @@ def _compare(
             other, tuned, suite, config.evaluation, config.seed, by_group=False
         )
     shown = [found["base"], stopped, *(s for n, s in found.items() if n != "base")]
-    return make_comparison(suite, shown, pairs, config.evaluation.confidence)
+    halves = compare_halves(stopped, tuned, suite, config.evaluation, config.seed)
+    comparison = make_comparison(suite, shown, pairs, config.evaluation.confidence)
+    return comparison.model_copy(update={"halves": halves})
 
 
 def _stopped(row: Prediction) -> Prediction:

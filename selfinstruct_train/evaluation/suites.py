@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -84,6 +85,17 @@ class Suite(NamedTuple):
             [numbers.setdefault(item.question[0], len(numbers)) for item in self.items],
             dtype=np.int_,
         )
+
+    @property
+    def choosing_half(self) -> NDArray[np.bool_]:
+        """Which items belong to the half that may choose between models, whole tasks each.
+
+        A task's half follows from the hash of its instruction, so it is the same in every run.
+        """
+        instructions = {item.question[0] for item in self.items}
+        ranked = sorted(instructions, key=lambda text: hashlib.sha256(text.encode()).digest())
+        chosen = set(ranked[: len(ranked) // 2])
+        return np.array([item.question[0] in chosen for item in self.items])
 
 
 class PublishedPrediction(Row):

@@ -58,9 +58,9 @@ def read_questions(run: RunDirectory) -> tuple[Question, ...]:
         DataError: a stored row cannot be read.
     """
     questions: list[Question] = []
-    for source in run.config().evaluation.suites:
-        name = suite_name(source)
-        number = best_round(run, source)
+    evaluation = run.config().evaluation
+    for name in map(suite_name, evaluation.suites):
+        number = best_round(run, evaluation, name)
         if number is not None:
             questions += _suite_questions(name, number, run.round(number))
     if not questions:

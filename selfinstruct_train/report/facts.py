@@ -21,7 +21,13 @@ from selfinstruct_train.evaluation.beyond.harness_figures import (
     HarnessComparison,
     read_harness,
 )
-from selfinstruct_train.evaluation.compare import COMPARISON_FILE, OVERALL, read_comparison
+from selfinstruct_train.evaluation.compare import (
+    COMPARISON_FILE,
+    OVERALL,
+    best_round,
+    read_comparison,
+)
+from selfinstruct_train.evaluation.selection import Selection, selection_of
 from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.evaluation.win_rate import (
     JUDGE_FOLDER,
@@ -117,13 +123,16 @@ class SuiteFacts(NamedTuple):
     """One for each evaluated round, in order; never empty."""
     answers: Mapping[str, tuple[Prediction, ...]]
     """Answers of the best round by system; empty where the files are gone."""
+    selection: Selection
+    """What chose the best round."""
+    best_round: int
     judged: tuple[Judged, ...] = ()
     """One for each round that a model judged, in order."""
 
     @property
     def best(self) -> Result:
-        """The round with the highest lower end of its interval against the stop-controlled base."""
-        return best_result(self.results)
+        """The result of the best round."""
+        return next(result for result in self.results if result.round == self.best_round)
 
 
 class RoundFacts(NamedTuple):
@@ -165,11 +174,6 @@ class RunFacts(NamedTuple):
         return self.path.resolve().name
 
 
-def best_result(results: tuple[Result, ...]) -> Result:
-    """The result whose interval against the base begins highest; the first of equal ones."""
-    return max(results, key=lambda result: (result.comparison.ci_low, -result.round))
-
-
 def read_facts(run: RunDirectory) -> RunFacts:
     """Read a run directory, finished or not; nothing in it is changed.
 
@@ -187,7 +191,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
             "start it again with 'selfinstruct run'"
         )
-    suites = _read_suites(config, directories)
+    suites = _read_suites(run, config, directories)
     manifest = _read_manifest(run.manifest)
     return RunFacts(
         path=run.path,
@@ -242,7 +246,9 @@ def _read_seeds_only(
     return found
 
 
-def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[SuiteFacts, ...]:
+def _read_suites(
+    run: RunDirectory, config: Config, directories: list[RoundDirectory]
+) -> tuple[SuiteFacts, ...]:
     found: dict[str, list[tuple[Result, Path]]] = {}
     for directory in directories:
         every = directory.evaluation("*")
@@ -254,8 +260,9 @@ def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[Sui
     suites = []
     for name in [n for n in sources if n in found] + sorted(found.keys() - sources.keys()):
         results = tuple(result for result, _ in found[name])
-        best = results.index(best_result(results))
-        folder = found[name][best][1]
+        best = best_round(run, config.evaluation, name)
+        assert best is not None
+        folder = run.round(best).evaluation(name)
         answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
         judged = (_read_judged(result.round, path) for result, path in found[name])
         suites.append(
@@ -264,6 +271,8 @@ def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[Sui
                 sources.get(name, name),
                 results,
                 answers,
+                selection_of(config.evaluation),
+                best,
                 tuple(one for one in judged if one),
             )
         )

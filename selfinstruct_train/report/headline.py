@@ -30,12 +30,19 @@ def outcome(low: float, high: float) -> str:
 
 
 def judge_suite(suite: SuiteFacts) -> Verdict:
-    """Say what tuning did on a suite, by its best round."""
+    """Say what tuning did on a suite, by its best round.
+
+    Where one half of the suite chose that round, the other half is what speaks.
+    """
     result = suite.best
-    comparison = result.comparison
-    found = outcome(comparison.ci_low, comparison.ci_high)
-    figures = f"{signed(comparison.delta)} ROUGE-L {_interval(comparison)}"
+    comparison: Comparison | PairedComparison = result.comparison
     where = f"on {comparison.n:,} items of {suite.name}"
+    if _halved(suite) and result.comparison.halves is not None:
+        comparison = result.comparison.halves.reported
+        where = f"on the {comparison.n:,} items of {suite.name} that chose nothing"
+    found = outcome(comparison.ci_low, comparison.ci_high)
+    confidence = f"{100 * result.comparison.confidence:g} % interval "
+    figures = f"{signed(comparison.delta)} ROUGE-L {_interval(comparison, confidence)}"
     headline = {
         "helped": f"Tuning helped: {figures} over the stop-controlled base {where}.",
         "hurt": f"Tuning hurt: {figures} against the stop-controlled base {where}.",
@@ -76,9 +83,25 @@ def _details(suite: SuiteFacts, result: Result) -> list[str]:
     if len(suite.results) > 1:
         details.append(
             f"Round {result.round} is shown, the best of {len(suite.results)} by the lower end of "
-            "its interval. It was chosen on these same items, which flatters it slightly."
+            f"its interval on {suite.selection.description}. {_fairness(suite)}"
         )
     return details
+
+
+def _halved(suite: SuiteFacts) -> bool:
+    chosen = len(suite.results) > 1
+    return chosen and suite.selection.half and suite.selection.suite == suite.name
+
+
+def _fairness(suite: SuiteFacts) -> str:
+    if suite.selection.suite != suite.name:
+        return f"{suite.name} had no say in it."
+    if _halved(suite) and (halves := suite.best.comparison.halves) is not None:
+        return (
+            f"The half that chose is flattered: {_figures(halves.choosing)} there. All other "
+            "figures below are of both halves together."
+        )
+    return "It was chosen on these same items, which flatters it slightly."
 
 
 def _own_data(pair: PairedComparison) -> str:
@@ -94,11 +117,8 @@ def _figures(pair: PairedComparison) -> str:
     return f"{signed(pair.delta)} {_UNITS.get(pair.metric, pair.metric)} {_interval(pair)}"
 
 
-def _interval(pair: PairedComparison | Comparison) -> str:
-    span = f"{number(pair.ci_low)} to {number(pair.ci_high)}"
-    if isinstance(pair, Comparison):
-        return f"({100 * pair.confidence:g} % interval {span})"
-    return f"({span})"
+def _interval(pair: PairedComparison | Comparison, name: str = "") -> str:
+    return f"({name}{number(pair.ci_low)} to {number(pair.ci_high)})"
 
 
 def _absolute(result: Result) -> str:

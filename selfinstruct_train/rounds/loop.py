@@ -19,12 +19,14 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting, read_held_out
 from selfinstruct_train.evaluation.beyond.harness import check_harness, measure_harness
 from selfinstruct_train.evaluation.compare import (
+    COMPARISON_FILE,
     best_round,
     contamination_sentence,
     read_comparison,
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.published import published_files
+from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
 from selfinstruct_train.generation.filters import load_rules
@@ -71,6 +73,7 @@ class Loop:
         load_rules(config.generation.prompts)
         suites = [load_suite(name) for name in config.evaluation.suites]
         self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in suites]
+        self._selection = selection_of(config.evaluation)
         if config.evaluation.judge is not None:
             load_judge_prompts(config.evaluation.judge)
         if config.evaluation.held_out_text is not None:
@@ -84,6 +87,8 @@ class Loop:
         self.model: LoadedModel = load_model(config.model)
         for note in self.model.notes:
             self.progress.say(note)
+        if config.rounds > 1 and self._selection.warning:
+            self.progress.say(self._selection.warning)
         self.engine = self._parallel(make_engine(config, self.model))
         # Adapters are made during the run, so only this process's own model is sure to have them.
         self._examinee = (
@@ -188,13 +193,28 @@ class Loop:
             asked.engine.close()
 
     def summary(self) -> str:
-        """Which round is best, in one sentence."""
-        name = self.config.evaluation.suites[0]
-        number = best_round(self.run, name)
+        """Which round is best, and how it did on each suite, one in a line."""
+        number = best_round(self.run, self.config.evaluation)
         if number is None:
             return "no round has been evaluated"
-        path = self.run.round(number).evaluation(load_suite(name).name) / "comparison.json"
-        return f"best by the interval on {name}: {_sentence(number, read_comparison(path))}"
+        lines = [f"best by the interval on {self._selection.description}: round {number}"]
+        for suite in self._suites:
+            path = self.run.round(number).evaluation(suite.name) / COMPARISON_FILE
+            if path.exists():
+                lines.append(self._reported(number, read_comparison(path)))
+        return "\n".join(lines)
+
+    def _reported(self, number: int, comparison: Comparison) -> str:
+        """A suite's figures; where half of it chose, those of the half that did not."""
+        halves = comparison.halves
+        chosen = len(self.run.rounds()) > 1 and self._selection.half
+        if not chosen or halves is None or comparison.suite != self._selection.suite:
+            return _sentence(number, comparison)
+        half = halves.reported.model_dump(
+            include={"n", "delta", "ci_low", "ci_high", "wins", "ties", "losses"}
+        )
+        suite = f"the other half of {comparison.suite}"
+        return _sentence(number, comparison.model_copy(update=half | {"suite": suite}))
 
     def _check_beyond_suites(self, number: int) -> None:
         """Held-out text and public benchmarks: what tuning did to everything else."""
@@ -298,7 +318,7 @@ class Loop:
         return tuple(rows)
 
     def _best_adapter(self, number: int) -> Path:
-        best = best_round(self.run, self.config.evaluation.suites[0])
+        best = best_round(self.run, self.config.evaluation)
         if best is None:
             raise RunError(
                 f"{self.run.path}: round {number} is written with the help of a tuned model, but "

@@ -18,8 +18,17 @@ from selfinstruct_train.evaluation.compare import (
     make_system,
     read_comparison,
 )
+from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
-from selfinstruct_train.records import Comparison, ContaminatedRow, EvalTask, Instance, Prediction
+from selfinstruct_train.records import (
+    Comparison,
+    ContaminatedRow,
+    EvalTask,
+    Halves,
+    Instance,
+    PairedComparison,
+    Prediction,
+)
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import write_atomically
 
@@ -177,9 +186,74 @@ def test_unjudged_answers_leave_the_oracle_pairs_and_not_the_rouge_pairs(
 
 def test_the_best_round_is_the_one_that_is_most_surely_better(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", "words", [1.0, None, 3.0, 3.0, -2.0])
-    assert best_round(run, "words") == 2
-    assert best_round(run, "elsewhere/words.jsonl") == 2
-    assert best_round(run, "microworld") is None
+    assert best_round(run, EvaluationConfig(suites=("words",))) == 2
+    assert best_round(run, EvaluationConfig(suites=("elsewhere/words.jsonl",))) == 2
+    assert best_round(run, EvaluationConfig(suites=("microworld",))) is None
+    # Not chosen by, but asked for: the last round that has it stands for the run.
+    assert best_round(run, EvaluationConfig(suites=("microworld",)), "words") == 4
+
+
+def evaluated(run: RunDirectory, suite: str, lows: list[float], halves: bool = False) -> None:
+    """Give the rounds of a run these lower ends on one more suite."""
+    for number, low in enumerate(lows):
+        made = comparison(suite, low)
+        if halves:
+            # The half that chooses says the opposite of the whole.
+            pairs = [
+                PairedComparison(
+                    a="base-stopped",
+                    b="tuned",
+                    metric="rouge_l",
+                    group=group,
+                    n=1,
+                    delta=end + 1,
+                    ci_low=end,
+                    ci_high=end + 2,
+                    wins=1,
+                    ties=0,
+                    losses=0,
+                )
+                for group, end in (("choosing half", -low), ("reported half", low))
+            ]
+            made = made.model_copy(update={"halves": Halves(choosing=pairs[0], reported=pairs[1])})
+        folder = run.round(number).evaluation(suite)
+        write_atomically(folder / "comparison.json", made.model_dump_json() + "\n")
+
+
+def test_a_suite_that_is_only_reported_has_no_say_in_the_best_round(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", "exam", [1.0, 9.0, 5.0])
+    evaluated(run, "words-dev", [1.0, 2.0, 3.0])
+    evaluated(run, "named", [3.0, 2.0, 1.0])
+    suites = ("exam", "words-dev", "named")
+    assert best_round(run, EvaluationConfig(suites=suites)) == 2
+    assert best_round(run, EvaluationConfig(suites=suites, select_on="named")) == 0
+    assert best_round(run, EvaluationConfig(suites=suites, select_on="exam"), "named") == 1
+
+
+def test_without_a_suite_that_chooses_one_half_of_the_first_does(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", "words", [])
+    evaluated(run, "words", [1.0, 2.0, 3.0], halves=True)
+    evaluation = EvaluationConfig(suites=("words",))
+    assert best_round(run, evaluation) == 0
+    assert selection_of(evaluation).warning.startswith("one half of the tasks of words choose")
+    named = EvaluationConfig(suites=("words",), select_on="words")
+    assert best_round(run, named) == 2
+    assert selection_of(named).warning == ""
+
+
+def test_a_chooser_that_is_not_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match="select_on names 'dev'.* add it to evaluation.suites"):
+        EvaluationConfig(suites=("words",), select_on="dev")
+
+
+def test_the_half_that_chooses_has_whole_tasks_and_is_always_the_same(suite: Suite) -> None:
+    half = suite.choosing_half
+    chosen = {item.task_id for item, mine in zip(suite.items, half, strict=True) if mine}
+    others = {item.task_id for item, mine in zip(suite.items, half, strict=True) if not mine}
+    assert not chosen & others and (len(chosen), len(others)) == (3, 4)
+    turned = suite._replace(tasks=suite.tasks[::-1])
+    again = zip(turned.items, turned.choosing_half, strict=True)
+    assert {item.task_id for item, mine in again if mine} == chosen
 
 
 def test_a_damaged_comparison_is_named(tmp_path: Path) -> None:

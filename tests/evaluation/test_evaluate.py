@@ -191,7 +191,7 @@ def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
         assert first.read_bytes() == second.read_bytes()
     assert pair(comparison, "previous").delta > 0
     assert "previous" not in {score.system for score in comparison.scores}
-    assert best_round(made.run, made.config.evaluation.suites[0]) == 1
+    assert best_round(made.run, made.config.evaluation) == 1
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 8, 9, 17, 31])

@@ -2,7 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from selfinstruct_train.records import Comparison, PairedComparison, SystemScore
+from selfinstruct_train.evaluation.selection import Selection
+from selfinstruct_train.records import Comparison, Halves, PairedComparison, SystemScore
 from selfinstruct_train.report.facts import Result, SuiteFacts, read_facts
 from selfinstruct_train.report.headline import judge_suite
 from selfinstruct_train.run.directory import RunDirectory
@@ -54,9 +55,10 @@ def pair(
     )
 
 
-def suite(*comparisons: Comparison) -> SuiteFacts:
+def suite(*comparisons: Comparison, chooser: Selection | None = None) -> SuiteFacts:
     results = tuple(Result(i, c) for i, c in enumerate(comparisons))
-    return SuiteFacts("tasks", "tasks", results, {})
+    chooser = chooser or Selection("tasks", half=False)
+    return SuiteFacts("tasks", "tasks", results, {}, chooser, best_round=0)
 
 
 def test_an_interval_above_zero_says_that_tuning_helped() -> None:
@@ -105,10 +107,29 @@ def test_a_few_shot_base_is_set_beside_the_tuned_model() -> None:
     )
 
 
-def test_the_best_round_is_the_surest_and_its_choice_is_confessed() -> None:
-    found = suite(comparison(5, 4, 6), comparison(9, 1, 17), comparison(4.5, 4, 5))
-    assert found.best.round == 0
-    assert "the best of 3" in judge_suite(found).details[-1]
+def test_a_choice_on_the_same_items_is_confessed_and_no_other_is() -> None:
+    three = comparison(5, 4, 6), comparison(9, 1, 17), comparison(4.5, 4, 5)
+    flattered = "chosen on these same items"
+    same = judge_suite(suite(*three)).details[-1]
+    assert "the best of 3" in same and flattered in same
+    other = judge_suite(suite(*three, chooser=Selection("words-dev", half=False))).details[-1]
+    assert "on words-dev. tasks had no say in it." in other and flattered not in other
+    assert flattered not in " ".join(judge_suite(suite(three[0])).details)
+
+
+def test_where_one_half_chose_the_other_half_is_the_headline() -> None:
+    halves = Halves(
+        choosing=pair("base-stopped", 9.0, 8.0, 10.0),
+        reported=pair("base-stopped", 1.0, -2.0, 4.0).model_copy(update={"n": 126}),
+    )
+    whole = comparison(5, 4, 6).model_copy(update={"halves": halves})
+    chooser = Selection("tasks", half=True)
+    found = judge_suite(suite(whole, comparison(1, 0, 2), chooser=chooser))
+    assert found.outcome == "unclear"
+    assert "+1.0 ROUGE-L (95 % interval −2.0 to 4.0) on the 126 items" in found.headline
+    assert "The half that chose is flattered: +9.0 ROUGE-L (8.0 to 10.0)" in found.details[-1]
+    # One round alone was not chosen, so the whole suite speaks.
+    assert "on 252 items" in judge_suite(suite(whole, chooser=chooser)).headline
 
 
 def test_the_verdict_of_a_run_is_that_of_its_files(make_run: Callable[..., RunDirectory]) -> None:
