@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from dev import settings
 from selfinstruct_train.config import changed_keys, load_config, save_config
 from selfinstruct_train.errors import ConfigError
 
@@ -108,3 +109,7 @@ def test_every_setting_says_what_it_means() -> None:
             if isinstance(field, ast.AnnAssign) and ast.unparse(field.annotation) not in sections:
                 said = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                 assert said, f"{node.name}.{ast.unparse(field.target)}"
+
+
+def test_the_settings_page_is_as_the_code_says() -> None:
+    assert settings.PAGE.read_text("utf-8") == settings.render(), "run: python -m dev.settings"
