@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from selfinstruct_train.errors import TrainingError
 from selfinstruct_train.records import Row
@@ -65,8 +68,8 @@ class AdapterCheck(Row):
 
 
 class _Sequence(NamedTuple):
-    tokens: tuple[int, ...]
-    labels: tuple[int, ...]
+    tokens: NDArray[np.int32]
+    labels: NDArray[np.int32]
 
 
 def check_batches(
@@ -96,13 +99,13 @@ def check_batches(
     """
     _check_special_tokens(tokenizer)
     eos = tokenizer.eos_token_id
-    expected = {e.tokens: e for e in examples}
+    expected = {_digest(e.tokens): e for e in examples}
     seen = 0
     for start in range(0, len(dataset), batch_size):
         stop = min(start + batch_size, len(dataset))
         for sequence in _sequences(collate([dataset[i] for i in range(start, stop)])):
             seen += 1
-            example = expected.get(sequence.tokens)
+            example = expected.get(_digest(sequence.tokens))
             if example is None:
                 raise TrainingError(
                     "a training row was cut or changed on its way to the model: "
@@ -115,7 +118,7 @@ def check_batches(
                     f"({tokenizer.eos_token!r}), so the model would never learn to stop; the "
                     "tokenizer's pad token must differ from its end token"
                 )
-            if sequence.labels != _labels(example):
+            if not np.array_equal(sequence.labels, _labels(example)):
                 raise TrainingError(
                     f"row {example.id}: the loss is not taken on exactly the answer; "
                     "training.template does not suit this tokenizer: try training.template=plain"
@@ -172,7 +175,10 @@ def row_logits(model: torch.nn.Module, examples: Sequence[Example]) -> list[torc
     device = next(model.parameters()).device
     with inference(model):
         return [
-            model(input_ids=torch.tensor([e.tokens], device=device), use_cache=False)
+            model(
+                input_ids=torch.tensor(e.tokens[None], dtype=torch.long, device=device),
+                use_cache=False,
+            )
             .logits[0]
             .float()
             .cpu()
@@ -252,25 +258,35 @@ def _check_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
     """The rows of a batch, padding taken off and packed rows taken apart."""
     if "position_ids" in batch:
-        tokens, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+        tokens, labels = _numbers(batch["input_ids"])[0], _numbers(batch["labels"])[0]
         starts = [i for i, p in enumerate(batch["position_ids"][0].tolist()) if p == 0]
         for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
-            yield _Sequence(tuple(tokens[start:stop]), tuple(labels[start:stop]))
+            yield _Sequence(tokens[start:stop], labels[start:stop])
         return
     lengths = batch["attention_mask"].sum(-1).tolist()
     for tokens, labels, length in zip(
-        batch["input_ids"].tolist(), batch["labels"].tolist(), lengths, strict=True
+        _numbers(batch["input_ids"]), _numbers(batch["labels"]), lengths, strict=True
     ):
-        if any(label != IGNORED for label in labels[length:]):
+        if (labels[length:] != IGNORED).any():
             raise TrainingError(
                 "the loss is taken on padding; the installed trl pads in a way that this package "
                 "does not know: install the versions of its constraints file"
             )
-        yield _Sequence(tuple(tokens[:length]), tuple(labels[:length]))
+        yield _Sequence(tokens[:length], labels[:length])
 
 
-def _labels(example: Example) -> tuple[int, ...]:
-    return (IGNORED,) * example.answer_start + example.tokens[example.answer_start :]
+def _numbers(tensor: torch.Tensor) -> NDArray[np.int32]:
+    return tensor.numpy().astype(np.int32)
+
+
+def _labels(example: Example) -> NDArray[np.int32]:
+    labels = example.tokens.copy()
+    labels[: example.answer_start] = IGNORED
+    return labels
+
+
+def _digest(tokens: NDArray[np.int32]) -> bytes:
+    return hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
 
 
 def _boundary_warnings(
@@ -314,7 +330,7 @@ def _count_stopped(
     width = max(map(len, prompts))
     tokens = torch.full((len(prompts), width), tokenizer.pad_token_id)
     for row, prompt in zip(tokens, prompts, strict=True):
-        row[width - len(prompt) :] = torch.tensor(prompt)
+        row[width - len(prompt) :] = torch.from_numpy(prompt)
     attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     longest = max(len(e.tokens) - e.answer_start for e in examples)
     # Every field that a model's own generation settings may have filled is set.
@@ -356,5 +372,5 @@ def _spread(examples: Sequence[Example], most: int) -> list[Example]:
 
 
 def _excerpt(tokenizer: PreTrainedTokenizerBase, sequence: _Sequence) -> str:
-    text = str(tokenizer.decode(list(sequence.tokens)))
+    text = str(tokenizer.decode(sequence.tokens))
     return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -222,7 +222,8 @@ def _fingerprint(
     head = [settings, model_id, seed, max_steps_override]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for example in examples:
-        digest.update(repr((example.id, example.tokens, example.answer_start)).encode())
+        digest.update(repr((example.id, len(example.tokens), example.answer_start)).encode())
+        digest.update(example.tokens.tobytes())
     if start_adapter is not None:
         for file in sorted(start_adapter.glob("*.safetensors")):
             digest.update(file.read_bytes())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
@@ -98,10 +99,22 @@ def test_every_row_ends_in_the_end_token_and_the_answer_begins_after_the_prompt(
         assert example.tokens[-1] == tokenizer.eos_token_id
 
 
+def test_an_example_keeps_its_tokens_in_four_bytes_each(small: ModuleType) -> None:
+    tokenizer = small.byte_tokenizer()
+    texts = [f"{n:02000}" for n in range(2_500)]
+    encode_texts(["warm"], ["x"], ["y"], tokenizer)
+    tracemalloc.start()
+    examples = encode_texts(texts, texts, texts, tokenizer)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(e.tokens) for e in examples] == [4_001] * 2_500
+    assert kept < 2_500 * (4 * 4_001 + 1_000)
+
+
 def test_a_blank_that_a_word_swallows_is_seen(small: ModuleType) -> None:
     tokenizer = small.word_tokenizer()
     right, trap = encode_texts(["a", "b"], ["ok:", "ok: "], [" yes", "yes"], tokenizer)
-    assert right.tokens == trap.tokens
+    assert right.tokens.tolist() == trap.tokens.tolist()
     assert right.split_as_joined
     assert not trap.split_as_joined
 
