@@ -103,7 +103,8 @@ class GenerationConfig(Section):
     """Prompt set: a built-in language, or a folder with prompts.yaml and three demonstration
     files."""
     instructions_per_round: Count = 500
-    """New instructions that each round adds to the pool before it stops."""
+    """Instructions of each round that end with at least one instance. A round goes on, step by
+    step, until it has exactly so many, or is saturated or meets ``max_requests``."""
     max_requests: Count = 2000
     """Most step 1 requests of one round, whatever they yield."""
     saturation_window: Count = 200

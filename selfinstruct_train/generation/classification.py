@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.fitting import fit_prompt
@@ -13,32 +15,91 @@ from selfinstruct_train.generation.prompting import Prompt, classification_promp
 from selfinstruct_train.records import Classified, Instruction, SeedTask
 
 
-def classify_instructions(place: Workplace, instructions: Sequence[Instruction]) -> None:
-    """Say of each instruction of the round whether it is a classification task.
+class Task(NamedTuple):
+    """An instruction that wants instances."""
 
-    Raises:
-        EngineError: the engine failed, or a prompt cannot fit the context.
-    """
-    store = place.directory.store(place.directory.classified, Classified)
-    step = place.config.generation.classification
-    demonstrations = _demonstrations(place)
-    counts = Counts(f"round {place.round} classification", place.report)
-    size = step.requests_per_batch
-    first = store.resume(size)
-    counts.kept = sum(row.is_classification for row in store.read()[:first])
-    for start in range(first, len(instructions), size):
-        batch = instructions[start : start + size]
-        rows = _classify(place, demonstrations, batch, counts)
-        store.emit(rows)
-        counts.kept += sum(row.is_classification for row in rows)
-        counts.show(start + len(batch), len(instructions), note=f"{counts.kept} are classification")
-    place.directory.finish(
-        "classification",
-        counts.seconds,
-        instructions=len(instructions),
-        classification=counts.kept,
-        trimmed_prompts=counts.trimmed,
-    )
+    row: Instruction
+    is_classification: bool
+
+
+class Classifier:
+    """Says of each instruction of the round whether it is a classification task."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._store = place.directory.store(place.directory.classified, Classified)
+        self._stored = self._store.stream()
+        self._demonstrations = _demonstrations(place)
+        self._counts = Counts(f"round {place.round} classification", place.report)
+        self._done = 0
+
+    def classify(self, instructions: Sequence[Instruction]) -> list[Task]:
+        """Sort the next instructions of the round into tasks.
+
+        Raises:
+            EngineError: the engine failed, or a prompt cannot fit the context.
+        """
+        size = self._place.config.generation.classification.requests_per_batch
+        rows = list(islice(self._stored, len(instructions)))
+        if len(rows) < len(instructions):
+            # Beside other prompts a score may differ in its last digit: whole batches or none.
+            del rows[len(rows) // size * size :]
+        self._keep(rows)
+        total = self._done - len(rows) + len(instructions)
+        for start in range(len(rows), len(instructions), size):
+            batch = self._classify(instructions[start : start + size])
+            self._keep(batch)
+            rows += batch
+            note = f"{self._counts.kept} are classification"
+            self._counts.show(self._done, total, note=note)
+        return [
+            Task(instruction, row.is_classification)
+            for instruction, row in zip(instructions, rows, strict=True)
+        ]
+
+    def finish(self) -> None:
+        """Write the completion mark."""
+        self._place.directory.finish(
+            "classification",
+            self._counts.seconds,
+            instructions=self._done,
+            classification=self._counts.kept,
+            trimmed_prompts=self._counts.trimmed,
+        )
+
+    def _keep(self, rows: Sequence[Classified]) -> None:
+        self._store.emit(rows)
+        self._done += len(rows)
+        self._counts.kept += sum(row.is_classification for row in rows)
+
+    def _classify(self, batch: Sequence[Instruction]) -> list[Classified]:
+        place = self._place
+        wording = place.prompts.wording
+        by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
+        for i, row in enumerate(batch):
+            prompt = classification_prompt(wording, self._demonstrations, row.instruction)
+            fitted, kept = fit_prompt(place.engine, prompt, max_tokens=8)
+            self._counts.trimmed += len(kept) < len(self._demonstrations)
+            by_prefix["".join((fitted.header, *fitted.demonstrations))].append((i, fitted))
+        adapter: Path | None = None  # a tuned model has forgotten how to answer few-shot
+        scores: dict[int, list[float]] = {}
+        for prefix, asked in by_prefix.items():
+            rows = place.engine.score(
+                prefix,
+                [prompt.question for _, prompt in asked],
+                [f" {wording.yes}", f" {wording.no}"],
+                adapter,
+            )
+            scores |= {i: row for (i, _), row in zip(asked, rows, strict=True)}
+        return [
+            Classified(
+                id=row.id,
+                is_classification=scores[i][0] > scores[i][1],
+                logprob_yes=round(scores[i][0], 4),
+                logprob_no=round(scores[i][1], 4),
+            )
+            for i, row in enumerate(batch)
+        ]
 
 
 def _demonstrations(place: Workplace) -> list[SeedTask]:
@@ -49,37 +110,3 @@ def _demonstrations(place: Workplace) -> list[SeedTask]:
     shown = yes[: step.yes_demonstrations] + no[: step.no_demonstrations]
     rng.shuffle(shown)
     return shown
-
-
-def _classify(
-    place: Workplace,
-    demonstrations: Sequence[SeedTask],
-    batch: Sequence[Instruction],
-    counts: Counts,
-) -> list[Classified]:
-    wording = place.prompts.wording
-    by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
-    for i, row in enumerate(batch):
-        prompt = classification_prompt(wording, demonstrations, row.instruction)
-        fitted, kept = fit_prompt(place.engine, prompt, max_tokens=8)
-        counts.trimmed += len(kept) < len(demonstrations)
-        by_prefix["".join((fitted.header, *fitted.demonstrations))].append((i, fitted))
-    adapter: Path | None = None  # a tuned model has forgotten how to answer few-shot
-    scores: dict[int, list[float]] = {}
-    for prefix, asked in by_prefix.items():
-        rows = place.engine.score(
-            prefix,
-            [prompt.question for _, prompt in asked],
-            [f" {wording.yes}", f" {wording.no}"],
-            adapter,
-        )
-        scores |= {i: row for (i, _), row in zip(asked, rows, strict=True)}
-    return [
-        Classified(
-            id=row.id,
-            is_classification=scores[i][0] > scores[i][1],
-            logprob_yes=round(scores[i][0], 4),
-            logprob_no=round(scores[i][1], 4),
-        )
-        for i, row in enumerate(batch)
-    ]

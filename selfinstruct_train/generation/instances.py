@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
@@ -17,7 +18,6 @@ from selfinstruct_train.generation.prompting import (
     read_output_first,
 )
 from selfinstruct_train.generation.reanswer import (
-    Task,
     Written,
     WrittenInstance,
     ask_again,
@@ -27,59 +27,65 @@ from selfinstruct_train.generation.reanswer import (
 from selfinstruct_train.records import (
     GeneratedInstance,
     Instance,
-    Instruction,
     Rejection,
     Sampling,
     SeedTask,
 )
 
 
-def write_instances(
-    place: Workplace, instructions: Sequence[Instruction], classified: dict[str, bool]
-) -> None:
-    """Write instances for every instruction of the round and keep those that pass the filters.
+class InstanceWriter:
+    """Writes instances for the instructions of the round and keeps those that pass the filters."""
 
-    Args:
-        place: where to work.
-        instructions: the round's accepted instructions, in order.
-        classified: instruction id -> whether it is a classification task.
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._kept = place.directory.store(place.directory.instances, GeneratedInstance)
+        self._rejected = place.directory.store(place.directory.rejected("instances"), Rejection)
+        self._journal = place.journal("instances")
+        self._counts = Counts(f"round {place.round} instances", place.report)
+        self._done = self._without = 0
 
-    Raises:
-        EngineError: the engine failed, or a prompt cannot fit the context.
-    """
-    step = place.config.generation.instances
-    kept_store = place.directory.store(place.directory.instances, GeneratedInstance)
-    rejected = place.directory.store(place.directory.rejected("instances"), Rejection)
-    journal = place.journal("instances")
-    tasks = [Task(row, classified[row.id]) for row in instructions]
-    # The two kinds have different prompts: apart, each batch shares one long prefix.
-    tasks.sort(key=lambda task: task.is_classification)
-    counts = Counts(f"round {place.round} instances", place.report)
-    done = without = 0
-    for batch in _batches(tasks, step.requests_per_batch):
-        written = _write_batch(place, journal, batch, done, counts)
-        for reanswer in reanswers(place):
-            written = ask_again(place, journal, reanswer, written, done, counts)
-        sorted_out = [_rows(row) for row in written]
-        kept_store.emit(row for kept, _ in sorted_out for row in kept)
-        counts.drop(rejected, [row for _, dropped in sorted_out for row in dropped])
-        counts.kept += sum(len(kept) for kept, _ in sorted_out)
-        without += sum(not kept for kept, _ in sorted_out)
-        done += len(batch)
-        counts.show(done, len(tasks))
-    place.directory.finish(
-        "instances",
-        counts.seconds,
-        instructions=len(tasks),
-        kept=counts.kept,
-        dropped=counts.dropped.total(),
-        instructions_without_instance=without,
-        completion_tokens=counts.tokens,
-        trimmed_prompts=counts.trimmed,
-    )
+    @property
+    def with_instance(self) -> int:
+        """Instructions that have an instance."""
+        return self._done - self._without
+
+    def write(self, tasks: Sequence[Task]) -> None:
+        """Write the instances of the next tasks of the round.
+
+        Raises:
+            EngineError: the engine failed, or a prompt cannot fit the context.
+        """
+        place, journal, counts = self._place, self._journal, self._counts
+        total = self._done + len(tasks)
+        for batch in _batches(tasks, place.config.generation.instances.requests_per_batch):
+            written = _write_batch(place, journal, batch, self._done, counts)
+            for reanswer in reanswers(place):
+                written = ask_again(place, journal, reanswer, written, self._done, counts)
+            sorted_out = [_rows(row) for row in written]
+            self._kept.emit(row for kept, _ in sorted_out for row in kept)
+            counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
+            counts.kept += sum(len(kept) for kept, _ in sorted_out)
+            self._without += sum(not kept for kept, _ in sorted_out)
+            self._done += len(batch)
+            counts.show(self._done, total)
+
+    def finish(self) -> None:
+        """Write the completion mark."""
+        counts = self._counts
+        self._place.directory.finish(
+            "instances",
+            counts.seconds,
+            instructions=self._done,
+            kept=counts.kept,
+            dropped=counts.dropped.total(),
+            instructions_without_instance=self._without,
+            completion_tokens=counts.tokens,
+            trimmed_prompts=counts.trimmed,
+        )
 
 
 def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
+    # The two kinds have different prompts: apart, each batch shares one long prefix.
     for kind in (False, True):
         group = [task for task in tasks if task.is_classification == kind]
         for start in range(0, len(group), size):

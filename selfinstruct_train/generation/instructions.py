@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import StoredCompletion
@@ -21,61 +23,155 @@ class _Asked(NamedTuple):
     trimmed: bool
 
 
-def write_instructions(place: Workplace, pool: Pool) -> None:
-    """Grow the pool until the round has its share, or the model has nothing new to say.
+class _Found(NamedTuple):
+    """A candidate as it was read from a completion."""
 
-    It ends when the round's number of instructions is reached, when the last ``saturation_window``
-    candidates yielded less than ``saturation_floor``, or after ``max_requests`` requests; the
-    completion mark says which.
+    text: str
+    provenance: Provenance
 
-    Raises:
-        EngineError: the engine failed, or a prompt cannot fit the context.
+
+class InstructionWriter:
+    """Grows the pool until the round has its share, or the model has nothing new to say.
+
+    It can be asked for more again and again: candidates that were left over come first. What it
+    writes follows from the targets alone, so a resumed round that asks for the same writes the
+    same.
     """
-    config = place.config.generation
-    accepted = place.directory.store(place.directory.instructions, Instruction)
-    rejected = place.directory.store(place.directory.rejected("instructions"), Rejection)
-    journal = place.journal("instructions")
-    screen = InstructionFilter(config.filters, place.rules)
-    adapter = place.adapter if config.instruction_writer == "tuned" else None
-    counts = Counts(f"round {place.round} instructions", place.report)
-    recent: deque[bool] = deque(maxlen=config.saturation_window)
-    requests = candidates = barren = 0
-    stopped = None
-    while stopped is None:
-        size = min(config.instructions.requests_per_batch, config.max_requests - requests)
-        batch = [_ask(place, pool, requests + i) for i in range(size)]
+
+    def __init__(self, place: Workplace, pool: Pool) -> None:
+        config = place.config.generation
+        self._place = place
+        self._pool = pool
+        self._accepted = place.directory.store(place.directory.instructions, Instruction)
+        self._rejected = place.directory.store(place.directory.rejected("instructions"), Rejection)
+        self._journal = place.journal("instructions")
+        self._screen = InstructionFilter(config.filters, place.rules)
+        self._adapter = place.adapter if config.instruction_writer == "tuned" else None
+        self._counts = Counts(f"round {place.round} instructions", place.report)
+        self._recent: deque[bool] = deque(maxlen=config.saturation_window)
+        self._waiting: list[_Found] = []
+        self._requests = self._candidates = self._unused_room = 0
+
+    def write(self, target: int) -> list[Instruction]:
+        """Go on until the round has so many instructions.
+
+        It ends before that when the last ``saturation_window`` candidates yielded less than
+        ``saturation_floor``, or after ``max_requests`` requests.
+
+        Args:
+            target: instructions of the round, those of earlier calls included.
+
+        Returns:
+            The new ones.
+
+        Raises:
+            EngineError: the engine failed, or a prompt cannot fit the context.
+        """
+        written: list[Instruction] = []
+        counts = self._counts
+        while counts.kept < target:
+            if not self._waiting:
+                if self._why_stop() is not None:
+                    break
+                self._ask_batch(target - counts.kept)
+            # As many as are missing at most, so that none is accepted beyond the target.
+            missing = target - counts.kept
+            found, self._waiting = self._waiting[:missing], self._waiting[missing:]
+            kept, dropped = _screen(self._place, self._pool, self._screen, found, self._candidates)
+            self._candidates += len(found)
+            self._accepted.emit(row for row, _ in kept)
+            counts.drop(self._rejected, [row for row, _ in dropped])
+            counts.kept += len(kept)
+            written += [row for row, _ in kept]
+            order = sorted([(n, True) for _, n in kept] + [(n, False) for _, n in dropped])
+            self._recent.extend(was_kept for _, was_kept in order)
+            counts.show(counts.kept, target)
+        return written
+
+    def finish(self) -> None:
+        """Write the completion mark, which says why the stage ended."""
+        reason = self._why_stop() or "enough"
+        counts = self._counts
+        self._place.directory.finish(
+            "instructions",
+            counts.seconds,
+            requests=self._requests,
+            candidates=self._candidates,
+            accepted=counts.kept,
+            stopped_because=reason,
+            completion_tokens=counts.tokens,
+            trimmed_prompts=counts.trimmed,
+        )
+        counts.show(counts.kept, None, note=reason)
+
+    def _ask_batch(self, missing: int) -> None:
+        config = self._place.config.generation
+        step, counts = config.instructions, self._counts
+        size = min(
+            step.requests_per_batch, config.max_requests - self._requests, self._needed(missing)
+        )
+        batch = [_ask(self._place, self._pool, self._requests + i) for i in range(size)]
         counts.trimmed += sum(asked.trimmed for asked in batch)
-        completions = journal.ask([asked.request for asked in batch], adapter)
-        requests += size
+        completions = self._journal.ask([asked.request for asked in batch], self._adapter)
+        self._requests += size
         counts.tokens += sum(c.completion_tokens for c in completions)
-        found = [
-            (text, place.provenance(asked.request, (e.id for e in asked.shown), adapter))
-            for asked, completion in zip(batch, completions, strict=True)
-            for text in _read(completion, len(asked.shown) + 1, config.instructions.last_item)
-        ]
+        for asked, completion in zip(batch, completions, strict=True):
+            shown = [entry.id for entry in asked.shown]
+            provenance = self._place.provenance(asked.request, shown, self._adapter)
+            for text in _read(completion, len(shown) + 1, step.last_item):
+                self._waiting.append(_Found(text, provenance))
         # What the lists had room for, counted only while nothing at all comes back.
-        room = sum(config.instructions.last_item - 1 - len(asked.shown) for asked in batch)
-        barren = barren + room if not found else 0
-        candidates += len(found)
-        kept, dropped = _screen(place, pool, screen, found, candidates - len(found))
-        accepted.emit(row for row, _ in kept)
-        counts.drop(rejected, [row for row, _ in dropped])
-        counts.kept += len(kept)
-        order = sorted([(n, True) for _, n in kept] + [(n, False) for _, n in dropped])
-        recent.extend(was_kept for _, was_kept in order)
-        stopped = _why_stop(place, counts.kept, requests, recent, barren)
-        counts.show(counts.kept, config.instructions_per_round)
-    place.directory.finish(
-        "instructions",
-        counts.seconds,
-        requests=requests,
-        candidates=candidates,
-        accepted=counts.kept,
-        stopped_because=stopped,
-        completion_tokens=counts.tokens,
-        trimmed_prompts=counts.trimmed,
-    )
-    counts.show(counts.kept, config.instructions_per_round, note=stopped)
+        room = sum(step.last_item - 1 - len(asked.shown) for asked in batch)
+        self._unused_room = 0 if self._waiting else self._unused_room + room
+
+    def _needed(self, missing: int) -> int:
+        """Requests that should yield what is missing, by what they have yielded so far."""
+        step = self._place.config.generation.instructions
+        if self._counts.kept:
+            return math.ceil(missing * self._requests / self._counts.kept)
+        if self._requests:
+            return step.requests_per_batch
+        shown = step.seed_demonstrations + step.machine_demonstrations
+        return math.ceil(missing / (step.last_item - 1 - shown))
+
+    def _why_stop(self) -> str | None:
+        config = self._place.config.generation
+        recent = self._recent
+        if len(recent) == config.saturation_window:
+            rate = sum(recent) / len(recent)
+            if rate < config.saturation_floor:
+                return (
+                    f"saturated: {sum(recent)} of the last {len(recent)} candidates were new, "
+                    f"under the floor of {config.saturation_floor:.0%}"
+                )
+        if self._unused_room >= config.saturation_window:
+            return (
+                f"saturated: the last prompts had room for {self._unused_room} instructions and "
+                "yielded none: the model does not continue the list, or its first item is cut off "
+                "by max_tokens"
+            )
+        if self._requests >= config.max_requests:
+            return (
+                f"request cap: {self._requests} requests yielded {self._counts.kept} instructions"
+            )
+        return None
+
+
+class FinishedInstructions:
+    """The instructions of a round whose first step is finished, in the place of their writer."""
+
+    def __init__(self, rows: Sequence[Instruction]) -> None:
+        self._rows = rows
+        self._taken = 0
+
+    def write(self, target: int) -> Sequence[Instruction]:
+        """Those up to the target, as when they were written; in the end all that are left."""
+        rows = self._rows[self._taken : target] or self._rows[self._taken :]
+        self._taken += len(rows)
+        return rows
+
+    def finish(self) -> None:
+        """Nothing: the completion mark is there."""
 
 
 def _ask(place: Workplace, pool: Pool, index: int) -> _Asked:
@@ -111,7 +207,7 @@ def _screen(
     place: Workplace,
     pool: Pool,
     screen: InstructionFilter,
-    found: list[tuple[str, Provenance]],
+    found: Sequence[_Found],
     first: int,
 ) -> tuple[list[tuple[Instruction, int]], list[tuple[Rejection, int]]]:
     """Rules, then novelty; every row is returned with the number of its candidate."""
@@ -160,26 +256,3 @@ def _screen(
 
 def _rounded(similarity: float | None) -> float | None:
     return None if similarity is None else round(similarity, 6)
-
-
-def _why_stop(
-    place: Workplace, kept: int, requests: int, recent: deque[bool], barren: int
-) -> str | None:
-    config = place.config.generation
-    if kept >= config.instructions_per_round:
-        return "enough"
-    if len(recent) == config.saturation_window:
-        rate = sum(recent) / len(recent)
-        if rate < config.saturation_floor:
-            return (
-                f"saturated: {sum(recent)} of the last {len(recent)} candidates were new, under "
-                f"the floor of {config.saturation_floor:.0%}"
-            )
-    if barren >= config.saturation_window:
-        return (
-            f"saturated: the last prompts had room for {barren} instructions and yielded none: "
-            "the model does not continue the list, or its first item is cut off by max_tokens"
-        )
-    if requests >= config.max_requests:
-        return f"request cap: {requests} requests yielded {kept} instructions"
-    return None

@@ -13,18 +13,12 @@ from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import Journal
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.filters import Fault, Judged, judge_instances
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
-from selfinstruct_train.records import Instance, Instruction, Provenance, Sampling
-
-
-class Task(NamedTuple):
-    """An instruction that wants instances."""
-
-    row: Instruction
-    is_classification: bool
+from selfinstruct_train.records import Instance, Provenance, Sampling
 
 
 class WrittenInstance(NamedTuple):

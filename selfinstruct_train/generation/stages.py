@@ -7,16 +7,19 @@ from pathlib import Path
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
-from selfinstruct_train.generation.classification import classify_instructions
+from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import Workplace
 from selfinstruct_train.generation.filters import load_rules
-from selfinstruct_train.generation.instances import write_instances
-from selfinstruct_train.generation.instructions import write_instructions
+from selfinstruct_train.generation.instances import InstanceWriter
+from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.pool import Pool
 from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
 from selfinstruct_train.progress import Report
-from selfinstruct_train.records import Classified, Instruction, SeedTask
+from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
+
+STAGES = ("instructions", "classification", "instances")
+"""In their order; each leaves a completion mark."""
 
 
 def generate_round(
@@ -30,6 +33,11 @@ def generate_round(
     report: Report,
 ) -> None:
     """Write the data of one round, or what is missing of it.
+
+    The three stages follow each other until ``instructions_per_round`` instructions have an
+    instance, or step 1 ends for another reason: first as many instructions as are wanted, then as
+    many as have no instance, and so on. A stopped round goes through all this again, with what the
+    engine has already said read from the disk.
 
     Args:
         config: the run's settings.
@@ -47,21 +55,35 @@ def generate_round(
         EngineError: the engine failed, or a prompt cannot fit the context.
         DataError: a file of an earlier round is damaged.
     """
+    directory = run.round(number)
+    open_stages = [stage for stage in STAGES if directory.mark(stage) is None]
+    if not open_stages:
+        return
     name = config.generation.prompts
     prompts = load_prompt_set(name)
     require_demonstrations(prompts, name)
-    directory = run.round(number)
     place = Workplace(
         config, engine, directory, number, prompts, load_rules(name), adapter, tuned_prompt, report
     )
-    if directory.mark("instructions") is None:
-        write_instructions(place, _pool(config, run, number, seeds))
-    instructions = directory.store(directory.instructions, Instruction).read()
-    if directory.mark("classification") is None:
-        classify_instructions(place, instructions)
-    if directory.mark("instances") is None:
-        rows = directory.store(directory.classified, Classified).read()
-        write_instances(place, instructions, {row.id: row.is_classification for row in rows})
+    instructions: InstructionWriter | FinishedInstructions
+    if "instructions" in open_stages:
+        instructions = InstructionWriter(place, _pool(config, run, number, seeds))
+    else:
+        rows = directory.store(directory.instructions, Instruction).read()
+        instructions = FinishedInstructions(rows)
+    classifier, instances = Classifier(place), InstanceWriter(place)
+    wanted = config.generation.instructions_per_round
+    target, written = wanted, 0
+    while fresh := instructions.write(target):
+        instances.write(classifier.classify(fresh))
+        written += len(fresh)
+        # As many more as still lack an instance; where none has one, more would have none either.
+        missing = wanted - instances.with_instance
+        target = written + missing if instances.with_instance else written
+    # Only now, for how many instructions are written depends on how many have an instance.
+    for stage, writer in zip(STAGES, (instructions, classifier, instances), strict=True):
+        if stage in open_stages:
+            writer.finish()
 
 
 def _pool(config: Config, run: RunDirectory, number: int, seeds: Sequence[SeedTask]) -> Pool:
