@@ -46,8 +46,8 @@ class TrainingConfig(Section):
     max_length: Count = 1024
     """Most tokens of prompt and answer; longer rows are dropped and counted, never cut."""
     packing: bool = False
-    """Put several rows into one sequence (best-fit, without leaks between rows; needs flash
-    attention on GPU)."""
+    """Lay the rows of a micro-batch end to end instead of padding them: the same steps and the
+    same loss, without work on padding (no row sees another; needs flash attention on GPU)."""
     gradient_checkpointing: bool = False
     """Recompute activations: less memory, a third more time."""
     save_steps: Count = 100

@@ -83,12 +83,13 @@ def trainer_arguments(
             num_train_epochs=config.epochs,
             max_steps=max_steps_override or config.max_steps or -1,
             optim="adamw_torch",
-            max_length=min(config.max_length, loaded.context_length),
+            # Longer rows are already left out; TRL takes no limit beside padding_free.
+            max_length=None if config.packing else min(config.max_length, loaded.context_length),
             completion_only_loss=True,
             # Mixture-of-experts models: the routers keep the balance that they were trained for.
             router_aux_loss_coef=0.0,
-            packing=config.packing,
-            packing_strategy="bfd",
+            # TRL's own packing would count packed sequences, not rows, in a step.
+            padding_free=config.packing,
             gradient_checkpointing=config.gradient_checkpointing,
             gradient_checkpointing_kwargs=(
                 {"use_reentrant": False} if config.gradient_checkpointing else None

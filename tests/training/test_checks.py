@@ -151,24 +151,15 @@ def test_answers_on_a_line_of_their_own_are_warned_of_unless_a_chat_template_did
     assert (report.unspaced, report.warnings) == (0, ())
 
 
-def packed(examples: list[Example]) -> dict[str, Any]:
-    rows = rows_of(examples)
-    return {
-        "input_ids": [t for r in rows for t in r["input_ids"]],
-        "labels": [t for r in rows for t in r["labels"]],
-        "seq_lengths": [len(r["input_ids"]) for r in rows],
-    }
-
-
 def test_packed_rows_are_taken_apart_and_checked_each(
     small: ModuleType, examples: list[Example]
 ) -> None:
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
-    rows = [packed(examples[:5]), packed(examples[5:])]
-    assert gate(small, examples, rows, collate=collate, batch_size=1).rows == 12
-    rows[1]["labels"][-1] = -100
+    rows = rows_of(examples)
+    assert gate(small, examples, rows, collate=collate, batch_size=5).rows == 12
+    rows[11]["labels"][-1] = -100
     with pytest.raises(TrainingError, match="row row-11 .*labelled end token"):
-        gate(small, examples, rows, collate=collate, batch_size=1)
+        gate(small, examples, rows, collate=collate, batch_size=5)
 
 
 def test_packing_that_leaks_between_rows_is_refused(
@@ -176,7 +167,7 @@ def test_packing_that_leaks_between_rows_is_refused(
 ) -> None:
     model = small.loaded_model(context_length=1024).model
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
-    rows = [packed(examples[:3])]
+    rows = rows_of(examples[:3])
     checks.check_packing(model, rows, collate)
 
     def leaking(batch: list[Any]) -> dict[str, Any]:

@@ -286,11 +286,26 @@ def test_the_share_of_a_process_fits_or_is_refused(small: ModuleType) -> None:
         share_out(config, World(0, 3))
 
 
-def test_packing_trains_on_the_same_rows(small: ModuleType, tmp_path: Path) -> None:
-    config = small.settings(packing=True, batch_size=1, max_steps=8, logging_steps=8)
-    result = tune(small, tmp_path, config=config)
-    assert result.gate.rows == 16
-    assert result.steps == 8
+def test_packing_trains_on_the_same_rows_in_the_same_steps(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    settings = {"batch_size": 16, "micro_batch_size": 8, "max_steps": None, "epochs": 1.0}
+    alone, packed = (
+        tune(
+            small,
+            tmp_path / f"packing-{packing}",
+            rows=small.rows(64),
+            config=small.settings(**settings, packing=packing, lora_dropout=0.0),
+        )
+        for packing in (False, True)
+    )
+    assert packed.gate.rows == 64
+    # 64 rows, 16 in a step.
+    assert packed.steps == alone.steps == 4
+    for a, b in zip(
+        figures(tmp_path / "packing-False"), figures(tmp_path / "packing-True"), strict=True
+    ):
+        assert b[2] == pytest.approx(a[2], rel=2e-2)
 
 
 def test_the_adapter_stays_float32_on_a_bfloat16_base(small: ModuleType, tmp_path: Path) -> None:
