@@ -49,6 +49,9 @@ class ClassificationStep(Section):
     """Other tasks shown (paper: 19)."""
     requests_per_batch: Count = 64
     """Instructions asked about at once: the unit of progress and of resuming."""
+    calibrate: bool = True
+    """Choose the threshold of the log-probability margin on the labels of the seed tasks; without
+    it, Yes must be likelier than No, which small models rarely say (paper: asked GPT-3)."""
 
 
 class InstanceStep(Section):

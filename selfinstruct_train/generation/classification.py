@@ -1,4 +1,4 @@
-"""Step 2: is it a classification task? Log-probabilities of Yes and No decide."""
+"""Step 2: is it a classification task? Log-probabilities of Yes and No, calibrated on the seeds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from selfinstruct_train.generation.calibration import (
+    CALIBRATION_FILE,
+    CONTENT_FREE,
+    Calibration,
+    calibrate,
+)
 from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import Prompt, classification_prompt
 from selfinstruct_train.records import Classified, Instruction, SeedTask
+from selfinstruct_train.run.stores import read_json, write_atomically
 
 
 class Task(NamedTuple):
@@ -25,8 +32,10 @@ class Task(NamedTuple):
 class Classifier:
     """Says of each instruction of the round whether it is a classification task."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, seeds: Sequence[SeedTask]) -> None:
         self._place = place
+        self._seeds = seeds
+        self._calibration: Calibration | None = None
         self._store = place.directory.store(place.directory.classified, Classified)
         self._stored = self._store.stream()
         self._demonstrations = _demonstrations(place)
@@ -65,6 +74,7 @@ class Classifier:
             instructions=self._done,
             classification=self._counts.kept,
             trimmed_prompts=self._counts.trimmed,
+            **(self._calibration.figures if self._calibration else {}),
         )
 
     def _keep(self, rows: Sequence[Classified]) -> None:
@@ -73,16 +83,58 @@ class Classifier:
         self._counts.kept += sum(row.is_classification for row in rows)
 
     def _classify(self, batch: Sequence[Instruction]) -> list[Classified]:
+        threshold = self._threshold()
+        scores = self._scores([row.instruction for row in batch])
+        return [
+            Classified(
+                id=row.id,
+                is_classification=yes - no > threshold,
+                logprob_yes=round(yes, 4),
+                logprob_no=round(no, 4),
+            )
+            for row, (yes, no) in zip(batch, scores, strict=True)
+        ]
+
+    def _threshold(self) -> float:
+        """The margin above which it is Yes; read where a stopped run has chosen it already."""
+        place = self._place
+        if not place.config.generation.classification.calibrate:
+            return 0.0
+        if self._calibration is None:
+            path = place.directory.path / CALIBRATION_FILE
+            if place.directory.world.on_main(path.exists):
+                fix = "delete it and run the same command again"
+                self._calibration = read_json(path, Calibration, fix)
+            else:
+                self._calibration = self._calibrate()
+                text = self._calibration.model_dump_json(indent=1) + "\n"
+                place.directory.world.on_main(lambda: write_atomically(path, text))
+        return self._calibration.threshold
+
+    def _calibrate(self) -> Calibration:
+        size = self._place.config.generation.classification.requests_per_batch
+        texts = [*(task.instruction for task in self._seeds), *CONTENT_FREE]
+        margins: list[float] = []
+        for start in range(0, len(texts), size):
+            margins += [yes - no for yes, no in self._scores(texts[start : start + size])]
+            self._counts.show(len(margins), len(texts), note="calibrating on the seeds")
+        labels = [task.is_classification for task in self._seeds]
+        found = calibrate(margins[: len(labels)], labels, margins[len(labels) :])
+        self._counts.show(len(margins), len(texts), note=found.sentence)
+        return found
+
+    def _scores(self, texts: Sequence[str]) -> list[tuple[float, float]]:
+        """Log P(Yes) and log P(No) after the question about each text."""
         place = self._place
         wording = place.prompts.wording
         by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
-        for i, row in enumerate(batch):
-            prompt = classification_prompt(wording, self._demonstrations, row.instruction)
+        for i, text in enumerate(texts):
+            prompt = classification_prompt(wording, self._demonstrations, text)
             fitted, kept = fit_prompt(place.engine, prompt, max_tokens=8)
             self._counts.trimmed += len(kept) < len(self._demonstrations)
             by_prefix["".join((fitted.header, *fitted.demonstrations))].append((i, fitted))
         adapter: Path | None = None  # a tuned model has forgotten how to answer few-shot
-        scores: dict[int, list[float]] = {}
+        scores: dict[int, tuple[float, float]] = {}
         for prefix, asked in by_prefix.items():
             rows = place.engine.score(
                 prefix,
@@ -90,16 +142,8 @@ class Classifier:
                 [f" {wording.yes}", f" {wording.no}"],
                 adapter,
             )
-            scores |= {i: row for (i, _), row in zip(asked, rows, strict=True)}
-        return [
-            Classified(
-                id=row.id,
-                is_classification=scores[i][0] > scores[i][1],
-                logprob_yes=round(scores[i][0], 4),
-                logprob_no=round(scores[i][1], 4),
-            )
-            for i, row in enumerate(batch)
-        ]
+            scores |= {i: (row[0], row[1]) for (i, _), row in zip(asked, rows, strict=True)}
+        return [scores[i] for i in range(len(texts))]
 
 
 def _demonstrations(place: Workplace) -> list[SeedTask]:

@@ -71,7 +71,7 @@ def generate_round(
     else:
         rows = directory.store(directory.instructions, Instruction).read()
         instructions = FinishedInstructions(rows)
-    classifier, instances = Classifier(place), InstanceWriter(place)
+    classifier, instances = Classifier(place, seeds), InstanceWriter(place)
     wanted = config.generation.instructions_per_round
     target, written = wanted, 0
     while fresh := instructions.write(target):
