@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dev import architecture
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "selfinstruct_train"
 STAGES = ("generation", "training", "evaluation")
@@ -42,6 +44,18 @@ def test_nothing_below_imports_the_loop_the_report_or_the_programs(folder: str) 
     above = {"rounds", "report", "cli"}
     for path in files(folder):
         assert not {name.split(".")[0] for name in own(path)} & above, path
+
+
+def test_imports_run_downwards_only() -> None:
+    unknown = set(architecture.parts()) - set(architecture.ORDER)
+    assert not unknown, "give it its place in ORDER of dev/architecture.py"
+    for place, part in enumerate(architecture.ORDER):
+        below = set(architecture.ORDER[:place])
+        if part == "judging":
+            # Until what is judged has a type of its own below both.
+            below.add("evaluation")
+        if part in architecture.parts():
+            assert architecture.imports(part) <= below, part
 
 
 def test_only_the_report_and_the_command_line_know_the_ratings() -> None:

@@ -1,0 +1,130 @@
+"""What README and docs tell the user to do exists and works."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dev import architecture
+from selfinstruct_train.cli.app import app
+from selfinstruct_train.evaluation.suites import load_suite
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "data/*/*.md", "configs/*.yaml", "recipes/*.py")
+    for path in ROOT.glob(pattern)
+    # The log and the changelog tell what was typed then.
+    if path.name not in ("log.md", "CHANGELOG.md")
+)
+_SPAN = re.compile(r"`(selfinstruct (?:data )?)([^`]+)`((?:\s·\s`[^`]+`)*)")
+_LINE = re.compile(r"^[#\s]*(?:[A-Z]\w+:\s+)?(selfinstruct [a-z].*)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_NOTATION = str.maketrans({"[": " ", "]": " ", "…": " "})
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Commands that a page names, from lines of their own and from spans within text."""
+    text = page.read_text("utf-8")
+    found = _LINE.findall(text)
+    if page.suffix == ".md":
+        for start, first, more in _SPAN.findall(" ".join(text.split())):
+            found += [start + rest for rest in (first, *re.findall(r"`([^`]+)`", more))]
+    for command in found:
+        yield from re.split(r"\s+&&\s+", command.split("  #")[0])
+
+
+COMMANDS = sorted({(page.name, found) for page in PAGES for found in commands(page)})
+
+
+def test_commands_are_found_in_readme_docs_and_configs() -> None:
+    pages = {page for page, _ in COMMANDS}
+    assert {"README.md", "rating.md", "judging.md", "quickstart.yaml"} <= pages
+
+
+@pytest.mark.parametrize(("page", "text"), COMMANDS)
+def test_every_command_that_is_named_exists_with_its_options(page: str, text: str) -> None:
+    words = shlex.split(text.translate(_NOTATION))[1:]
+    command: click.Command = typer.main.get_command(app)
+    context = click.Context(command, info_name="selfinstruct")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        found = command.get_command(context, name)
+        assert found is not None, f"{page}: no command '{name}' in '{text}'"
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    command.make_parser(context).parse_args(words)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.suffix == ".md"], ids=lambda p: p.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for target in _LINK.findall(page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_box_in_the_readme_names_what_there_is() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    box = text.split("## What is in the box")[1].split("```")[1]
+    package, _, rest = box.partition("\nrecipes/")
+    named = {word for line in package.splitlines()[2:] for word in line[:25].split()}
+    assert {word.removesuffix("/").removesuffix(".py") for word in named} == set(
+        architecture.parts()
+    ) | {"data"}
+    for line in f"recipes/{rest}".strip().splitlines():
+        for word in line[:25].split():
+            assert (ROOT / word).exists(), word
+
+
+def test_the_picture_of_the_architecture_is_as_the_code_says() -> None:
+    assert architecture.PAGE.read_text("utf-8") == architecture.render(), (
+        "run: python -m dev.architecture"
+    )
+
+
+def say(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_names_every_command_of_the_readme() -> None:
+    said = say("--help")
+    table = (ROOT / "README.md").read_text("utf-8").split("## Commands")[1].split("##")[0]
+    for name in re.findall(r"^\| `selfinstruct (\w+)", table, re.MULTILINE):
+        assert name in said
+
+
+def test_the_quickstart_validates_and_its_data_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert "valid" in say("validate", "configs/quickstart.yaml")
+    listed = say("data", "list")
+    assert all(name in listed for name in ("microworld-seeds", "everyday-test"))
+
+
+def test_answers_can_be_scored_compared_and_deduplicated(tmp_path: Path) -> None:
+    files = []
+    for name, say_right in (("right", True), ("wrong", False)):
+        rows = [
+            {
+                "task_id": item.task_id,
+                "instruction": item.instruction,
+                "input": item.input,
+                "response": item.target if say_right else "no",
+                "target": item.target,
+            }
+            for item in load_suite("everyday-dev").items
+        ]
+        files.append(tmp_path / f"{name}.jsonl")
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = ("--suite", "everyday-dev")
+    assert "constraints): 100.0 %" in say("score", *suite, "--predictions", str(files[0]))
+    assert "B is better" in say("compare", str(files[1]), str(files[0]), *suite)
+    seeds = str(ROOT / "data/everyday/seeds.jsonl")
+    lines = say("dedup", "--pool", seeds, "--candidates", seeds).splitlines()
+    assert len(lines) == 175 and not any(json.loads(line)["accepted"] for line in lines)
