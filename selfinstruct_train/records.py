@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from selfinstruct_train.bounds import Count, RepetitionPenalty, Temperature, TopK, TopP
+
 
 class Row(BaseModel):
     """A typed, immutable row; an unknown key is an error, not a surprise."""
@@ -44,15 +46,15 @@ class EvalTask(Row):
 class Sampling(Row):
     """How tokens are drawn for one request."""
 
-    max_tokens: int = Field(ge=1)
+    max_tokens: Count
     """Most tokens to write."""
-    temperature: float = Field(default=0.0, ge=0.0)
+    temperature: Temperature = 0.0
     """0 is greedy."""
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_p: TopP = 1.0
     """Nucleus mass; 1 keeps every token."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: TopK = 0
     """Keep the k likeliest tokens; 0 keeps all."""
-    repetition_penalty: float = Field(default=1.0, gt=0.0)
+    repetition_penalty: RepetitionPenalty = 1.0
     """Above 1, tokens already seen lose likelihood (Keskar et al., arXiv 1909.05858)."""
     stop: tuple[str, ...] = ()
     """Strings that end the completion; the completion's text does not hold them."""

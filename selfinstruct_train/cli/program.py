@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 def guard(program: Callable[[], None]) -> None:
     """Run a program; turn what the user can mend into one sentence and exit code 2."""
     prepare_environment()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Rows are UTF-8 whatever the locale is; a name that is not is shown, not refused.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         program()
     except SelfInstructError as error:

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from selfinstruct_train.bounds import Count, Fraction
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
-from selfinstruct_train.config.section import Count, Fraction, Section
+from selfinstruct_train.config.section import Section
 
 
 class JudgeConfig(Section):

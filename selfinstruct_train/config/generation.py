@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from selfinstruct_train.bounds import Count, Fraction, RepetitionPenalty, Temperature, TopK, TopP
 from selfinstruct_train.config.model import EngineConfig
-from selfinstruct_train.config.section import Count, Float, Fraction, Section
+from selfinstruct_train.config.section import Section
 
 
 class SeedsConfig(Section):
@@ -26,13 +27,13 @@ class InstructionStep(Section):
     """Machine-written tasks shown once there are any (paper: 2)."""
     last_item: Count = 16
     """The list ends before this number is reached (paper: 16)."""
-    temperature: Float = Field(default=0.7, ge=0.0)
+    temperature: Temperature = 0.7
     """Paper: 0.7. Small base models need 1.0 to stay varied."""
-    top_p: Fraction = 0.5
+    top_p: TopP = 0.5
     """Paper: 0.5. Small base models loop under it and want 0.95."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: TopK = 0
     """0 keeps all tokens."""
-    repetition_penalty: Float = Field(default=1.1, gt=0.0)
+    repetition_penalty: RepetitionPenalty = 1.1
     """Stands in for the presence penalty of 2 that the paper asked of GPT-3."""
     max_tokens: Count = 1024
     """Most tokens of one list (paper: 1024)."""
@@ -59,13 +60,13 @@ class InstanceStep(Section):
 
     demonstrations: Count = 8
     """Most demonstration tasks shown in each prompt."""
-    temperature: Float = Field(default=0.0, ge=0.0)
+    temperature: Temperature = 0.0
     """Paper: 0."""
-    top_p: Fraction = 1.0
+    top_p: TopP = 1.0
     """Nucleus mass."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: TopK = 0
     """0 keeps all tokens."""
-    repetition_penalty: Float = Field(default=1.0, gt=0.0)
+    repetition_penalty: RepetitionPenalty = 1.0
     """1 is off: instances rightly repeat words of their input."""
     max_tokens: Count = 300
     """Most tokens of all instances of one instruction (paper: 300 to 350)."""

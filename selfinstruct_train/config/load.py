@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
+from selfinstruct_train.bounds import Count, Seed
 from selfinstruct_train.config.evaluation import EvaluationConfig
 from selfinstruct_train.config.generation import GenerationConfig, SeedsConfig
 from selfinstruct_train.config.model import ModelConfig
-from selfinstruct_train.config.section import Count, Section
+from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.training import TrainingConfig
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.text.characters import find_bad_character
 
 
 class Config(Section):
@@ -30,7 +32,7 @@ class Config(Section):
     """How often to go round."""
     output_dir: Path
     """The run directory."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Everything random follows from it."""
 
     @model_validator(mode="after")
@@ -60,21 +62,24 @@ def load_config(
         at once.
     """
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    data = _parse(text, f"{path}: ")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold settings such as 'model:', not {type(data).__name__}")
     for override in overrides:
         _override(data, override)
     if output_dir is not None:
         data["output_dir"] = str(output_dir)
+    if (bad := find_bad_character(data)) is not None:
+        raise ConfigError(f"{path}: '{bad.where}': {bad.what}")
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
+        _require_folder(config.output_dir)
+        return config
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors()]
         raise ConfigError(f"{path}: " + "; ".join(faults)) from None
@@ -111,12 +116,31 @@ def _override(data: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"'{override}': '{parent}' is a value, not a section")
+    node[last] = _parse(text, f"'{dotted}': the value is ")
+
+
+def _parse(text: str, begin: str) -> Any:
     try:
-        node[last] = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
+        raise ConfigError(f"{begin}not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{begin}nested too deeply; settings are two or three deep") from None
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise ConfigError(f"{begin}not YAML: {error}") from None
+
+
+def _require_folder(output_dir: Path) -> None:
+    """Before anything is loaded: a run cannot live in a file, nor where no folder can be made."""
+    try:
+        existing = next(path for path in (output_dir, *output_dir.parents) if path.exists())
+    except OSError as error:
         raise ConfigError(
-            f"'{override}': the value is not YAML: {' '.join(str(error).split())}"
+            f"'output_dir': no folder can have the name {str(output_dir)[:60]!r} "
+            f"({error.strerror}); give another one"
         ) from None
+    if not existing.is_dir():
+        raise ConfigError(f"'output_dir': {existing} is a file; give a folder, or a new name")
 
 
 def _fault(detail: Any) -> str:
@@ -134,8 +158,16 @@ def _fault(detail: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     # An address that is refused may hold a password.
     shown = not isinstance(detail["input"], dict) and path[-1:] != ["base_url"]
-    given = f" (given: {detail['input']!r})" if shown else ""
+    given = f" (given: {_shown(detail['input'])})" if shown else ""
     return f"'{dotted}': {message}{given}" if dotted else message
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]} …"
 
 
 def all_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from selfinstruct_train.config.section import Count, Float, Fraction, Section
+from selfinstruct_train.bounds import Count, Fraction, Seconds
+from selfinstruct_train.config.section import Section
 
 
 def _server_address(url: str) -> str:
@@ -73,8 +74,8 @@ class EngineConfig(Section):
     """Names that the server knows tuned models by, for adapters such as ``round-0/adapter``."""
     concurrency: Count = 16
     """Requests under way at once (kind ``server``)."""
-    timeout_seconds: Float = 120.0
-    """Seconds before a request to the server is given up and tried again."""
+    timeout_seconds: Seconds = 120.0
+    """Seconds before a whole request to the server is given up and tried again."""
     max_retries: int = Field(default=6, ge=0)
     """Tries after the first before a request to the server fails."""
     tensor_parallel_size: Count = 1

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from selfinstruct_train.config.section import Count, Float, Fraction, Section
+from selfinstruct_train.bounds import Count, Float, Fraction
+from selfinstruct_train.config.section import Section
 
 
 class TrainingConfig(Section):

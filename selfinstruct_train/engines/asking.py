@@ -11,6 +11,7 @@ from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.text.characters import without_surrogates
 
 
 class StoredCompletion(Row):
@@ -96,7 +97,7 @@ def _stored(completion: Completion, asked: str) -> StoredCompletion:
     return StoredCompletion(
         id=completion.id,
         asked=asked,
-        text=completion.text,
+        text=without_surrogates(completion.text),
         finish_reason=completion.finish_reason,
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,

@@ -25,6 +25,7 @@ from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, 
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import cut_at_new_example
+from selfinstruct_train.text.characters import without_surrogates
 
 Question = Callable[[str, str], str]
 """(instruction, input) -> prompt."""
@@ -214,7 +215,7 @@ def _prediction(item: Item, completion: Completion | None) -> Prediction:
         task_id=item.task_id,
         instruction=item.instruction,
         input=item.input,
-        response=completion.text if completion else "",
+        response=without_surrogates(completion.text) if completion else "",
         target=item.target,
         finish_reason=completion.finish_reason if completion else "length",
         completion_tokens=completion.completion_tokens if completion else 0,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from selfinstruct_train.evaluation.superni import (
     read_parquet,
 )
 from selfinstruct_train.records import EvalTask, Prediction, Row
-from selfinstruct_train.sources.reader import read_lines, read_rows
+from selfinstruct_train.sources.reader import read_json_line, read_lines, read_rows
 from selfinstruct_train.sources.registry import SOURCES, Source, identify, resolve
 
 
@@ -211,15 +210,11 @@ def read_predictions(path: Path, suite: Suite) -> tuple[Prediction, ...]:
 
 
 def _read_answer(path: Path, number: int, line: str) -> Prediction | PublishedPrediction:
+    data = read_json_line(path, number, line)
     try:
-        data: Any = json.loads(line)
         if isinstance(data, dict) and "prompt" in data:
             return PublishedPrediction.model_validate(data)
         return Prediction.model_validate(data)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-        ) from None
     except ValidationError as error:
         published, own = (", ".join(t.model_fields) for t in (PublishedPrediction, Prediction))
         raise DataError(

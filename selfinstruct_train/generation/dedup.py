@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import Row
-from selfinstruct_train.sources.reader import read_lines
+from selfinstruct_train.sources.reader import read_json_line, read_lines
 from selfinstruct_train.text.novelty import NoveltyIndex
 from selfinstruct_train.text.rouge import TokenizerName
 
@@ -85,12 +84,7 @@ def read_instructions(path: Path) -> Iterator[str]:
 
 
 def _instruction(path: Path, number: int, line: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-        ) from None
+    row = read_json_line(path, number, line)
     instruction = row.get("instruction") if isinstance(row, dict) else None
     if not isinstance(instruction, str):
         raise DataError(

@@ -1,8 +1,56 @@
-"""Characters that are none: they cannot be written as UTF-8, tokenized or shown."""
+"""Characters that are none: they cannot be written as UTF-8, tokenized or seen."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+BYTE_ORDER_MARK = "\ufeff"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class BadCharacter(NamedTuple):
+    """A character that no text should hold."""
+
+    where: str
+    """Dotted place in the data, as ``instances.0.output``."""
+    what: str
+    """What it is and what to do, as the end of a sentence."""
 
 
 def without_surrogates(text: str) -> str:
     """Text with U+FFFD in the place of each lone surrogate, as tokenizers write broken bytes."""
+    if _SURROGATE.search(text) is None:
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def find_bad_character(data: Any) -> BadCharacter | None:
+    """The first lone surrogate or NUL in the texts of JSON or YAML data, keys included."""
+    waiting: list[tuple[str, Any]] = [("", data)]
+    while waiting:  # no recursion: data may be nested deeply
+        where, value = waiting.pop()
+        if isinstance(value, str):
+            if (what := _fault_of(value)) is not None:
+                return BadCharacter(where, what)
+        elif isinstance(value, Mapping):
+            for key, inner in reversed([*value.items()]):
+                place = f"{where}.{key}".lstrip(".")
+                waiting += [(place, inner), (f"{where or 'a key'}", key)]
+        elif isinstance(value, list | tuple):
+            waiting += [
+                (f"{where}.{i}".lstrip("."), inner) for i, inner in reversed([*enumerate(value)])
+            ]
+    return None
+
+
+def _fault_of(text: str) -> str | None:
+    if "\0" in text:
+        return "holds a NUL character; remove it"
+    if (found := _SURROGATE.search(text)) is not None:
+        return (
+            f"holds half a character (the lone surrogate \\u{ord(found[0]):04x}); write the whole "
+            "character or remove it"
+        )
+    return None

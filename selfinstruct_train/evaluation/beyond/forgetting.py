@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +16,7 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import read_json, write_atomically
-from selfinstruct_train.sources.reader import read_lines
+from selfinstruct_train.sources.reader import read_json_line, read_lines
 from selfinstruct_train.statistics import bootstrap_interval, comparison_rng
 
 if TYPE_CHECKING:
@@ -241,10 +240,7 @@ def _interval(
 
 
 def _text(path: Path, number: int, line: str) -> str:
-    try:
-        row: object = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from None
+    row = read_json_line(path, number, line)
     text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str):
         raise DataError(f"{path}, line {number}: has no 'text'; a row is {{\"text\": ...}}")

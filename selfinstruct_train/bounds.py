@@ -1,0 +1,44 @@
+"""What figures may be, for the settings of a run and for the rows that repeat them alike."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+
+def _number_from_text(value: object) -> object:
+    # YAML 1.1 reads 2e-5 (no dot) as text.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _require_countable(count: int) -> int:
+    if count >= 2**31:
+        raise ValueError("should be less than 2147483648")
+    return count
+
+
+def _require_drawable(temperature: float) -> float:
+    # Likelihoods divided by less than this overflow.
+    if 0.0 < temperature < 0.01:
+        raise ValueError("should be 0 (greedy) or at least 0.01")
+    return temperature
+
+
+Float = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+Fraction = Annotated[Float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1), AfterValidator(_require_countable)]
+
+Temperature = Annotated[Float, Field(ge=0.0, le=100.0), AfterValidator(_require_drawable)]
+TopP = Annotated[Float, Field(gt=0.0, le=1.0)]
+TopK = Annotated[int, Field(ge=0), AfterValidator(_require_countable)]
+RepetitionPenalty = Annotated[Float, Field(ge=0.01, le=100.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""numpy takes no more."""
+Seconds = Annotated[Float, Field(ge=0.01, le=86_400.0)]
+"""Up to a day: clocks overflow on far longer waits."""
