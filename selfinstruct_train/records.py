@@ -288,6 +288,8 @@ class Comparison(Row):
     """Every pair of interest, overall and per application."""
     halves: Halves | None = None
     """None where there is one task alone, and in a comparison of files."""
+    seeds_only_steps: int | None = None
+    """Steps of the ``seeds-only`` model, the best of several lengths; None where there is none."""
     contaminated: tuple[ContaminatedRow, ...] | None = None
     """Rows of the suite that the tuned model may have been trained on; None where not looked for,
     as in a comparison of files."""

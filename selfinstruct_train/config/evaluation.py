@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfinstruct_train.bounds import Count, Fraction
+from selfinstruct_train.bounds import Count, Float, Fraction
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Section
 
@@ -77,7 +77,12 @@ class EvaluationConfig(Section):
     writer of the next round; all other suites are only reported. By default the first suite of a
     name that ends in ``-dev``, else one half of the tasks of the first suite, with a warning."""
     seeds_only: bool = True
-    """Also train and score a model on the seed tasks alone, for the same number of steps."""
+    """Also train and score a model on the seed tasks alone, for as many steps as the tuned one and
+    for each length of ``seeds_only_epochs``; the best by the suite that chooses is compared with
+    tuned, the others stand beside it."""
+    seeds_only_epochs: tuple[Annotated[Float, Field(gt=0.0)], ...] = (3.0, 10.0)
+    """Shorter trainings on the seed tasks alone, in passes over them, for as many steps as tuned
+    may be too many; lengths that reach the tuned model's steps are left out."""
     few_shot_demonstrations: int = Field(default=0, ge=0)
     """Also score the base with this many seed tasks as demonstrations; 0 leaves the column out."""
     bootstrap_samples: Count = 10_000

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, EngineError, RunError
@@ -19,6 +21,8 @@ from selfinstruct_train.evaluation.compare import (
     make_comparison,
     make_system,
 )
+from selfinstruct_train.evaluation.metrics import score_answers
+from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
@@ -57,7 +61,7 @@ def evaluate_round(
     number: int,
     *,
     adapter: Path,
-    seeds_only_adapter: Path | None,
+    seeds_only: Sequence[RoundDirectory],
     question: Question,
     few_shot_question: Question | None,
     report: Report,
@@ -80,8 +84,9 @@ def evaluate_round(
         run: the run directory.
         number: the round, counted from 0.
         adapter: the tuned model.
-        seeds_only_adapter: the model tuned on seed tasks alone, in its own folder of the run; None
-            leaves the column out.
+        seeds_only: folders of the models tuned on seed tasks alone, each for another number of
+            steps. The one with the best mean ROUGE-L on the suite that chooses is the system
+            ``seeds-only``, the others are ``seeds-only-steps-N``.
         question: the prompt in the template that the adapters were tuned in.
         few_shot_question: the same question with demonstrations before it; asked of the base
             where ``evaluation.few_shot_demonstrations`` is not 0.
@@ -98,23 +103,31 @@ def evaluate_round(
         RunError: answers in the run belong to another version of the suite.
         EngineError: the engine failed.
     """
-    systems = [_Asked("base", run.round(0), None, question)]
+    suites = _load_suites(config)
+    systems = {"base": _Asked("base", run.round(0), None, question)}
     if few_shot_question is not None and config.evaluation.few_shot_demonstrations:
-        systems.append(
-            _Asked("base-few-shot", run.round(0), None, few_shot_question, few_shot_stop)
+        systems["base-few-shot"] = _Asked(
+            "base-few-shot", run.round(0), None, few_shot_question, few_shot_stop
         )
-    if seeds_only_adapter is not None:
-        home = RoundDirectory(seeds_only_adapter.parent, run.world)
-        systems.append(_Asked("seeds-only", home, seeds_only_adapter, question))
-    systems.append(_Asked("tuned", run.round(number), adapter, question))
+    candidates = [_Asked("seeds-only", home, home.adapter, question) for home in seeds_only]
+
+    def ask(asked: _Asked, suite: Suite) -> tuple[Prediction, ...]:
+        return _answer(config, engine, asked, suite, number, report)
+
+    best = _best_seeds_only(config, candidates, suites, ask)
+    for asked in candidates:
+        systems["seeds-only" if asked is best else f"seeds-only-{asked.home.path.name}"] = asked
+    systems["tuned"] = _Asked("tuned", run.round(number), adapter, question)
+    steps = int(best.home.path.name.removeprefix("steps-")) if best else None
     comparisons = []
-    for suite in _load_suites(config):
+    for suite in suites:
         answers: dict[str, tuple[Prediction, ...]] = {}
-        for asked in systems:
-            answers[asked.name] = _answer(config, engine, asked, suite, number, report)
+        for name, asked in systems.items():
+            answers[name] = ask(asked, suite)
             if asked.home.path != run.round(number).path:
-                _copy(run.round(number), asked, suite, answers[asked.name])
+                _copy(run.round(number), name, suite, answers[name])
         comparison = _compare(config, run, number, suite, answers)
+        comparison = comparison.model_copy(update={"seeds_only_steps": steps})
         if contaminated is not None:
             rows = run.world.on_main(functools.partial(contaminated, suite))
             comparison = comparison.model_copy(update={"contaminated": rows})
@@ -137,12 +150,34 @@ def _load_suites(config: Config) -> list[Suite]:
     return suites
 
 
+def _best_seeds_only(
+    config: Config,
+    candidates: Sequence[_Asked],
+    suites: Sequence[Suite],
+    ask: Callable[[_Asked, Suite], tuple[Prediction, ...]],
+) -> _Asked | None:
+    """The model with the highest mean ROUGE-L where the config chooses, the first of equal ones."""
+    if len(candidates) < 2:
+        return next(iter(candidates), None)
+    selection = selection_of(config.evaluation)
+    suite = next(suite for suite in suites if suite.name == selection.suite)
+    chooses = suite.choosing_half
+    if not selection.half or not chooses.any():
+        chooses = ~np.zeros_like(chooses)
+
+    def mean(asked: _Asked) -> float:
+        scores = score_answers(ask(asked, suite), suite).rouge_l
+        return float(scores[chooses].mean())
+
+    return max(candidates, key=mean)
+
+
 def _answer(
     config: Config, engine: Engine, asked: _Asked, suite: Suite, number: int, report: Report
 ) -> tuple[Prediction, ...]:
     """The system's answers to the whole suite: those in its file, then the rest from the engine."""
     items = suite.items
-    path = _file(asked.home, asked, suite)
+    path = _file(asked.home, asked.name, suite)
     store = asked.home.store(path, Prediction)
     rows = list(store.read())
     _require_same_suite(path, rows, items)
@@ -234,14 +269,12 @@ def _require_same_suite(path: Path, rows: Sequence[Prediction], items: Sequence[
             )
 
 
-def _copy(
-    directory: RoundDirectory, asked: _Asked, suite: Suite, rows: Sequence[Prediction]
-) -> None:
-    directory.store(_file(directory, asked, suite), Prediction).emit(rows)
+def _copy(directory: RoundDirectory, name: str, suite: Suite, rows: Sequence[Prediction]) -> None:
+    directory.store(_file(directory, name, suite), Prediction).emit(rows)
 
 
-def _file(directory: RoundDirectory, asked: _Asked, suite: Suite) -> Path:
-    return directory.evaluation(suite.name) / f"{asked.name}.jsonl"
+def _file(directory: RoundDirectory, name: str, suite: Suite) -> Path:
+    return directory.evaluation(suite.name) / f"{name}.jsonl"
 
 
 def _compare(

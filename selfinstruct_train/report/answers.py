@@ -75,7 +75,8 @@ class SideBySide(NamedTuple):
 
 def system_label(system: str) -> str:
     """A system's name as a heading."""
-    return _LABELS.get(system, system)
+    kind, mark, steps = system.rpartition("-steps-")
+    return f"{_LABELS[kind]}, {steps} steps" if mark else _LABELS.get(system, system)
 
 
 def side_by_side(facts: SuiteFacts) -> SideBySide:

@@ -198,7 +198,11 @@ def read_facts(run: RunDirectory) -> RunFacts:
         config=config,
         manifest=manifest,
         rounds=rounds,
-        seeds_only=_read_seeds_only(run, rounds),
+        seeds_only={
+            steps: rows
+            for steps in run.seeds_only_lengths()
+            if (rows := _rows(run.seeds_only(steps).training_steps, TrainingStep))
+        },
         suites=suites,
         ratings=tuple(standing_ratings(_rows(ratings_file(run), Rating)).values()),
         missing=_missing(config, rounds, suites, manifest),
@@ -232,18 +236,6 @@ def _read_round(directory: RoundDirectory) -> RoundFacts:
 def _rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
     # A report only looks: the stores of a run that is still going must not be cut.
     return RowStore(path, row_type, writable=False).read()
-
-
-def _read_seeds_only(
-    run: RunDirectory, rounds: tuple[RoundFacts, ...]
-) -> dict[int, tuple[TrainingStep, ...]]:
-    found = {}
-    for facts in rounds:
-        if (mark := facts.marks.get("train")) and (steps := mark.figures.get("steps")):
-            rows = _rows(run.seeds_only(int(steps)).training_steps, TrainingStep)
-            if rows:
-                found[int(steps)] = rows
-    return found
 
 
 def _read_suites(

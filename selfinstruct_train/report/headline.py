@@ -55,7 +55,7 @@ def judge_suite(suite: SuiteFacts) -> Verdict:
 def _details(suite: SuiteFacts, result: Result) -> list[str]:
     details = []
     if pair := result.pair("seeds-only", "rouge_l"):
-        details.append(_own_data(pair))
+        details.append(_own_data(pair) + _seeds_only_lengths(result.comparison))
     else:
         details.append(
             "There is no model tuned on the seed tasks alone to compare with, so what the model's "
@@ -102,6 +102,17 @@ def _fairness(suite: SuiteFacts) -> str:
             "figures below are of both halves together."
         )
     return "It was chosen on these same items, which flatters it slightly."
+
+
+def _seeds_only_lengths(comparison: Comparison) -> str:
+    others = [s.system for s in comparison.scores if s.system.startswith("seeds-only-steps-")]
+    if not others:
+        return ""
+    steps = ", ".join(name.rpartition("-")[2] for name in others)
+    return (
+        f" It was tuned for {comparison.seeds_only_steps} steps, which did better than {steps} "
+        "where the best is chosen."
+    )
 
 
 def _own_data(pair: PairedComparison) -> str:

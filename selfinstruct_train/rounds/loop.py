@@ -51,6 +51,7 @@ from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode
+from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import training_rows
 from selfinstruct_train.training.sft import train
 
@@ -145,13 +146,8 @@ class Loop:
         if self._is_evaluated(directory):
             self._check_beyond_suites(number)
             return
-        seeds_only = None
-        if self.config.evaluation.seeds_only:
-            steps = int(trained.figures["steps"] or 0)
-            seeds_only = self.run.seeds_only(steps)
-            if seeds_only.mark("train") is None:
-                rows = training_rows(self.seeds, (), include_seeds=True)
-                self._train(seeds_only, "seeds-only training", rows, None, steps)
+        steps = int(trained.figures["steps"] or 0)
+        seeds_only = self._train_seeds_only(steps) if self.config.evaluation.seeds_only else []
         began = time.monotonic()
         wording = self._prompts.wording
         comparisons = evaluate_round(
@@ -160,7 +156,7 @@ class Loop:
             self.run,
             number,
             adapter=directory.adapter,
-            seeds_only_adapter=seeds_only.adapter if seeds_only else None,
+            seeds_only=seeds_only,
             question=self._question,
             few_shot_question=self._few_shot_question,
             few_shot_stop=(f"\n{wording.task}", f"\n{wording.example} "),
@@ -276,6 +272,21 @@ class Loop:
             stopped_by_itself=result.check.stopped,
             stop_checked_on=result.check.prompts,
         )
+
+    def _train_seeds_only(self, most: int) -> list[RoundDirectory]:
+        """Train on the seed tasks alone, for so many steps and for fewer."""
+        rows = training_rows(self.seeds, (), include_seeds=True)
+        batch_size, epochs = (
+            self.config.training.batch_size,
+            self.config.evaluation.seeds_only_epochs,
+        )
+        found = []
+        for steps in seeds_only_lengths(epochs, len(rows), batch_size, most):
+            directory = self.run.seeds_only(steps)
+            if directory.mark("train") is None:
+                self._train(directory, f"seeds-only training, {steps} steps", rows, None, steps)
+            found.append(directory)
+        return found
 
     def _without_contamination(
         self, directory: RoundDirectory, rows: list[TrainingRow]

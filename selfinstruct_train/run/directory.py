@@ -140,6 +140,11 @@ class RunDirectory:
         """The files of the model trained on seed tasks alone for a number of steps."""
         return RoundDirectory(self.path / "seeds-only" / f"steps-{steps}", self.world)
 
+    def seeds_only_lengths(self) -> list[int]:
+        """Steps of the models trained on seed tasks alone so far, in order."""
+        found = self.path.glob("seeds-only/steps-*")
+        return sorted(int(path.name.removeprefix("steps-")) for path in found)
+
     def config(self) -> Config:
         """The resolved config of the run.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -43,6 +45,21 @@ def share_out(config: TrainingConfig, world: World) -> Batching:
         )
     micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
     return Batching(micro, share // micro)
+
+
+def seeds_only_lengths(
+    epochs: Sequence[float], rows: int, batch_size: int, most: int
+) -> tuple[int, ...]:
+    """Numbers of steps to train on the seed tasks alone: ``most`` first, then shorter ones.
+
+    Args:
+        epochs: passes over the rows.
+        rows: how many there are.
+        batch_size: rows of a step.
+        most: steps of the model that is compared with, which none exceeds.
+    """
+    shorter = {math.ceil(passes * rows / batch_size) for passes in epochs}
+    return most, *sorted((steps for steps in shorter if steps < most), reverse=True)
 
 
 def trainer_arguments(

@@ -59,14 +59,14 @@ class Stage(NamedTuple):
     engine: ScriptedEngine
     told: list[Tally]
 
-    def evaluate(self, number: int, *, seeds_only: bool = True) -> list[Comparison]:
+    def evaluate(self, number: int, *, seeds_only: Sequence[int] = (200,)) -> list[Comparison]:
         return evaluate_round(
             self.config,
             self.engine,
             self.run,
             number,
             adapter=self.run.round(number).adapter,
-            seeds_only_adapter=self.run.seeds_only(200).adapter if seeds_only else None,
+            seeds_only=[self.run.seeds_only(steps) for steps in seeds_only],
             question=question,
             few_shot_question=few_shot_question,
             report=self.told.append,
@@ -173,9 +173,41 @@ def test_base_and_tuned_get_the_same_prompts_greedily(stage: MakeStage) -> None:
 
 def test_columns_that_are_switched_off_are_not_asked(stage: MakeStage) -> None:
     made = stage("evaluation.few_shot_demonstrations=0")
-    (comparison,) = made.evaluate(0, seeds_only=False)
+    (comparison,) = made.evaluate(0, seeds_only=())
     assert [score.system for score in comparison.scores] == ["base", "base-stopped", "tuned"]
     assert len(made.engine.asked) == 16
+
+
+def test_of_several_lengths_on_seeds_alone_the_best_where_it_is_chosen_is_the_baseline(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    (tmp_path / "other-dev.jsonl").write_text((tmp_path / "words.jsonl").read_text())
+
+    def overfit(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        """On the suite that chooses 50 steps do best, on the reported one 200."""
+        answer = request.prompt.split("| ")[1]
+        good = {"steps-50": "other-dev", "steps-200": "words"}
+        home = adapter.parts[-2] if adapter else ""
+        return ScriptedAnswer(f" {answer}" if good.get(home, "") in request.id else " wrong")
+
+    suites = f"evaluation.suites=[{tmp_path / 'words.jsonl'},{tmp_path / 'other-dev.jsonl'}]"
+    made = stage(suites, "evaluation.few_shot_demonstrations=0", answer=overfit)
+    reported, _ = made.evaluate(0, seeds_only=(200, 50, 20))
+    assert reported.seeds_only_steps == 50
+    scores = {score.system: score.rouge_l for score in reported.scores}
+    assert list(scores) == [
+        "base",
+        "base-stopped",
+        "seeds-only-steps-200",
+        "seeds-only",
+        "seeds-only-steps-20",
+        "tuned",
+    ]
+    assert scores["seeds-only"] == 0.0 and scores["seeds-only-steps-200"] == 100.0
+    assert {pair.a for pair in reported.pairs} >= {"seeds-only", "seeds-only-steps-200"}
+    assert (made.folder(0) / "seeds-only-steps-20.jsonl").exists()
+    asked = [name for name in made.engine.asked if "seeds-only" in name]
+    assert len(asked) == len(set(asked)) == 3 * 2 * 8
 
 
 def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
@@ -254,7 +286,7 @@ def test_a_question_too_long_for_the_context_is_an_empty_answer_and_is_said(
         made.run,
         0,
         adapter=made.run.round(0).adapter,
-        seeds_only_adapter=None,
+        seeds_only=[],
         question=long_question,
         few_shot_question=None,
         report=made.told.append,

@@ -15,7 +15,7 @@ from selfinstruct_train.errors import ConfigError, RunError, TrainingError
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
-from selfinstruct_train.training.arguments import share_out
+from selfinstruct_train.training.arguments import seeds_only_lengths, share_out
 
 
 def tune(small: ModuleType, path: Path, lent: Any = None, **options: Any) -> sft.TrainingResult:
@@ -284,6 +284,15 @@ def test_the_share_of_a_process_fits_or_is_refused(small: ModuleType) -> None:
     assert share_out(config, World(0, 2)) == (4, 2)
     with pytest.raises(ConfigError, match="training.batch_size is 16.* multiple of 3"):
         share_out(config, World(0, 3))
+
+
+def test_seeds_alone_are_trained_on_for_fewer_passes_too_and_never_for_longer_than_tuned() -> None:
+    # 175 seeds, 16 in a step: 11 steps a pass.
+    assert seeds_only_lengths((3.0, 10.0), 175, 16, 200) == (200, 110, 33)
+    assert seeds_only_lengths((3.0, 10.0), 175, 16, 110) == (110, 33)
+    assert seeds_only_lengths((3.0, 10.0), 175, 16, 6) == (6,)
+    assert seeds_only_lengths((), 175, 16, 200) == (200,)
+    assert seeds_only_lengths((1.0, 0.999), 175, 16, 200) == (200, 11)
 
 
 def test_packing_trains_on_the_same_rows_in_the_same_steps(
