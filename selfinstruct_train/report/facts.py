@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,14 +51,18 @@ from selfinstruct_train.records import (
     Row,
     TrainingStep,
 )
+from selfinstruct_train.report.counts import RoundCounts
 from selfinstruct_train.run.directory import Mark, RoundDirectory, RunDirectory
-from selfinstruct_train.run.stores import RowStore, read_json
+from selfinstruct_train.run.stores import RowStore, count_rows, read_json
 
 RowT = TypeVar("RowT", bound=Row)
 
 STAGES = ("instructions", "classification", "instances", "train", "evaluate")
 SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")
 """Systems whose answers are stored, in the order in which they are shown."""
+ROWS_SHOWN = 100_000
+"""Most rows of a kind that plots and examples are made of; counts and means are of all rows."""
+_REJECTING: tuple[Literal["instructions"], Literal["instances"]] = ("instructions", "instances")
 
 
 class Manifest(BaseModel):
@@ -141,9 +146,12 @@ class RoundFacts(NamedTuple):
     number: int
     marks: Mapping[str, Mark]
     """Completion marks of the stages that are done."""
+    counts: RoundCounts
+    """Over all rows of the round."""
     instructions: tuple[Instruction, ...]
+    """All, or the sample that is shown where a run has more rows than ``ROWS_SHOWN``; so are the
+    two below."""
     rejections: tuple[Rejection, ...]
-    classified: tuple[Classified, ...]
     instances: tuple[GeneratedInstance, ...]
     steps: tuple[TrainingStep, ...]
     forgetting: Forgetting | None
@@ -169,6 +177,11 @@ class RunFacts(NamedTuple):
     """What is not there yet, one sentence each."""
 
     @property
+    def stride(self) -> int:
+        """One row in how many stands for the others in plots and examples."""
+        return self.rounds[0].counts.stride
+
+    @property
     def name(self) -> str:
         """Name of the run's folder."""
         return self.path.resolve().name
@@ -185,7 +198,8 @@ def read_facts(run: RunDirectory) -> RunFacts:
     run = RunDirectory(run.path)
     config = run.config()
     directories = run.rounds()
-    rounds = tuple(_read_round(directory) for directory in directories)
+    stride = _stride(directories)
+    rounds = tuple(_read_round(directory, stride) for directory in directories)
     if not any(facts.marks for facts in rounds):
         raise RunError(
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
@@ -213,20 +227,33 @@ def _number(directory: RoundDirectory) -> int:
     return int(directory.path.name.removeprefix("round-"))
 
 
-def _read_round(directory: RoundDirectory) -> RoundFacts:
+def _stride(directories: list[RoundDirectory]) -> int:
+    """One row in how many is shown, so that of the largest kind at most `ROWS_SHOWN` are."""
+    rows: Counter[str] = Counter()
+    for directory in directories:
+        rows["instructions"] += count_rows(directory.instructions)
+        rows["instances"] += count_rows(directory.instances)
+        rows["rejections"] += sum(count_rows(directory.rejected(stage)) for stage in _REJECTING)
+    return max(1, -(-max(rows.values(), default=0) // ROWS_SHOWN))
+
+
+def _read_round(directory: RoundDirectory, stride: int) -> RoundFacts:
     forgetting = directory.evaluation(FORGETTING_FILE)
     harness = directory.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
     marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
+    counts = RoundCounts(stride)
+    counts.count_classified(_stream(directory.classified, Classified))
     return RoundFacts(
         number=_number(directory),
         marks=marks,
-        instructions=_rows(directory.instructions, Instruction),
-        rejections=(
-            *_rows(directory.rejected("instructions"), Rejection),
-            *_rows(directory.rejected("instances"), Rejection),
+        counts=counts,
+        instructions=tuple(counts.count_instructions(_stream(directory.instructions, Instruction))),
+        rejections=tuple(
+            counts.count_rejections(
+                row for stage in _REJECTING for row in _stream(directory.rejected(stage), Rejection)
+            )
         ),
-        classified=_rows(directory.classified, Classified),
-        instances=_rows(directory.instances, GeneratedInstance),
+        instances=tuple(counts.count_instances(_stream(directory.instances, GeneratedInstance))),
         steps=_rows(directory.training_steps, TrainingStep),
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
         harness=read_harness(harness) if harness.exists() else None,
@@ -234,8 +261,12 @@ def _read_round(directory: RoundDirectory) -> RoundFacts:
 
 
 def _rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
+    return tuple(_stream(path, row_type))
+
+
+def _stream(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
     # A report only looks: the stores of a run that is still going must not be cut.
-    return RowStore(path, row_type, writable=False).read()
+    return RowStore(path, row_type, writable=False).stream()
 
 
 def _read_suites(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
 from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
+from selfinstruct_train.report.counts import count_words
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
     STAGES,
@@ -200,11 +202,11 @@ def _data_plots(facts: RunFacts, verbs: Verbs) -> tuple[Plot, ...]:
     instructions = [row for r in facts.rounds for row in r.instructions]
     instances = [row for r in facts.rounds for row in r.instances]
     lengths = {
-        "an instruction": [tables.count_words(row.instruction) for row in instructions],
+        "an instruction": [count_words(row.instruction) for row in instructions],
         "an input that is not empty": [
-            tables.count_words(row.input) for row in instances if row.input.strip()
+            count_words(row.input) for row in instances if row.input.strip()
         ],
-        "an output": [tables.count_words(row.output) for row in instances],
+        "an output": [count_words(row.output) for row in instances],
     }
     plots = (
         *(
@@ -241,10 +243,18 @@ def _training_plot(facts: RunFacts) -> Plot | None:
 def _dropped_sample(facts: RunFacts) -> Iterator[tuple[str, tuple[Rejection, ...]]]:
     """A few dropped rows for each reason, the commonest reason first."""
     reasons: dict[str, list[Rejection]] = {}
-    for row in (row for r in facts.rounds for row in r.rejections):
-        reasons.setdefault(f"{row.stage}: {row.reason.replace('_', ' ')}", []).append(row)
-    for reason, rows in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
-        yield f"{reason} ({len(rows):,})", spread(rows, _DROPPED_PER_REASON)
+    counts: Counter[str] = Counter()
+    for r in facts.rounds:
+        for row in r.rejections:
+            reasons.setdefault(_reason_label(row.stage, row.reason), []).append(row)
+        for why, count in r.counts.dropped.items():
+            counts[_reason_label(*why)] += count
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield f"{reason} ({count:,})", spread(reasons[reason], _DROPPED_PER_REASON)
+
+
+def _reason_label(stage: str, reason: str) -> str:
+    return f"{stage}: {reason.replace('_', ' ')}"
 
 
 def _stage_times(facts: RunFacts) -> Iterator[StageTime]:

@@ -42,19 +42,27 @@ def instruction_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
     kept = 0
     reasons: Counter[str] = Counter()
     for facts in rounds:
-        kept += len(facts.instructions)
-        reasons.update(r.reason for r in facts.rejections if r.stage == "instruction")
+        kept += facts.counts.instructions
+        reasons.update(_reasons(facts, instruction=True))
     return _yield(kept, reasons)
 
 
 def instance_yield(rounds: Iterable[RoundFacts]) -> tuple[YieldRow, ...]:
     """What became of the instances of all rounds, contamination included."""
     rounds = tuple(rounds)
-    kept = sum(len(facts.instances) for facts in rounds)
-    reasons = Counter(
-        r.reason for facts in rounds for r in facts.rejections if r.stage != "instruction"
-    )
+    kept = sum(facts.counts.instances for facts in rounds)
+    reasons: Counter[str] = Counter()
+    for facts in rounds:
+        reasons.update(_reasons(facts, instruction=False))
     return _yield(kept, reasons)
+
+
+def _reasons(facts: RoundFacts, instruction: bool) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for why, rows in facts.counts.dropped.items():
+        if (why.stage == "instruction") == instruction:
+            found[why.reason] += rows
+    return found
 
 
 def _yield(kept: int, reasons: Counter[str]) -> tuple[YieldRow, ...]:
@@ -75,14 +83,7 @@ def acceptance(facts: RoundFacts, points: int = 15, fewest: int = 20) -> tuple[A
         points: about how many stretches.
         fewest: least candidates of a stretch, so that its rate means something.
     """
-    asked: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    for row in facts.instructions:
-        kept[row.provenance.request] += 1
-    for dropped in facts.rejections:
-        if dropped.stage == "instruction" and dropped.provenance is not None:
-            asked[dropped.provenance.request] += 1
-    asked.update(kept)
+    asked, kept = facts.counts.candidates, facts.counts.accepted
     least = max(fewest, asked.total() // points)
     found, seen, total, good = [], 0, 0, 0
     # Request ids end in a padded number: their order is the order in which they were asked.
@@ -95,28 +96,26 @@ def acceptance(facts: RoundFacts, points: int = 15, fewest: int = 20) -> tuple[A
     return tuple(found)
 
 
-def count_words(text: str) -> int:
-    """Words between white space."""
-    return len(text.split())
-
-
 def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
     """The data of this run beside Table 1 of the paper (Wang et al., arXiv 2212.10560)."""
-    instructions = [row for r in facts.rounds for row in r.instructions]
-    classified = [row for r in facts.rounds for row in r.classified]
-    instances = [row for r in facts.rounds for row in r.instances]
-    yes = sum(row.is_classification for row in classified)
-    inputs = [row.input for row in instances if row.input.strip()]
-    empty = len(instances) - len(inputs)
+    counts = [r.counts for r in facts.rounds]
+    instructions = sum(c.instructions for c in counts)
+    classified = sum(c.classified for c in counts)
+    instances = sum(c.instances for c in counts)
+    yes = sum(c.classification for c in counts)
+    empty = sum(c.empty_inputs for c in counts)
+    words = sum(c.instruction_words for c in counts)
+    input_words = sum(c.input_words for c in counts)
+    output_words = sum(c.output_words for c in counts)
     return (
-        Statistic("Instructions", number(len(instructions)), "", "52,445", ""),
-        _part("… classification", yes, len(classified), 11_584, 52_445),
-        _part("… not classification", len(classified) - yes, len(classified), 40_861, 52_445),
-        Statistic("Instances", number(len(instances)), "", "82,439", ""),
-        _part("… with empty input", empty, len(instances), 35_878, 82_439),
-        _length("Words of an instruction, mean", [row.instruction for row in instructions], "15.9"),
-        _length("Words of an input that is not empty, mean", inputs, "12.7"),
-        _length("Words of an output, mean", [row.output for row in instances], "18.9"),
+        Statistic("Instructions", number(instructions), "", "52,445", ""),
+        _part("… classification", yes, classified, 11_584, 52_445),
+        _part("… not classification", classified - yes, classified, 40_861, 52_445),
+        Statistic("Instances", number(instances), "", "82,439", ""),
+        _part("… with empty input", empty, instances, 35_878, 82_439),
+        _mean("Words of an instruction, mean", words, instructions, "15.9"),
+        _mean("Words of an input that is not empty, mean", input_words, instances - empty, "12.7"),
+        _mean("Words of an output, mean", output_words, instances, "18.9"),
     )
 
 
@@ -125,6 +124,5 @@ def _part(name: str, part: int, whole: int, paper: int, paper_whole: int) -> Sta
     return Statistic(name, run, share(part, whole), f"{paper:,}", share(paper, paper_whole))
 
 
-def _length(name: str, texts: list[str], paper: str) -> Statistic:
-    mean = sum(map(count_words, texts)) / len(texts) if texts else None
-    return Statistic(name, number(mean), "", paper, "")
+def _mean(name: str, total: int, rows: int, paper: str) -> Statistic:
+    return Statistic(name, number(total / rows if rows else None), "", paper, "")

@@ -95,7 +95,7 @@ class RowStore(Generic[RowT]):
         Returns:
             Rows passed over: the next row to make.
         """
-        self._pass(sum(1 for _ in _lines(self.path)) // batch * batch)
+        self._pass(count_rows(self.path) // batch * batch)
         return self._next
 
     def emit(self, rows: Iterable[RowT]) -> None:
@@ -171,6 +171,11 @@ def append_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
             f"{path}: cannot be written ({error.strerror}); make room or fix the permissions and "
             "run the same command again: what was finished is kept"
         ) from None
+
+
+def count_rows(path: Path) -> int:
+    """How many complete rows a file holds; none where it is missing."""
+    return sum(1 for _ in _lines(path))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from selfinstruct_train.config import save_config
 from selfinstruct_train.errors import DataError, RunError
-from selfinstruct_train.report import page
+from selfinstruct_train.report import facts as facts_module
+from selfinstruct_train.report import page, tables
 from selfinstruct_train.report.answers import MOST_QUESTIONS, side_by_side
 from selfinstruct_train.report.facts import STAGES, read_facts
-from selfinstruct_train.report.page import write_report
+from selfinstruct_train.report.page import render_page, write_report
 from selfinstruct_train.run.directory import RunDirectory
 
 MakeRun = Callable[..., RunDirectory]
@@ -283,3 +284,34 @@ def test_the_command_and_the_settings_are_shown(plain: str) -> None:
         r"selfinstruct run \S+/run/config.yaml --output-dir \S+/run-again", commands[1]
     )
     assert "instructions_per_round: 500" in commands[2]
+
+
+def test_a_large_run_is_counted_whole_and_shown_by_a_sample(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(until="instances", instructions=60)
+    whole = read_facts(run)
+    shown_of_all = render_page(whole)
+    assert whole.stride == 1 and "one row in" not in shown_of_all
+    largest = max(
+        sum(len(rows) for rows in kind)
+        for kind in zip(
+            *((r.instructions, r.instances, r.rejections) for r in whole.rounds), strict=True
+        )
+    )
+    monkeypatch.setattr(facts_module, "ROWS_SHOWN", -(-largest // 4))
+    sampled = read_facts(run)
+    assert sampled.stride == 4
+    for few, every in zip(sampled.rounds, whole.rounds, strict=True):
+        assert few.instructions == every.instructions[::4]
+        assert few.instances == every.instances[::4]
+        assert few.counts.instructions == len(every.instructions)
+        assert few.counts.dropped == every.counts.dropped
+        assert {r.reason for r in few.rejections} == {r.reason for r in every.rejections}
+    assert tables.paper_statistics(sampled) == tables.paper_statistics(whole)
+    assert tables.instruction_yield(sampled.rounds) == tables.instruction_yield(whole.rounds)
+    assert tables.instance_yield(sampled.rounds) == tables.instance_yield(whole.rounds)
+    assert [tables.acceptance(r) for r in sampled.rounds] == [
+        tables.acceptance(r) for r in whole.rounds
+    ]
+    assert "one row in 4." in render_page(sampled)
