@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+_SIGN_OF_LIFE_SECONDS = 60.0
+"""So often the main process tells its peers that it still waits; less than any time-out."""
 
 
 class World(NamedTuple):
@@ -54,6 +60,31 @@ class World(NamedTuple):
             parts.append(part or [])
         return [parts[i % self.size][i // self.size] for i in range(sum(map(len, parts)))]
 
+    def stream(self, make: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """What ``make`` yields on the main process, on every one, as it comes; so with an error.
+
+        The main process may wait for its next item as long as it likes: peers are told that it is
+        alive, so that the time-out of the process group is for processes that are not.
+        """
+        if self.size == 1:
+            yield from make()
+            return
+        import torch.distributed as dist
+
+        # Before this, a peer may still be reading a file to which the main process adds items.
+        dist.barrier()
+        parts = _parts(make) if self.is_main else None
+        while True:
+            sent: list[_Part[T] | None] = [None if parts is None else next(parts)]
+            dist.broadcast_object_list(sent, src=0)
+            part = sent[0]
+            assert part is not None
+            yield from part.items
+            if part.error is not None:
+                raise part.error
+            if part.is_last:
+                return
+
     def on_main(self, make: Callable[[], T]) -> T:
         """What ``make`` returns on the main process, on every one; so with an error."""
         if self.size == 1:
@@ -73,28 +104,67 @@ class World(NamedTuple):
         return result  # type: ignore[return-value]
 
 
-def _sendable(error: Exception) -> Exception:
+class _Part(NamedTuple, Generic[T]):
+    """Some items of a stream, perhaps none, and whether it ended behind them."""
+
+    items: list[T]
+    is_last: bool
+    error: Exception | None
+
+
+def _parts(make: Callable[[], Iterator[T]]) -> Iterator[_Part[T]]:
+    """Items as they come, and an empty part now and then while none does."""
+    waiting: SimpleQueue[_Part[T]] = SimpleQueue()
+
+    def work() -> None:
+        error = None
+        try:
+            for item in make():
+                waiting.put(_Part([item], False, None))
+        except BaseException as raised:  # whatever it is, the peers must not wait for ever
+            error = _sendable(raised)
+        waiting.put(_Part([], True, error))
+
+    Thread(target=work, daemon=True).start()
+    while True:
+        try:
+            part = waiting.get(timeout=_SIGN_OF_LIFE_SECONDS)
+        except Empty:
+            part = _Part([], False, None)
+        yield part
+        if part.is_last:
+            return
+
+
+def _sendable(error: BaseException) -> Exception:
     # Peers would wait for ever for an error that cannot be pickled.
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 ALONE = World(rank=0, size=1)
 
 
-def join_world() -> World:
+def join_world(timeout_minutes: float = 30.0) -> World:
     """Join the processes that the launcher started; a program started without a launcher is alone.
 
     Without a GPU the processes meet over gloo, which accelerate chooses only when told that this is
     a CPU run.
+
+    Args:
+        timeout_minutes: longest that a process waits for another; fixed by the first call.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(
+        cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=timeout_minutes)
+    )
     return World(rank=state.process_index, size=state.num_processes)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from selfinstruct_train.bounds import Count, Seed
+from selfinstruct_train.bounds import Count, Float, Seed
 from selfinstruct_train.config.evaluation import EvaluationConfig
 from selfinstruct_train.config.generation import GenerationConfig, SeedsConfig
 from selfinstruct_train.config.model import ModelConfig
@@ -34,6 +34,9 @@ class Config(Section):
     """The run directory."""
     seed: Seed = 0
     """Everything random follows from it."""
+    process_timeout_minutes: Float = Field(default=30.0, ge=2.0, le=1440.0)
+    """Longest that one of several processes waits for another. Pauses that a server asks for do not
+    count."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:

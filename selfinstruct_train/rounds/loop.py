@@ -66,7 +66,7 @@ class Loop:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
         """
         self.config = config
-        self.world: World = join_world()
+        self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
         self.seeds = read_seed_tasks(resolve(config.seeds.path))
         self._prompts = load_prompt_set(config.generation.prompts)

@@ -30,6 +30,7 @@ _FREE_KEYS = (
     "evaluation.held_out",
     "evaluation.harness",
     "model.threads",
+    "process_timeout_minutes",
 )
 _PACKAGES = (
     "selfinstruct-train",

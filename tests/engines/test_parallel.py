@@ -64,3 +64,12 @@ def test_an_error_of_one_process_is_raised_on_both_and_they_can_go_on(
 def test_scores_and_the_rest_are_those_of_the_engine(outcomes: list[dict[str, Any]]) -> None:
     assert outcomes[0]["scores"] == [[1.0], [2.0], [3.0]]
     assert (outcomes[0]["closed"], outcomes[0]["tokens"]) == (1, [2])
+
+
+def test_a_servers_replies_are_passed_on_as_they_arrive_and_asked_for_by_one_process(
+    outcomes: list[dict[str, Any]],
+) -> None:
+    assert outcomes[0]["served"] == [["A by 0", False], ["SLOW by 0", True]]
+    assert outcomes[0]["served until it failed"] == ["B by 0", "request bad: no"]
+    assert outcomes[0]["served scores"] == [[1.0], [2.0], [3.0]]
+    assert outcomes[0]["asked the server"] == [4, 0]
