@@ -1,4 +1,4 @@
-"""What a user can mend: one sentence, no traceback, exit code 2."""
+"""What a user can fix: one sentence, no traceback, exit code 2."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ class EvaluationConfig(Section):
     """Did it help?"""
 
     suites: tuple[str, ...] = Field(min_length=1)
-    """``microworld``, ``user-oriented-252``, ``super-natural-instructions``, JSONL files in the
-    same schema, or a checkout of the natural-instructions repository."""
+    """Names that ``selfinstruct data list`` shows, JSONL files in the same schema, or a checkout of
+    the natural-instructions repository."""
     max_tokens: Count = 256
     """Most tokens of an answer."""
     select_on: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from selfinstruct_train.evaluation.compare import contamination_sentence
 from selfinstruct_train.records import Comparison, PairedComparison
@@ -10,7 +10,15 @@ from selfinstruct_train.report.facts import Result, SuiteFacts
 from selfinstruct_train.report.wording import number, signed
 
 BASELINE = "base-stopped"
-_UNITS = {"rouge_l": "ROUGE-L", "oracle_accuracy": "points of oracle accuracy"}
+_UNITS = {
+    "rouge_l": "ROUGE-L",
+    "accuracy": "points of accuracy",
+    "oracle_accuracy": "points of oracle accuracy",
+}
+_RIGHT_BY: dict[Literal["accuracy", "oracle_accuracy"], str] = {
+    "accuracy": "By accepted answers and constraints",
+    "oracle_accuracy": "By the oracle, which judges answers right or wrong",
+}
 
 
 class Verdict(NamedTuple):
@@ -61,15 +69,16 @@ def _details(suite: SuiteFacts, result: Result) -> list[str]:
             "There is no model tuned on the seed tasks alone to compare with, so what the model's "
             "own data add cannot be told apart from what any tuning adds."
         )
-    if pair := result.pair(BASELINE, "oracle_accuracy"):
-        unsure = outcome(pair.ci_low, pair.ci_high) == "unclear"
-        caution = ", which cannot be told apart from no change" if unsure else ""
-        details.append(
-            f"By the oracle, which judges answers right or wrong: {_figures(pair)} over the "
-            f"stop-controlled base{_absolute(result)}{caution}."
-        )
-        if own := result.pair("seeds-only", "oracle_accuracy"):
-            details.append(_own_data(own))
+    for metric, by in _RIGHT_BY.items():
+        if pair := result.pair(BASELINE, metric):
+            unsure = outcome(pair.ci_low, pair.ci_high) == "unclear"
+            caution = ", which cannot be told apart from no change" if unsure else ""
+            details.append(
+                f"{by}: {_figures(pair)} over the stop-controlled base{_absolute(result, metric)}"
+                f"{caution}."
+            )
+            if own := result.pair("seeds-only", metric):
+                details.append(_own_data(own))
     if warning := contamination_sentence(result.comparison):
         details.append(warning)
     if previous := result.pair("previous", "rouge_l"):
@@ -132,8 +141,11 @@ def _interval(pair: PairedComparison | Comparison, name: str = "") -> str:
     return f"({name}{number(pair.ci_low)} to {number(pair.ci_high)})"
 
 
-def _absolute(result: Result) -> str:
-    scores = {s.system: s.oracle_accuracy for s in result.comparison.scores}
+def _absolute(result: Result, metric: Literal["accuracy", "oracle_accuracy"]) -> str:
+    scores = {
+        s.system: s.accuracy if metric == "accuracy" else s.oracle_accuracy
+        for s in result.comparison.scores
+    }
     before, after = scores.get(BASELINE), scores.get("tuned")
     if before is None or after is None:
         return ""

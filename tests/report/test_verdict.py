@@ -144,3 +144,19 @@ def test_a_model_that_learned_nothing_is_not_called_better(
 ) -> None:
     (same,) = read_facts(make_run(skill=0.05, seeds_only=False, instructions=5, rounds=1)).suites
     assert judge_suite(same).outcome == "unclear"
+
+
+def test_what_is_right_is_said_beside_what_is_alike() -> None:
+    rows = (
+        pair("base-stopped", 20.0, 10.0, 30.0, "accuracy"),
+        pair("seeds-only", 1.0, -4.0, 6.0, "accuracy"),
+    )
+    found = comparison(40.0, 30.0, 50.0, *rows, base_stopped=1.0, tuned=2.0)
+    right = {"base-stopped": 30.0, "tuned": 50.0}
+    scores = tuple(s.model_copy(update={"accuracy": right[s.system]}) for s in found.scores)
+    said = judge_suite(suite(found.model_copy(update={"scores": scores}))).details
+    assert (
+        "By accepted answers and constraints: +20.0 points of accuracy (10.0 to 30.0) over the "
+        "stop-controlled base, from 30.0 % right to 50.0 %." in said
+    )
+    assert any("cannot be told whether" in s and "+1.0 points of accuracy" in s for s in said)
