@@ -68,6 +68,8 @@ class Classifier:
 
     def finish(self) -> None:
         """Write the completion mark."""
+        if self._done:
+            self._threshold()
         self._place.directory.finish(
             "classification",
             self._counts.seconds,
