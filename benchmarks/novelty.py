@@ -32,7 +32,7 @@ from rouge_score import rouge_scorer
 
 from selfinstruct_train.sources.reader import read_lines
 from selfinstruct_train.text.novelty import NoveltyIndex
-from selfinstruct_train.text.rouge import words
+from selfinstruct_train.text.words import words
 
 MATERIAL = Path(os.environ.get("SELFINSTRUCT_MATERIAL", Path(__file__).parents[2] / "shared"))
 INSTRUCTIONS = MATERIAL / "bench" / "instructions_en_52k.txt.gz"

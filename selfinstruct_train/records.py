@@ -210,7 +210,9 @@ class SystemScore(Row):
     n: int
     """Instances scored."""
     rouge_l: float
-    """Mean ROUGE-L F1 x 100 (rouge_score, stemmer on)."""
+    """Mean ROUGE-L F1 x 100 (rouge_score; with its stemmer where the suite is in ASCII)."""
+    unscored: int = 0
+    """Instances left out of ROUGE-L: their references have no word that the tokenizer sees."""
     exact_match: float
     """Percent of answers equal to the reference after normalisation."""
     mean_words: float

@@ -213,9 +213,9 @@ def dedup(
         float, typer.Option(min=0.0, max=1.0, help="Highest ROUGE-L F1 that is new.")
     ] = 0.7,
     tokenizer: Annotated[
-        Literal["rouge", "unicode"],
-        typer.Option(help="rouge (ASCII, as the paper) or unicode (any language)."),
-    ] = "rouge",
+        Literal["auto", "rouge", "unicode"],
+        typer.Option(help="rouge (ASCII, as the paper), unicode, or auto: by the script."),
+    ] = "auto",
 ) -> None:
     """Exact ROUGE-L novelty test: a JSON line per candidate, in order."""
     from selfinstruct_train.generation.dedup import dedup as stream

@@ -87,8 +87,9 @@ class FilterConfig(Section):
 
     novelty_threshold: Fraction = 0.7
     """Highest ROUGE-L F1 against the pool that is still new (paper: 0.7)."""
-    tokenizer: Literal["rouge", "unicode"] = "rouge"
-    """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages."""
+    tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
+    """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages; ``auto``
+    chooses by the script of the seeds, and of each suite: ``rouge`` for English."""
     min_words: int = Field(default=4, ge=1)
     """Fewest words of an instruction (paper: more than 3)."""
     max_words: Count = 150

@@ -45,7 +45,7 @@ from selfinstruct_train.records import (
     SeedTask,
     TrainingRow,
 )
-from selfinstruct_train.text.rouge import TokenizerName
+from selfinstruct_train.text.words import TokenizerChoice
 
 
 class Contamination(NamedTuple):
@@ -75,7 +75,7 @@ def check(
     demonstrations: Sequence[SeedTask],
     suites: Iterable[SuiteTasks],
     config: ContaminationConfig,
-    tokenizer: TokenizerName = "rouge",
+    tokenizer: TokenizerChoice = "auto",
 ) -> Contamination:
     """Hold training rows, seeds and demonstrations against every suite.
 
@@ -88,7 +88,7 @@ def check(
         demonstrations: the tasks that prompts show.
         suites: what the run is measured on.
         config: thresholds, and what to drop.
-        tokenizer: as of the novelty filter.
+        tokenizer: as of the novelty filter; ``auto`` looks at each suite.
 
     Raises:
         DataError: no row would be left to train on.
@@ -121,7 +121,7 @@ def contaminated_rows(
     rows: Sequence[TrainingRow],
     suite: SuiteTasks,
     config: ContaminationConfig,
-    tokenizer: TokenizerName = "rouge",
+    tokenizer: TokenizerChoice = "auto",
 ) -> tuple[ContaminatedRow, ...]:
     """The rows of a suite that rows trained on give away: ``similar`` or ``exact``.
 
@@ -132,7 +132,7 @@ def contaminated_rows(
         rows: what was trained on.
         suite: what the model is measured on.
         config: thresholds.
-        tokenizer: as of the novelty filter.
+        tokenizer: as of the novelty filter; ``auto`` looks at each suite.
 
     Returns:
         In the suite's order; of several training rows, the gravest resemblance.

@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 from selfinstruct_train.config import ContaminationConfig
 from selfinstruct_train.records import EvalTask, SeedTask
 from selfinstruct_train.text.novelty import NoveltyIndex
-from selfinstruct_train.text.rouge import TokenizerName, words
+from selfinstruct_train.text.words import TokenizerChoice, choose_tokenizer, words
 
 Level = Literal["instruction", "similar", "exact"]
 Reason = Literal["suite_exact", "suite_rouge", "suite_ngram"]
 
 NGRAM = 8
 GRAVITY: dict[Level, int] = {"instruction": 1, "similar": 2, "exact": 3}
-_MARKS = ".,;:?!\"'“”‘’"
+_MARKS = ".,;:?!\"'“”‘’。，、；：？！"
 # F1 of exactly 7/10 comes out a hair below or above, by the lengths alone.
 _ROUNDING = 1e-9
 
@@ -84,13 +84,14 @@ class SuiteIndex:
     """A suite, arranged so that many rows are held against it quickly."""
 
     def __init__(
-        self, suite: SuiteTasks, config: ContaminationConfig, tokenizer: TokenizerName
+        self, suite: SuiteTasks, config: ContaminationConfig, tokenizer: TokenizerChoice
     ) -> None:
         self._config = config
-        self._tokenizer = tokenizer
+        rows = examples(suite.tasks, "demonstration")
+        self._tokenizer = choose_tokenizer(tokenizer, (row.text for row in rows))
         self._numbers: dict[str, int] = {}
         # In the suite's order.
-        self.items = [self._item(row) for row in examples(suite.tasks, "demonstration")]
+        self.items = [self._item(row) for row in rows]
         self._questions = {normalise(f"{i.instruction} {i.input}"): i for i in self.items}
         self._wordings: dict[str, list[SuiteRow]] = defaultdict(list)
         self._holders: dict[int, list[int]] = defaultdict(list)
@@ -98,7 +99,9 @@ class SuiteIndex:
             self._wordings[normalise(item.instruction)].append(item)
             for gram in item.grams:
                 self._holders[gram].append(number)
-        self._instructions = NoveltyIndex(threshold=config.rouge_threshold, tokenizer=tokenizer)
+        self._instructions = NoveltyIndex(
+            threshold=config.rouge_threshold, tokenizer=self._tokenizer
+        )
         self._instructions.extend(
             (wording, items[0].instruction) for wording, items in self._wordings.items()
         )

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import EvalTask, Row
+from selfinstruct_train.text.words import count_words
 
 _SECONDS = 5.0
 """Most time that one pattern may take on one answer."""
@@ -185,7 +186,7 @@ def meets(answer: str, constraint: Constraint) -> bool:
 
 def _count(answer: str, kind: str) -> int:
     if kind == "words":
-        return len(answer.split())
+        return count_words(answer)
     if kind == "list_items":
         return len(_LIST_ITEM.findall(answer))
     parts: Iterable[str] = answer.splitlines()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import string
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -21,8 +23,19 @@ from selfinstruct_train.records import (
     Prediction,
     SystemScore,
 )
+from selfinstruct_train.text.words import (
+    RougeTokenizer,
+    TokenizerChoice,
+    TokenizerName,
+    choose_tokenizer,
+    count_words,
+    words,
+)
 
 Scores = NDArray[np.float64]
+
+# The official rule knows ASCII marks, some of which Unicode calls symbols.
+_PUNCTUATION = regex.compile(rf"[{regex.escape(string.punctuation)}\p{{P}}]")
 
 
 class ConstraintChecks(NamedTuple):
@@ -51,6 +64,7 @@ class AnswerScores(NamedTuple):
     """Scores of each answer, all x 100, in the order of the answers."""
 
     rouge_l: Scores
+    """NaN where the tokenizer sees no word of the references."""
     exact_match: Scores
     oracle_accuracy: Scores | None
     """NaN where the oracle has no say; None where the suite has no oracle."""
@@ -61,12 +75,26 @@ class AnswerScores(NamedTuple):
     constraints, else 0. NaN where a task has neither; None where no task has either."""
 
 
-def rouge_l(prediction: str, target: str) -> float:
-    """ROUGE-L F1 x 100 of one pair, by rouge_score with its stemmer.
+def rouge_l(prediction: str, target: str, tokenizer: TokenizerChoice = "auto") -> float:
+    """ROUGE-L F1 x 100 of one pair, by rouge_score.
 
-    Its tokenizer sees ASCII letters and digits alone: a pair without any scores 0.
+    Args:
+        prediction: the answer.
+        target: the reference.
+        tokenizer: ``rouge`` is rouge_score's own with its stemmer, as published figures use it, and
+            sees ASCII letters and digits alone; ``unicode`` sees every script and does not stem;
+            ``auto`` goes by the script of the target.
+
+    Returns:
+        NaN where the target has words that the tokenizer does not see: such a pair cannot be
+        scored. Where the target has no word in any script, 100 if the texts are the same, else 0.
     """
-    return float(_scorer().score(target, prediction)["rougeL"].fmeasure) * 100.0
+    tokenizer = choose_tokenizer(tokenizer, [target])
+    if not words(target, tokenizer):
+        if words(target, "unicode"):
+            return math.nan
+        return 100.0 * (prediction.split() == target.split())
+    return float(_scorer(tokenizer).score(target, prediction)["rougeL"].fmeasure) * 100.0
 
 
 def exact_match(prediction: str, target: str) -> bool:
@@ -76,6 +104,11 @@ def exact_match(prediction: str, target: str) -> bool:
     arXiv 2204.07705); unlike SQuAD's it keeps articles.
     """
     return _normalise(prediction) == _normalise(target)
+
+
+def suite_tokenizer(suite: Suite) -> TokenizerName:
+    """The tokenizer for ROUGE-L on a suite, by the script of its references."""
+    return choose_tokenizer("auto", (text for item in suite.items for text in item.references))
 
 
 def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScores:
@@ -91,8 +124,9 @@ def score_answers(predictions: Sequence[Prediction], suite: Suite) -> AnswerScor
     pairs = list(zip(predictions, references, strict=True))
     exact = np.array([100.0 * any(exact_match(p.response, r) for r in right) for p, right in pairs])
     checks = _check_constraints(predictions, suite)
+    tokenizer = suite_tokenizer(suite)
     return AnswerScores(
-        rouge_l=np.array([max(rouge_l(p.response, r) for r in right) for p, right in pairs]),
+        rouge_l=np.array([_nearest(p.response, right, tokenizer) for p, right in pairs]),
         exact_match=exact,
         oracle_accuracy=_judge(predictions) if suite.is_microworld else None,
         constraints=checks,
@@ -108,7 +142,13 @@ def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScor
     """
     if not predictions:
         raise DataError(f"'{system}' has no answers to score")
-    words = [len(p.response.split()) for p in predictions]
+    lengths = [count_words(p.response) for p in predictions]
+    scored = scores.rouge_l[~np.isnan(scores.rouge_l)]
+    if not scored.size:
+        raise DataError(
+            f"'{system}': no answer can be scored, for no reference has a word that ROUGE-L sees; "
+            "check the outputs of the suite"
+        )
     reasons = [p.finish_reason for p in predictions]
     judged = scores.oracle_accuracy
     if judged is not None:
@@ -116,10 +156,11 @@ def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScor
     return SystemScore(
         system=system,
         n=len(predictions),
-        rouge_l=float(scores.rouge_l.mean()),
+        rouge_l=float(scored.mean()),
+        unscored=len(scores.rouge_l) - scored.size,
         exact_match=float(scores.exact_match.mean()),
-        mean_words=float(np.mean(words)),
-        empty=100.0 * words.count(0) / len(words),
+        mean_words=float(np.mean(lengths)),
+        empty=100.0 * lengths.count(0) / len(lengths),
         ended=None if None in reasons else 100.0 * reasons.count("eos") / len(reasons),
         oracle_accuracy=None if judged is None or not judged.size else float(judged.mean()),
         constraints=_summarise_constraints(scores.constraints) if scores.constraints else None,
@@ -206,11 +247,18 @@ def _judge(predictions: Sequence[Prediction]) -> Scores:
     return np.array([value[judge(p.instruction, p.input, p.response)] for p in predictions])
 
 
+def _nearest(response: str, references: Sequence[str], tokenizer: TokenizerName) -> float:
+    scores = [rouge_l(response, reference, tokenizer) for reference in references]
+    return max((score for score in scores if not math.isnan(score)), default=math.nan)
+
+
 def _normalise(text: str) -> str:
-    kept = text.lower().translate(str.maketrans("", "", string.punctuation))
+    kept = _PUNCTUATION.sub("", text.lower())
     return " ".join(kept.split())
 
 
 @functools.cache
-def _scorer() -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=True)
+def _scorer(tokenizer: TokenizerName) -> RougeScorer:
+    if tokenizer == "rouge":
+        return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer(["rougeL"], tokenizer=RougeTokenizer(tokenizer))

@@ -7,6 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_systems, make_system
@@ -146,11 +148,12 @@ def _standing(
         cut = tuple(changed.get(i, row) for i, row in enumerate(rows))
         stopped = make_system(name, cut, suite)
     rng = comparison_rng(seed, suite.name, name, "standing")
+    scored = ~np.isnan(stopped.scores.rouge_l)
     interval = bootstrap_interval(
-        stopped.scores.rouge_l,
+        stopped.scores.rouge_l[scored],
         rng,
         evaluation.bootstrap_samples,
         evaluation.confidence,
-        clusters=suite.clusters,
+        clusters=suite.clusters[scored],
     )
     return Standing(name, is_published, raw.summary, stopped.summary, interval), stopped

@@ -10,7 +10,7 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import Row
 from selfinstruct_train.sources.reader import read_json_line, read_lines
 from selfinstruct_train.text.novelty import NoveltyIndex
-from selfinstruct_train.text.rouge import TokenizerName
+from selfinstruct_train.text.words import TokenizerChoice, choose_tokenizer
 
 _BATCH = 64
 
@@ -31,7 +31,7 @@ def dedup(
     pool_files: Sequence[Path],
     candidates: Sequence[Path],
     threshold: float,
-    tokenizer: TokenizerName,
+    tokenizer: TokenizerChoice,
 ) -> Iterator[DedupRow]:
     """Resolve candidates in order against a pool, which those that are new join.
 
@@ -43,7 +43,8 @@ def dedup(
         pool_files: instructions already known; these are not tested against each other.
         candidates: instructions that ask to join, file after file.
         threshold: highest ROUGE-L F1 that is new, 0 to 1.
-        tokenizer: ``rouge`` or ``unicode``; see `rouge.words`.
+        tokenizer: ``rouge`` or ``unicode``, see `words.words`; ``auto`` goes by the script of
+            the pool, or of the first candidates where there is no pool.
 
     Yields:
         One row for each candidate, in order.
@@ -52,10 +53,15 @@ def dedup(
         ConfigError: the threshold is not between 0 and 1.
         DataError: a file is missing, unreadable or not in one of these forms.
     """
-    index = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
-    # A text is its own id: the nearest id is the nearest text.
-    index.extend((text, text) for path in pool_files for text in read_instructions(path))
+    known = [text for path in pool_files for text in read_instructions(path)]
     waiting = chain.from_iterable(read_instructions(path) for path in candidates)
+    if tokenizer == "auto" and not known:
+        first = list(islice(waiting, _BATCH))
+        tokenizer = choose_tokenizer(tokenizer, first)
+        waiting = chain(first, waiting)
+    index = NoveltyIndex(threshold=threshold, tokenizer=choose_tokenizer(tokenizer, known))
+    # A text is its own id: the nearest id is the nearest text.
+    index.extend((text, text) for text in known)
     while batch := [(text, text) for text in islice(waiting, _BATCH)]:
         for verdict in index.admit(batch):
             yield DedupRow(

@@ -15,6 +15,13 @@ from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.generation.prompting import prompt_folder
 from selfinstruct_train.records import Instance
+from selfinstruct_train.text.words import (
+    count_words,
+    ends_with_colon,
+    split_words,
+    whole_words,
+    without_opening_marks,
+)
 
 
 class Rules(BaseModel):
@@ -59,8 +66,7 @@ class InstructionFilter:
     def __init__(self, config: FilterConfig, rules: Rules) -> None:
         self._config = config
         self._rules = rules
-        words = "|".join(regex.escape(word) for word in rules.unsuitable_words)
-        self._unsuitable = regex.compile(rf"\b(?:{words})\b", regex.IGNORECASE) if words else None
+        self._unsuitable = whole_words(rules.unsuitable_words)
         self._start = regex.compile(
             rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]"
         )
@@ -80,18 +86,13 @@ class InstructionFilter:
         prefix = self._rules.program_prefix
         if not self._config.allow_programs and text.lower().startswith(prefix.lower()):
             yield Fault("program", prefix)
-        if regex.match(r"\p{P}", text):
-            yield Fault("leading_punctuation", text[0])
-        elif not self._start.match(text):
-            yield Fault("foreign_start", text[:1])
+        start = without_opening_marks(text)
+        if regex.match(r"\p{P}", start):
+            yield Fault("leading_punctuation", start[0])
+        elif not self._start.match(start):
+            yield Fault("foreign_start", start[:1])
         if loop := repeated_ngram(text, self._config.max_repeats):
             yield Fault("loop", loop)
-
-
-def count_words(text: str) -> int:
-    """Words of a text; each character of a script written without blanks counts as one."""
-    unspaced = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Khmer}\p{Lao}\p{Myanmar}]"
-    return len(regex.findall(rf"{unspaced}|[^\s]+?(?={unspaced}|\s|$)", text))
 
 
 def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
@@ -102,7 +103,7 @@ def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
         most: repeats that still pass.
         longest: longest n-gram looked for, in words.
     """
-    words = text.split()
+    words = split_words(text)
     for size in range(1, longest + 1):
         run = 0
         for i in range(size, len(words)):
@@ -164,9 +165,9 @@ def instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fa
         return Fault("output_is_input", output)
     if output == instruction:
         return Fault("output_is_instruction", output)
-    if output.endswith(":"):
+    if ends_with_colon(output):
         return Fault("ends_with_colon", output[-40:])
-    if given.endswith(":"):
+    if ends_with_colon(given):
         return Fault("ends_with_colon", given[-40:])
     if loop := repeated_ngram(output, max_repeats) or repeated_ngram(given, max_repeats):
         return Fault("loop", loop)

@@ -99,6 +99,7 @@ class InstructionWriter:
             candidates=self._candidates,
             accepted=counts.kept,
             stopped_because=reason,
+            tokenizer=self._pool.tokenizer,
             completion_tokens=counts.tokens,
             trimmed_prompts=counts.trimmed,
         )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.records import Instruction, Neighbour, SeedTask
 from selfinstruct_train.text.novelty import NoveltyIndex, SearchResult
+from selfinstruct_train.text.words import choose_tokenizer
 
 _ALL_SCORED = 10_000
 _COST_OF_SCORES = 1_000
@@ -48,8 +49,9 @@ class Pool:
         self.seeds = tuple(Entry(task.id, task.instruction) for task in seeds)
         self.machine: list[Entry] = []
         self._text = {entry.id: entry.instruction for entry in self.seeds}
-        self._all = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=config.tokenizer)
-        self._seeds = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=config.tokenizer)
+        self.tokenizer = choose_tokenizer(config.tokenizer, (task.instruction for task in seeds))
+        self._all = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=self.tokenizer)
+        self._seeds = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=self.tokenizer)
         self._all.extend(self.seeds)
         self._seeds.extend(self.seeds)
 

@@ -18,6 +18,7 @@ from selfinstruct_train.judging.results import Choice, GradeVerdict, Level, Pair
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.text.words import count_words
 
 _BUILT_IN = Path(__file__).parent.parent / "packs" / "en"
 _PAIRWISE_FIELDS = ("instruction", "input", "first", "second")
@@ -124,8 +125,8 @@ def judge_pairs(
             task_id=task_id,
             first=names[0],
             second=names[1],
-            first_words=len(first.response.split()),
-            second_words=len(second.response.split()),
+            first_words=count_words(first.response),
+            second_words=count_words(second.response),
             choice=read_choice(text),
             text=text,
             finish_reason=completion.finish_reason if completion else None,

@@ -92,7 +92,8 @@ def side_by_side(facts: SuiteFacts) -> SideBySide:
         one = next(iter(found.values()))
         gain = None
         if "base" in answers and "tuned" in answers:
-            gain = answers["tuned"].rouge_l - answers["base"].rouge_l
+            difference = answers["tuned"].rouge_l - answers["base"].rouge_l
+            gain = None if math.isnan(difference) else difference
         questions.append(
             Question(
                 one.task_id,

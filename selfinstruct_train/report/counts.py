@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from selfinstruct_train.records import Classified, GeneratedInstance, Instruction, Rejection
+from selfinstruct_train.text.words import count_words
 
 _PER_REASON = 20
 
@@ -78,8 +79,3 @@ class RoundCounts:
             self.empty_inputs += not row.input.strip()
             self.input_words += count_words(row.input)
             self.output_words += count_words(row.output)
-
-
-def count_words(text: str) -> int:
-    """Words between white space."""
-    return len(text.split())

@@ -20,7 +20,6 @@ from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
 from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
-from selfinstruct_train.report.counts import count_words
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
     STAGES,
@@ -45,6 +44,7 @@ from selfinstruct_train.report.wording import (
 )
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.text.words import count_words
 
 HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.evaluation.compare import (
     OVERALL,
@@ -102,7 +104,7 @@ def _sorted(pairs: tuple[PairedComparison, ...]) -> tuple[PairedComparison, ...]
 def _disagreements(a: System, b: System, suite: Suite) -> tuple[Disagreement, ...]:
     """The tasks on which the scores differ most, largest difference first."""
     gains = b.scores.rouge_l - a.scores.rouge_l
-    order = sorted(range(len(gains)), key=lambda i: (-abs(gains[i]), i))
+    order = sorted(np.flatnonzero(~np.isnan(gains)).tolist(), key=lambda i: (-abs(gains[i]), i))
     items = suite.items
     return tuple(
         Disagreement(

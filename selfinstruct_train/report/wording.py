@@ -39,7 +39,7 @@ def shorten(text: str, longest: int) -> str:
 
 def number(value: float | int | None, digits: int = 1) -> str:
     """A number with thousands separators and a true minus sign; a dash where there is none."""
-    if value is None:
+    if value is None or value != value:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
     # A loss of 0.04 is no "-0.0".

@@ -51,6 +51,7 @@ from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode
+from selfinstruct_train.text.words import choose_tokenizer
 from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import training_rows
 from selfinstruct_train.training.sft import train
@@ -88,6 +89,11 @@ class Loop:
         self.model: LoadedModel = load_model(config.model)
         for note in self.model.notes:
             self.progress.say(note)
+        if config.generation.filters.tokenizer == "auto":
+            tokenizer = choose_tokenizer("auto", (task.instruction for task in self.seeds))
+            self.progress.say(
+                f"words are compared by the tokenizer '{tokenizer}', as the seeds are written"
+            )
         if config.rounds > 1 and self._selection.warning:
             self.progress.say(self._selection.warning)
         self.engine = self._parallel(make_engine(config, self.model))

@@ -23,11 +23,11 @@ from selfinstruct_train.text.rouge import (
     Code,
     Floats,
     Integers,
-    TokenizerName,
     Vocabulary,
     common_lengths,
     f_measure,
 )
+from selfinstruct_train.text.words import TokenizerName
 
 _BLOCK_ROWS = 256
 _BLOCK_CELLS = 2**22
@@ -81,7 +81,7 @@ class NoveltyIndex:
 
     Args:
         threshold: highest ROUGE-L F1 that is still new, 0 to 1 (paper: 0.7).
-        tokenizer: ``rouge`` (ASCII, as the paper) or ``unicode`` (any script); see `rouge.words`.
+        tokenizer: ``rouge`` (ASCII, as the paper) or ``unicode`` (any script); see `words.words`.
 
     Raises:
         ConfigError: the threshold is not between 0 and 1.

@@ -6,18 +6,14 @@ longest common subsequences with bit-parallel arithmetic, many texts at once.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-TokenizerName = Literal["rouge", "unicode"]
+from selfinstruct_train.text.words import TokenizerName, words
 
 Code = str | list[int]
 """A text with one character for each token, or its numbers where they are no characters."""
@@ -25,32 +21,9 @@ Code = str | list[int]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
-_ASCII_WORD = re.compile(r"[a-z0-9]+")
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-_ANY_WORD = regex.compile(
-    rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}]]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]+",
-    regex.VERSION1,
-)
 _SURROGATES_FROM, _SURROGATES = 0xD800, 0x800
 _LAST_CHARACTER = 0x10FFFF
 _TINY = np.finfo(np.float64).tiny
-
-
-def words(text: str, tokenizer: TokenizerName) -> list[str]:
-    """Split a text into the tokens that are compared.
-
-    ``rouge`` gives the tokens of rouge_score's default tokenizer without stemmer: lower case, runs
-    of ASCII letters and digits, everything else a separator. It is blind to other scripts.
-
-    ``unicode`` gives runs of letters, digits and their marks of any script, casefolded and in NFC;
-    in scripts written without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) each letter with its
-    marks is a token. Punctuation, symbols and emoji are separators.
-    """
-    if tokenizer == "rouge":
-        return _ASCII_WORD.findall(text.lower())
-    folded = unicodedata.normalize("NFD", text).casefold()
-    found: list[str] = _ANY_WORD.findall(unicodedata.normalize("NFC", folded))
-    return found
 
 
 class Vocabulary:

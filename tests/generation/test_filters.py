@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.generation.filters import (
     InstructionFilter,
-    count_words,
     judge_instances,
     load_rules,
     repeated_ngram,
 )
 from selfinstruct_train.records import Instance
+from selfinstruct_train.text.words import count_words
 
 RULES = load_rules("en")
 

@@ -15,7 +15,7 @@ from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.text import novelty, rouge
 from selfinstruct_train.text import prefix_filter as overlap
 from selfinstruct_train.text.novelty import NoveltyIndex, Verdict
-from selfinstruct_train.text.rouge import words
+from selfinstruct_train.text.words import words
 
 MATERIAL = Path(
     os.environ.get("SELFINSTRUCT_MATERIAL", Path(__file__).parents[2].parent / "shared")
