@@ -3,16 +3,19 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from dev import architecture
 from selfinstruct_train.cli.app import app
+from selfinstruct_train.config import Config, all_keys
 from selfinstruct_train.evaluation.suites import load_suite
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +29,8 @@ PAGES = sorted(
 _SPAN = re.compile(r"`(selfinstruct (?:data )?)([^`]+)`((?:\s·\s`[^`]+`)*)")
 _LINE = re.compile(r"^[#\s]*(?:[A-Z]\w+:\s+)?(selfinstruct [a-z].*)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_KEY = re.compile(r"`((?:model|seeds|generation|training|evaluation)\.[a-z0-9_.]+?)[=:`\s]")
+_FENCE = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _NOTATION = str.maketrans({"[": " ", "]": " ", "…": " "})
 
 
@@ -66,6 +71,38 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_programs_and_extras_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for recipe, config in re.findall(r"(recipes/\w+\.py) --config (\S+)", text):
+        assert (ROOT / recipe).is_file() and (config == "..." or (ROOT / config).is_file())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra in re.findall(r"selfinstruct-train\[(\w+)\]", text):
+        assert extra in project["optional-dependencies"], extra
+    for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text("utf-8"), target
+    for module in re.findall(r"python -m (dev[\w.]*)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.suffix == ".md"], ids=lambda p: p.name)
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    named = set(_KEY.findall(text))
+    for block in _FENCE.findall(text):
+        first = block.lstrip().partition(":")[0]
+        if first in Config.model_fields:
+            named |= set(keys(yaml.safe_load(block)))
+    assert named <= set(all_keys()), page
+
+
+def keys(section: dict[str, object], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{name}.")
 
 
 def test_the_box_in_the_readme_names_what_there_is() -> None:
