@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from selfinstruct_train.config import Config
+from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
-from selfinstruct_train.errors import ConfigError, EngineError, RunError
+from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
     compare_halves,
@@ -24,7 +24,7 @@ from selfinstruct_train.evaluation.compare import (
 from selfinstruct_train.evaluation.metrics import score_answers
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
-from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import write_atomically
@@ -39,9 +39,6 @@ Contaminated = Callable[[Suite], tuple[ContaminatedRow, ...]]
 
 FEW_SHOT_STOP = ("\nTask:", "\nExample ")
 """Where a few-shot answer ends with the English prompt set: the next task, the next example."""
-
-_BATCH = 128
-"""Answers asked for at once: the unit of progress and of resuming."""
 
 
 class _Asked(NamedTuple):
@@ -179,70 +176,27 @@ def _answer(
     items = suite.items
     path = _file(asked.home, asked.name, suite)
     store = asked.home.store(path, Prediction)
-    rows = list(store.read())
+    rows = store.read()
     _require_same_suite(path, rows, items)
-    if len(rows) == len(items):
-        return tuple(rows)
     sampling = Sampling(max_tokens=config.evaluation.max_tokens, stop=asked.stop)
-    # Beside other requests an engine may write other text (float ties): whole batches or none.
-    done = store.resume(_BATCH)
-    del rows[done:]
-    resumed, tokens, too_long, began = done, 0, 0, time.monotonic()
-    stage = f"round {number} evaluation, {suite.name}, {asked.name}"
-    for start in range(done, len(items), _BATCH):
-        batch = items[start : start + _BATCH]
-        requests = [
-            Request(
-                f"{asked.home.path.name}-eval-{suite.name}-{asked.name}-{start + i:06d}",
-                asked.question(item.instruction, item.input),
-                sampling,
-            )
-            for i, item in enumerate(batch)
-        ]
-        completions = _complete(engine, requests, asked.adapter)
-        fresh = [
-            _prediction(item, completions.get(request.id))
-            for item, request in zip(batch, requests, strict=True)
-        ]
-        store.emit(fresh)
-        rows += fresh
-        tokens += sum(completion.completion_tokens for completion in completions.values())
-        too_long += len(requests) - len(completions)
-        note = f"{too_long} questions longer than the model's context" if too_long else ""
-        report(
-            Tally(
-                stage,
-                len(rows),
-                len(items),
-                0,
-                Counter(),
-                tokens,
-                time.monotonic() - began,
-                resumed,
-                note,
-            )
+    requests = [
+        Request(
+            f"{asked.home.path.name}-eval-{suite.name}-{asked.name}-{place:06d}",
+            asked.question(item.instruction, item.input),
+            sampling,
         )
-    return tuple(rows)
-
-
-def _complete(
-    engine: Engine, requests: Sequence[Request], adapter: Path | None
-) -> dict[str, Completion]:
-    """Request id -> completion, for the requests that leave room for an answer."""
-    lengths = engine.count_tokens([request.prompt for request in requests])
-    fitting = [
-        request
-        for request, length in zip(requests, lengths, strict=True)
-        if length < engine.context_length
+        for place, item in enumerate(items)
     ]
-    if not fitting:
-        return {}
-    completions = {completion.id: completion for completion in engine.generate(fitting, adapter)}
-    if missing := [request.id for request in fitting if request.id not in completions]:
-        raise EngineError(
-            f"the engine gave no completion for {len(missing)} requests, first {missing[0]}"
-        )
-    return completions
+    return ask_rows(
+        engine,
+        store,
+        rows,
+        requests,
+        lambda place, completion: _prediction(items[place], completion),
+        report,
+        f"round {number} evaluation, {suite.name}, {asked.name}",
+        adapter=asked.adapter,
+    )
 
 
 def _prediction(item: Item, completion: Completion | None) -> Prediction:

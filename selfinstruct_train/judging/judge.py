@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 from selfinstruct_train.config import JudgeConfig
+from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
-from selfinstruct_train.errors import ConfigError, EngineError, RunError
+from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.judging.results import Choice, GradeVerdict, Level, PairVerdict
-from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.text.words import count_words
@@ -27,9 +26,6 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _CHOICE = re.compile(r"(?:verdict:)?\s*(1|2|tie)", re.IGNORECASE)
 _LEVEL = re.compile(r"(?:grade:)?\s*([ABCD])", re.IGNORECASE)
 _CHOICES: tuple[tuple[str, Choice], ...] = (("1", "first"), ("2", "second"), ("tie", "tie"))
-_BATCH = 128
-"""Verdicts asked for at once: the unit of progress and of resuming. Even: a pair is two."""
-
 VerdictT = TypeVar("VerdictT", PairVerdict, GradeVerdict)
 
 
@@ -133,7 +129,7 @@ def judge_pairs(
             asked=questions[place].asked,
         )
 
-    return _ask(judge.engine, store, questions, verdict, f"judging {suite.name}", report)
+    return _ask(judge, store, questions, verdict, f"judging {suite.name}", report)
 
 
 def grade_answers(
@@ -177,7 +173,7 @@ def grade_answers(
         )
 
     stage = f"grading {suite.name}, {answers.name}"
-    return _ask(judge.engine, store, questions, verdict, stage, report)
+    return _ask(judge, store, questions, verdict, stage, report)
 
 
 def read_choice(text: str) -> Choice | None:
@@ -202,50 +198,20 @@ def _sole(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 def _ask(
-    engine: Engine,
+    judge: Judge,
     store: RowStore[VerdictT],
     questions: Sequence[_Question],
     verdict: Callable[[int, Completion | None], VerdictT],
     stage: str,
     report: Report,
 ) -> tuple[VerdictT, ...]:
-    """The stored verdicts, then the rest from the engine."""
-    rows = list(store.read())
+    rows = store.read()
     _require_same(store.path, rows, questions)
-    if len(rows) == len(questions):
-        return tuple(rows)
-    # Beside other requests an engine may write other text (float ties): whole batches or none.
-    done = store.resume(_BATCH)
-    del rows[done:]
-    began, tokens = time.monotonic(), 0
-    for start in range(done, len(questions), _BATCH):
-        places = range(start, min(start + _BATCH, len(questions)))
-        completions = {c.id: c for c in _complete(engine, [questions[i].request for i in places])}
-        fresh = [verdict(i, completions.get(questions[i].request.id)) for i in places]
-        store.emit(fresh)
-        rows += fresh
-        tokens += sum(c.completion_tokens for c in completions.values())
-        seconds = time.monotonic() - began
-        report(Tally(stage, len(rows), len(questions), 0, Counter(), tokens, seconds, done))
-    return tuple(rows)
-
-
-def _complete(engine: Engine, requests: Sequence[Request]) -> Iterator[Completion]:
-    """Completions of the requests that leave room for a verdict."""
-    lengths = engine.count_tokens([request.prompt for request in requests])
-    fitting = [
-        request
-        for request, length in zip(requests, lengths, strict=True)
-        if length + request.sampling.max_tokens <= engine.context_length
-    ]
-    missing = {request.id for request in fitting}
-    for completion in engine.generate(fitting) if fitting else ():
-        missing.discard(completion.id)
-        yield completion
-    if missing:
-        raise EngineError(
-            f"the judge gave no completion for {len(missing)} requests, first {min(missing)}"
-        )
+    requests = [question.request for question in questions]
+    # A verdict that is cut off says nothing: there must be room for all of it.
+    return ask_rows(
+        judge.engine, store, rows, requests, verdict, report, stage, room=judge.max_tokens
+    )
 
 
 def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Question]) -> None:

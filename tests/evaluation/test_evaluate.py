@@ -9,10 +9,10 @@ import pytest
 
 from selfinstruct_train.config import Config, load_config
 from selfinstruct_train.distributed import World
+from selfinstruct_train.engines import asking
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import ConfigError, EngineError, RunError
-from selfinstruct_train.evaluation import evaluate
 from selfinstruct_train.evaluation.compare import best_round, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite, load_suite
@@ -81,7 +81,7 @@ MakeStage = Callable[..., Stage]
 
 @pytest.fixture
 def stage(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeStage:
-    monkeypatch.setattr(evaluate, "_BATCH", 3)
+    monkeypatch.setattr(asking, "_BATCH", 3)
 
     def make(
         *overrides: str,
