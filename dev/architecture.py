@@ -13,7 +13,7 @@ PACKAGE = ROOT / "selfinstruct_train"
 PAGE = ROOT / "docs" / "architecture.md"
 
 ORDER = (
-    *("errors", "environment", "bounds", "records", "statistics", "progress", "microworld", "text"),
+    *("errors", "environment", "bounds", "records", "statistics", "microworld", "text", "progress"),
     *("distributed", "config", "sources", "packs", "templates", "run", "models", "engines"),
     *("contamination", "judging", "generation", "training", "evaluation"),
     *("rounds", "export", "rating", "report", "cli"),

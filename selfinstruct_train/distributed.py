@@ -15,7 +15,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, NamedTuple, TypeVar
 
+from selfinstruct_train.errors import ConfigError
+
 T = TypeVar("T")
+
+_LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher sets beside WORLD_SIZE."""
 
 _SIGN_OF_LIFE_SECONDS = 60.0
 """So often the main process tells its peers that it still waits; less than any time-out."""
@@ -150,6 +155,17 @@ def _sendable(error: BaseException) -> Exception:
 ALONE = World(rank=0, size=1)
 
 
+def _whole_number(name: str, default: str = "") -> int:
+    text = os.environ.get(name, default)
+    valid = text.isascii() and text.isdigit() and len(text) < 10
+    if not valid or (name == "WORLD_SIZE" and int(text) == 0):
+        raise ConfigError(
+            f"environment variable {name}: {text[:40]!r} is not a number of processes; unset it, "
+            "or start with accelerate launch"
+        )
+    return int(text)
+
+
 def join_world(timeout_minutes: float = 30.0) -> World:
     """Join the processes that the launcher started; a program started without a launcher is alone.
 
@@ -158,9 +174,23 @@ def join_world(timeout_minutes: float = 30.0) -> World:
 
     Args:
         timeout_minutes: longest that a process waits for another; fixed by the first call.
+
+    Raises:
+        ConfigError: the variables of a launcher are incomplete, as another job leaves them behind.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    size = _whole_number("WORLD_SIZE", default="1")
+    if size == 1:
         return ALONE
+    if missing := [name for name in _LAUNCHED if not os.environ.get(name)]:
+        raise ConfigError(
+            f"environment variable WORLD_SIZE: is {size}, but without {', '.join(missing)} it is "
+            "left over from another job; unset it, or start with accelerate launch"
+        )
+    if (rank := _whole_number("RANK")) >= size:
+        raise ConfigError(
+            f"environment variable RANK: is {rank}, but WORLD_SIZE is {size}; unset both, or start "
+            "with accelerate launch"
+        )
     import torch
     from accelerate import PartialState
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from selfinstruct_train.text.characters import printable
+
 
 class Tally(NamedTuple):
     """How far a stage is."""
@@ -72,13 +74,13 @@ class Progress:
                 self.close()
                 self._live = Live(console=self._console, refresh_per_second=4)
                 self._live.start()
-            self._live.update(Text(tally.line()))
+            self._live.update(Text(printable(tally.line())))
         elif (
             tally.stage != self._stage
             or time.monotonic() - self._shown >= self._every
             or tally.done == tally.total
         ):
-            self._console.print(Text(tally.line()), soft_wrap=True)
+            self._console.print(Text(printable(tally.line())), soft_wrap=True)
             self._shown = time.monotonic()
         self._stage = tally.stage
 
@@ -86,7 +88,7 @@ class Progress:
         """Print a line that stays."""
         if not self._quiet:
             self.close()
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(printable(text)), soft_wrap=True)
 
     def close(self) -> None:
         """End the live line, leaving its last state."""

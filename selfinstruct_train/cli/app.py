@@ -21,7 +21,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Seed tasks, suites and published predictions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-ConfigArgument = Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")]
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="YAML file with the settings of the run; --config FILE too.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings to change, as key.sub=value.", show_default=False),
@@ -36,7 +38,20 @@ RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
 
 def main() -> None:
     """Run the command line: user faults end in one sentence and exit code 2."""
-    guard(lambda: app(args=_spread(sys.argv[1:], ("--pool", "--candidates"))))
+    arguments = _config_first(_spread(sys.argv[1:], ("--pool", "--candidates")))
+    guard(lambda: app(args=arguments))
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """Let ``--config FILE`` stand for the first argument, as the recipes name it."""
+    for place, argument in enumerate(arguments):
+        option, mark, file = argument.partition("=")
+        if option == "--config" and mark:
+            return [arguments[0], file, *arguments[1:place], *arguments[place + 1 :]]
+        if option == "--config" and place + 1 < len(arguments):
+            file = arguments[place + 1]
+            return [arguments[0], file, *arguments[1:place], *arguments[place + 2 :]]
+    return arguments
 
 
 def _spread(arguments: list[str], options: tuple[str, ...]) -> list[str]:

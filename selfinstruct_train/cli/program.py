@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfinstruct_train.cli.signals import Stopped, stopping_on_signals
 from selfinstruct_train.environment import prepare_environment
 from selfinstruct_train.errors import SelfInstructError
+from selfinstruct_train.text.characters import printable
 
 if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
 
 
 def guard(program: Callable[[], None]) -> None:
-    """Run a program; turn what the user can mend into one sentence and exit code 2."""
+    """Run a program; turn what the user can fix into one sentence and exit code 2."""
     prepare_environment()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_PrintableFormatter())
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Rows are UTF-8 whatever the locale is; a name that is not is shown, not refused.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        program()
+        with stopping_on_signals():
+            program()
     except SelfInstructError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        _say_stopped(f" by {stopped.name}")
+        sys.exit(128 + stopped.number)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
@@ -40,8 +49,15 @@ def guard(program: Callable[[], None]) -> None:
         raise
 
 
-def _say_stopped() -> None:
-    print("\nstopped; run the same command to go on", file=sys.stderr)
+def _say_stopped(by: str = "") -> None:
+    print(f"\nstopped{by}; run the same command to go on", file=sys.stderr)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Warnings quote servers and files, whose control characters are not for the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def conclude(loop: Loop) -> None:

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
@@ -127,6 +128,8 @@ def _source(config: ModelConfig) -> str:
 
 
 def _read(source: str, config: ModelConfig, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    # The program says itself what it does.
+    transformers_logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(
             source,
