@@ -16,16 +16,16 @@ from selfinstruct_train.generation.calibration import (
 )
 from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.fitting import fit_prompt
-from selfinstruct_train.generation.pool import derived_rng
+from selfinstruct_train.generation.pool import Entry, derived_rng
 from selfinstruct_train.generation.prompting import Prompt, classification_prompt
-from selfinstruct_train.records import Classified, Instruction, SeedTask
+from selfinstruct_train.records import Classified, SeedTask
 from selfinstruct_train.run.stores import read_json, write_atomically
 
 
 class Task(NamedTuple):
     """An instruction that wants instances."""
 
-    row: Instruction
+    row: Entry
     is_classification: bool
 
 
@@ -42,7 +42,7 @@ class Classifier:
         self._counts = Counts(f"round {place.round} classification", place.report)
         self._done = 0
 
-    def classify(self, instructions: Sequence[Instruction]) -> list[Task]:
+    def classify(self, instructions: Sequence[Entry]) -> list[Task]:
         """Sort the next instructions of the round into tasks.
 
         Raises:
@@ -54,16 +54,17 @@ class Classifier:
             # Beside other prompts a score may differ in its last digit: whole batches or none.
             del rows[len(rows) // size * size :]
         self._keep(rows)
+        kinds = [row.is_classification for row in rows]
         total = self._done - len(rows) + len(instructions)
         for start in range(len(rows), len(instructions), size):
             batch = self._classify(instructions[start : start + size])
             self._keep(batch)
-            rows += batch
+            kinds += [row.is_classification for row in batch]
             note = f"{self._counts.kept} are classification"
             self._counts.show(self._done, total, note=note)
         return [
-            Task(instruction, row.is_classification)
-            for instruction, row in zip(instructions, rows, strict=True)
+            Task(instruction, is_classification)
+            for instruction, is_classification in zip(instructions, kinds, strict=True)
         ]
 
     def finish(self) -> None:
@@ -84,7 +85,7 @@ class Classifier:
         self._done += len(rows)
         self._counts.kept += sum(row.is_classification for row in rows)
 
-    def _classify(self, batch: Sequence[Instruction]) -> list[Classified]:
+    def _classify(self, batch: Sequence[Entry]) -> list[Classified]:
         threshold = self._threshold()
         scores = self._scores([row.instruction for row in batch])
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import StoredCompletion
@@ -52,7 +52,7 @@ class InstructionWriter:
         self._waiting: list[_Found] = []
         self._requests = self._candidates = self._unused_room = 0
 
-    def write(self, target: int) -> list[Instruction]:
+    def write(self, target: int) -> list[Entry]:
         """Go on until the round has so many instructions.
 
         It ends before that when the last ``saturation_window`` candidates yielded less than
@@ -62,12 +62,12 @@ class InstructionWriter:
             target: instructions of the round, those of earlier calls included.
 
         Returns:
-            The new ones.
+            The new ones; what else is known of them stays on the disk.
 
         Raises:
             EngineError: the engine failed, or a prompt cannot fit the context.
         """
-        written: list[Instruction] = []
+        written: list[Entry] = []
         counts = self._counts
         while counts.kept < target:
             if not self._waiting:
@@ -82,7 +82,7 @@ class InstructionWriter:
             self._accepted.emit(row for row, _ in kept)
             counts.drop(self._rejected, [row for row, _ in dropped])
             counts.kept += len(kept)
-            written += [row for row, _ in kept]
+            written += [Entry(row.id, row.instruction) for row, _ in kept]
             order = sorted([(n, True) for _, n in kept] + [(n, False) for _, n in dropped])
             self._recent.extend(was_kept for _, was_kept in order)
             counts.show(counts.kept, target)
@@ -161,11 +161,11 @@ class InstructionWriter:
 class FinishedInstructions:
     """The instructions of a round whose first step is finished, in the place of their writer."""
 
-    def __init__(self, rows: Sequence[Instruction]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Iterable[Instruction]) -> None:
+        self._rows = [Entry(row.id, row.instruction) for row in rows]
         self._taken = 0
 
-    def write(self, target: int) -> Sequence[Instruction]:
+    def write(self, target: int) -> Sequence[Entry]:
         """Those up to the target, as when they were written; in the end all that are left."""
         rows = self._rows[self._taken : target] or self._rows[self._taken :]
         self._taken += len(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.config import FilterConfig
@@ -55,7 +55,7 @@ class Pool:
         self._all.extend(self.seeds)
         self._seeds.extend(self.seeds)
 
-    def extend(self, instructions: Sequence[Instruction]) -> None:
+    def extend(self, instructions: Iterable[Instruction]) -> None:
         """Take in instructions that an earlier round admitted."""
         for row in instructions:
             self._join(row.id, row.instruction)

@@ -69,7 +69,7 @@ def generate_round(
     if "instructions" in open_stages:
         instructions = InstructionWriter(place, _pool(config, run, number, seeds))
     else:
-        rows = directory.store(directory.instructions, Instruction).read()
+        rows = directory.store(directory.instructions, Instruction).stream()
         instructions = FinishedInstructions(rows)
     classifier, instances = Classifier(place, seeds), InstanceWriter(place)
     wanted = config.generation.instructions_per_round
@@ -90,5 +90,5 @@ def _pool(config: Config, run: RunDirectory, number: int, seeds: Sequence[SeedTa
     pool = Pool(seeds, config.generation.filters)
     for earlier in range(number):
         directory = run.round(earlier)
-        pool.extend(directory.store(directory.instructions, Instruction).read())
+        pool.extend(directory.store(directory.instructions, Instruction).stream())
     return pool

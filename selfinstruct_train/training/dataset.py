@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Examples(NamedTuple):
 
 
 def training_rows(
-    seed_tasks: Sequence[SeedTask], instances: Sequence[GeneratedInstance], include_seeds: bool
+    seed_tasks: Sequence[SeedTask], instances: Iterable[GeneratedInstance], include_seeds: bool
 ) -> list[TrainingRow]:
     """The rows to train on: seed tasks first, then generated instances, in their given order.
 
