@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
 
 
-def story(loop: Loop) -> None:
-    """What this recipe does with an opened run."""
-    for number in range(loop.config.rounds):
-        loop.evaluate(number)
-        loop.judge(number)
+def main(loop: Loop) -> None:
+    """The steps of each round."""
+    loop.go_round(loop.evaluate, loop.judge)
     conclude(loop)
 
 
 if __name__ == "__main__":
-    run_recipe(__doc__, story)
+    run_recipe(__doc__, main)

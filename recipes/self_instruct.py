@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
 
 
-def story(loop: Loop) -> None:
-    """What this recipe does with an opened run."""
-    for number in range(loop.config.rounds):
-        loop.generate(number)  # steps 1 to 4: instructions, classification, instances, filters
-        loop.train(number)  # step 5: LoRA on the seeds and all data so far
-        loop.evaluate(number)  # did it help? base, seeds-only and tuned on every suite
-        loop.judge(number)  # what does a judge say? only where the config names one
+def main(loop: Loop) -> None:
+    """The steps of each round."""
+    loop.go_round(
+        loop.generate,  # steps 1 to 4: instructions, classification, instances, filters
+        loop.train,  # step 5: LoRA on the seeds and all data so far
+        loop.evaluate,  # did it help? base, seeds-only and tuned on every suite
+        loop.judge,  # what does a judge say? only where the config names one
+    )
     conclude(loop)
 
 
 if __name__ == "__main__":
-    run_recipe(__doc__, story)
+    run_recipe(__doc__, main)

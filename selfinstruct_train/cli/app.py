@@ -107,14 +107,12 @@ def _stages(
     from selfinstruct_train.rounds.loop import Loop
 
     loop = Loop(load_config(config, overrides or (), output_dir))
-    for number in range(loop.config.rounds):
-        if "generate" in stages:
-            loop.generate(number)
-        if "train" in stages:
-            loop.train(number)
-        if "evaluate" in stages:
-            loop.evaluate(number)
-            loop.judge(number)
+    steps = {
+        "generate": (loop.generate,),
+        "train": (loop.train,),
+        "evaluate": (loop.evaluate, loop.judge),
+    }
+    loop.go_round(*(step for stage in stages for step in steps[stage]))
     if "evaluate" in stages:
         conclude(loop)
 

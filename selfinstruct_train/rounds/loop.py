@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from selfinstruct_train.config import Config
@@ -46,6 +47,7 @@ from selfinstruct_train.records import (
     TrainingRow,
     TrainingStep,
 )
+from selfinstruct_train.rounds.governor import RoundResult, decide
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.sources.reader import read_seed_tasks
@@ -194,6 +196,22 @@ class Loop:
         if not is_own:
             asked.engine.close()
 
+    def go_round(self, *steps: Callable[[int], None]) -> None:
+        """Take the steps of each round, in this order, for as long as the governor lets it go on.
+
+        Args:
+            steps: `generate`, `train`, `evaluate`, `judge`, or some of them.
+        """
+        history: list[RoundResult] = []
+        for number in range(self.config.rounds):
+            for step in steps:
+                step(number)
+            history.append(RoundResult(number=number, comparisons=self._comparisons(number)))
+            decision = decide(history)
+            if decision.action == "stop":
+                self.progress.say(f"stopped after round {number}: {decision.reason}")
+                break
+
     def summary(self) -> str:
         """Which round is best, and how it did on each suite, one in a line."""
         number = best_round(self.run, self.config.evaluation)
@@ -224,6 +242,13 @@ class Loop:
             found = measure(self.config, self.model, self.run, number)
             if found is not None:
                 self.progress.say(f"round {number}: {found.sentence}")
+
+    def _comparisons(self, number: int) -> tuple[Comparison, ...]:
+        paths = (
+            self.run.round(number).evaluation(suite.name) / COMPARISON_FILE
+            for suite in self._suites
+        )
+        return tuple(read_comparison(path) for path in paths if path.exists())
 
     def _parallel(self, engine: Engine) -> Engine:
         return ParallelEngine(engine, self.world) if self.world.size > 1 else engine

@@ -1,0 +1,48 @@
+"""Rounds follow each other in one loop, for as long as the governor says so."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from selfinstruct_train.rounds import loop as loop_module
+from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
+from selfinstruct_train.rounds.loop import Loop
+
+
+def opened(rounds: int, told: list[str]) -> Loop:
+    """A run of which only the order is of interest."""
+    run: Any = object.__new__(Loop)
+    run.config = SimpleNamespace(rounds=rounds)
+    run.progress = SimpleNamespace(say=told.append)
+    run._comparisons = lambda number: ()
+    return run
+
+
+def test_the_governor_lets_every_round_go_on() -> None:
+    history = [RoundResult(number=n, comparisons=()) for n in range(3)]
+    assert {decide(history[:n]).action for n in range(4)} == {"go_on"}
+    assert decide(history) == decide(list(history))
+
+
+def test_each_round_takes_its_steps_in_their_order() -> None:
+    done: list[tuple[str, int]] = []
+    loop = opened(2, [])
+    loop.go_round(lambda n: done.append(("write", n)), lambda n: done.append(("train", n)))
+    assert done == [("write", 0), ("train", 0), ("write", 1), ("train", 1)]
+
+
+def test_a_stop_ends_the_run_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def stop(history: list[RoundResult]) -> Decision:
+        action: Any = "stop" if len(history) == 2 else "go_on"
+        return Decision(action=action, reason="nothing is gained any more")
+
+    monkeypatch.setattr(loop_module, "decide", stop)
+    done: list[int] = []
+    told: list[str] = []
+    opened(5, told).go_round(done.append)
+    assert done == [0, 1]
+    assert told == ["stopped after round 1: nothing is gained any more"]
