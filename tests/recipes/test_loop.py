@@ -38,6 +38,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         "contamination.jsonl",
         "completions/instructions.jsonl",
         "completions/instances.jsonl",
+        "calibration.json",
         "dataset/train.jsonl",
         "dataset/counts.json",
         "adapter/adapter_config.json",
