@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.generation.prompting import prompt_folder
+from selfinstruct_train.generation.prompting import Wording, prompt_folder
+from selfinstruct_train.generation.reading import find_label
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import (
     count_words,
@@ -22,6 +23,9 @@ from selfinstruct_train.text.words import (
     whole_words,
     without_opening_marks,
 )
+
+_SHORT_ANSWER = 8
+"""Words up to which an answer is a fact rather than free text."""
 
 
 class Rules(BaseModel):
@@ -127,12 +131,21 @@ def judge_instances(
     is_classification: bool,
     most: int,
     max_repeats: int,
+    wording: Wording | None = None,
 ) -> list[Judged]:
     """Judge the instances of one instruction, in order.
 
     One input with two different outputs says that one of them is wrong, and nobody knows which:
-    both go. An instruction that takes no input may rightly have several answers, unless it is a
-    classification task.
+    both go. Without an input the first answer stays and a different one goes, unless both are free
+    text, of more than 8 words each; of a classification task all go.
+
+    Args:
+        instruction: what was asked.
+        instances: in the order in which they were written.
+        is_classification: whether the answers are labels.
+        most: instances kept.
+        max_repeats: of an n-gram in a row.
+        wording: whose labels must not stand in an answer; None looks for none.
     """
     found = list(instances)
     outputs: dict[str, set[str]] = {}
@@ -141,22 +154,35 @@ def judge_instances(
     judged: list[Judged] = []
     seen: Counter[Instance] = Counter()
     kept = 0
+    first: str | None = None
     for instance in found:
-        fault = instance_fault(instruction, instance, max_repeats)
+        fault = instance_fault(instruction, instance, max_repeats, wording)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = Fault("conflicting_outputs", f"{len(answers)} outputs for one input")
         if fault is None and seen[instance]:
             fault = Fault("duplicate", "same input and output")
+        if fault is None and first is not None and _contradicts(instance, first):
+            fault = Fault("second_answer", f"the first answer is {first[:80]!r}")
         if fault is None and kept >= most:
             fault = Fault("too_many", f"more than {most} for one instruction")
         seen[instance] += 1
         kept += fault is None
+        if fault is None and not instance.input and first is None:
+            first = instance.output
         judged.append(Judged(instance, fault))
     return judged
 
 
-def instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fault | None:
+def _contradicts(instance: Instance, first: str) -> bool:
+    """Whether an answer without input differs from the first one, and one of them is short."""
+    lengths = (count_words(first), count_words(instance.output))
+    return not instance.input and instance.output != first and min(lengths) <= _SHORT_ANSWER
+
+
+def instance_fault(
+    instruction: str, instance: Instance, max_repeats: int, wording: Wording | None = None
+) -> Fault | None:
     """The first predicate that an instance fails by itself, or None."""
     given, output = instance.input, instance.output
     if not output:
@@ -165,6 +191,8 @@ def instance_fault(instruction: str, instance: Instance, max_repeats: int) -> Fa
         return Fault("output_is_input", output)
     if output == instruction:
         return Fault("output_is_instruction", output)
+    if wording and (label := find_label(wording, output) or find_label(wording, given)):
+        return Fault("leftover_label", label)
     if ends_with_colon(output):
         return Fault("ends_with_colon", output[-40:])
     if ends_with_colon(given):

@@ -14,9 +14,8 @@ from selfinstruct_train.generation.prompting import (
     Prompt,
     input_first_prompt,
     output_first_prompt,
-    read_input_first,
-    read_output_first,
 )
+from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.generation.reanswer import (
     Written,
     WrittenInstance,

@@ -13,7 +13,8 @@ from selfinstruct_train.generation.context import Counts, Workplace
 from selfinstruct_train.generation.filters import InstructionFilter
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Candidate, Entry, Pool, derived_rng, derived_seed
-from selfinstruct_train.generation.prompting import instruction_prompt, read_instructions
+from selfinstruct_train.generation.prompting import instruction_prompt
+from selfinstruct_train.generation.reading import read_instructions
 from selfinstruct_train.records import Instruction, Provenance, Rejection, Sampling
 
 
@@ -114,12 +115,13 @@ class InstructionWriter:
         batch = [_ask(self._place, self._pool, self._requests + i) for i in range(size)]
         counts.trimmed += sum(asked.trimmed for asked in batch)
         completions = self._journal.ask([asked.request for asked in batch], self._adapter)
+        label = self._place.prompts.wording.task
         self._requests += size
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
             shown = [entry.id for entry in asked.shown]
             provenance = self._place.provenance(asked.request, shown, self._adapter)
-            for text in _read(completion, len(shown) + 1, step.last_item):
+            for text in _read(completion, len(shown) + 1, step.last_item, label):
                 self._waiting.append(_Found(text, provenance))
         # What the lists had room for, counted only while nothing at all comes back.
         room = sum(step.last_item - 1 - len(asked.shown) for asked in batch)
@@ -199,8 +201,9 @@ def _ask(place: Workplace, pool: Pool, index: int) -> _Asked:
     return _Asked(request, tuple(shown), len(kept) < len(prompt.demonstrations))
 
 
-def _read(completion: StoredCompletion, first: int, last_item: int) -> list[str]:
-    found = read_instructions(completion.text, first, completion.finish_reason == "length")
+def _read(completion: StoredCompletion, first: int, last_item: int, task: str) -> list[str]:
+    cut = completion.finish_reason == "length"
+    found = read_instructions(completion.text, first, cut, task)
     return found[: max(0, last_item - first)]
 
 

@@ -1,4 +1,4 @@
-"""The prompts of steps 1 to 3 and the readers of what comes back.
+"""The prompts of steps 1 to 3.
 
 A prompt set is a folder: ``prompts.yaml`` holds the wording, and three JSONL files hold the
 demonstrations for classification (``classification.jsonl``), input-first (``input_first.jsonl``)
@@ -10,11 +10,11 @@ the one the model has seen in running text.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +24,9 @@ from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import find_own
 
 BUILT_IN = Path(__file__).parent.parent / "packs"
+
+_READ_ALONE = {"input_variants", "output_variants", "label_variants", "no_input"}
+"""Parts of the wording that stand in no prompt, and so do not bear on its hash."""
 
 
 class Wording(BaseModel):
@@ -44,6 +47,32 @@ class Wording(BaseModel):
     classification: str = "Fixed labels:"
     yes: str = "Yes"
     no: str = "No"
+    input_variants: tuple[str, ...] = ("Input text",)
+    """Other names of the label that models write; they stand in no prompt."""
+    output_variants: tuple[str, ...] = ("Expected output",)
+    label_variants: tuple[str, ...] = ("Class label",)
+    no_input: tuple[str, ...] = (
+        "none",
+        "n/a",
+        "n.a",
+        "noinput",
+        "no input",
+        "no input needed",
+        "no input required",
+        "no input necessary",
+        "no input provided",
+        "no input is needed",
+        "no input is required",
+        "none needed",
+        "none required",
+        "not applicable",
+        "not needed",
+    )
+    """What models write where a task has no input, in lower case and without marks around it."""
+
+    def means_no_input(self, text: str) -> bool:
+        """Whether the text only says that there is no input."""
+        return regex.sub(r"^[\W_]+|[\W_]+$", "", text).casefold() in self.no_input
 
 
 class PromptSet(NamedTuple):
@@ -57,7 +86,7 @@ class PromptSet(NamedTuple):
     @property
     def hash(self) -> str:
         """16 hex digits that change when any prompt text changes."""
-        text = self.wording.model_dump_json() + "".join(
+        text = self.wording.model_dump_json(exclude=_READ_ALONE) + "".join(
             task.model_dump_json() for group in self[1:] for task in group
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -195,60 +224,6 @@ def _output_first_example(wording: Wording, instance: Instance) -> str:
 def one_line(text: str) -> str:
     """The text with all white space folded: a list item must not break its line."""
     return " ".join(text.split())
-
-
-def read_instructions(completion: str, first_number: int, truncated: bool) -> list[str]:
-    """The list items of a step 1 completion.
-
-    Args:
-        completion: text that continues ``"{first_number}."``.
-        first_number: number of the item that the completion begins with.
-        truncated: the completion was cut by the length limit: its last item is incomplete and is
-        left out.
-    """
-    number, found, rest = first_number, [], completion
-    while True:
-        # Only the expected next number separates items, so "2. " inside an instruction stays where
-        # it is.
-        pieces = re.split(rf"\n\s*{number + 1}\s*[.)]", rest, maxsplit=1)
-        found.append(pieces[0])
-        if len(pieces) == 1:
-            break
-        number, rest = number + 1, pieces[1]
-    if truncated:
-        found.pop()
-    return [one_line(item.split("\n\n")[0]) for item in found if item.strip()]
-
-
-def read_input_first(wording: Wording, completion: str, truncated: bool) -> list[Instance]:
-    """The instances of an input-first completion, which continues ``"Example 1"``."""
-    parts = re.split(rf"(?:^|\n)\s*{re.escape(wording.example)} \d+[ \t]*(?=\n|$)", completion)
-    if truncated:
-        parts = parts[:-1]
-    found = []
-    for part in parts:
-        fields = re.split(rf"(?:^|\n)[ \t]*{re.escape(wording.output)}", part, maxsplit=1)
-        if len(fields) != 2:
-            continue
-        before = fields[0].strip()
-        if before.startswith(wording.input):
-            before = before[len(wording.input) :].strip()
-        elif before:
-            continue
-        found.append(Instance(input=before, output=fields[1].strip()))
-    return found
-
-
-def read_output_first(wording: Wording, completion: str, truncated: bool) -> list[Instance]:
-    """The instances of an output-first completion, which continues ``"Label:"``."""
-    parts = re.split(rf"\n[ \t]*{re.escape(wording.label)}", completion)
-    if truncated:
-        parts = parts[:-1]
-    found = []
-    for part in parts:
-        label, mark, text = part.partition("\n" + wording.input)
-        found.append(Instance(input=text.strip() if mark else "", output=label.strip()))
-    return found
 
 
 def require_demonstrations(prompts: PromptSet, source: str) -> None:

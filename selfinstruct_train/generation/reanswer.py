@@ -160,6 +160,7 @@ def filter_instances(place: Workplace, task: Task, found: Sequence[Instance]) ->
         task.is_classification,
         config.instances.max_per_instruction,
         config.filters.max_repeats,
+        place.prompts.wording,
     )
 
 

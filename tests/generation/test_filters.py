@@ -87,8 +87,15 @@ def test_an_input_with_two_outputs_is_believed_in_neither() -> None:
     ]
 
 
-def test_without_input_several_answers_may_be_right_but_not_several_labels() -> None:
-    assert judged(("", "x"), ("", "y")) == ["kept", "kept"]
+def test_without_input_the_first_answer_stays_unless_the_task_asks_for_free_text() -> None:
+    assert judged(("", "x"), ("", "y"), ("", "x")) == ["kept", "second_answer", "duplicate"]
+    first, second = ("", "a b c d e f g h i"), ("", "b c d e f g h i j k")
+    assert judged(first, second) == ["kept", "kept"]
+    assert judged(first, ("", "a b c")) == ["kept", "second_answer"]
+    assert judged(("", ""), ("", "y")) == ["empty_output", "kept"]
+
+
+def test_several_labels_without_input_all_go() -> None:
     assert set(judged(("", "x"), ("", "y"), classification=True)) == {"conflicting_outputs"}
 
 

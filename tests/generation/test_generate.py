@@ -456,8 +456,9 @@ def test_answers_that_replace_the_written_ones_are_filtered_again(tmp_path: Path
         if "-base-" in request.id:
             return ScriptedAnswer(" the same", "stop")
         if "-instances-" in request.id and not request.prompt.endswith("Label:"):
-            # An instruction without input may have several answers, until they are one.
-            return ScriptedAnswer("\nInput:\nOutput: two\nExample 2\nInput:\nOutput: three\n")
+            # Several answers of free text without an input may stay, until they are one.
+            texts = "a b c d e f g h i", "j k l m n o p q r"
+            return ScriptedAnswer("".join(f"\nInput:\nOutput: {text}" for text in texts) + "\n")
         return writer(request)
 
     config = small_config(tmp_path, "generation.instances.answers=asked_again")

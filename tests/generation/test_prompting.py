@@ -12,6 +12,8 @@ from selfinstruct_train.generation.prompting import (
     instruction_prompt,
     load_prompt_set,
     output_first_prompt,
+)
+from selfinstruct_train.generation.reading import (
     read_input_first,
     read_instructions,
     read_output_first,
