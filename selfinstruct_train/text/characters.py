@@ -21,7 +21,11 @@ class BadCharacter(NamedTuple):
 
 
 def without_surrogates(text: str) -> str:
-    """Text with U+FFFD in the place of each lone surrogate, as tokenizers write broken bytes."""
+    """Text with U+FFFD for each lone surrogate, as tokenizers write broken bytes, and each NUL.
+
+    What a model wrote goes through here, so that the files that hold it can be read again.
+    """
+    text = text.replace("\0", "\ufffd")
     if _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

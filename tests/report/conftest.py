@@ -33,6 +33,7 @@ from selfinstruct_train.records import (
 )
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import cut_at_new_example
+from selfinstruct_train.text.characters import without_surrogates
 
 VERBS = ("Write", "Name", "Sort", "Count", "Find", "Give", "Turn", "Decide whether", "Explain")
 NOUNS = ("words", "animal", "sentence", "number", "story", "colour", "list", "capital", "opposite")
@@ -60,6 +61,11 @@ class Plan(NamedTuple):
     """People who graded all answers of the best round."""
     hostile: str = ""
     """Put into every text that a model or a data file can hold."""
+
+    @property
+    def readable(self) -> str:
+        """What of it a data file can hold: the reader refuses NUL and drops byte order marks."""
+        return self.hostile.replace("\0", "").replace("\ufeff", "")
 
 
 class Writer:
@@ -138,8 +144,8 @@ class Writer:
         tasks = (
             EvalTask(
                 id=f"t{i}",
-                motivation_app=APPS[i % len(APPS)] + self.plan.hostile,
-                instruction=f"{VERBS[i % 9]} the {NOUNS[i // 9 % 9]} no. {i}.{self.plan.hostile}",
+                motivation_app=APPS[i % len(APPS)] + self.plan.readable,
+                instruction=f"{VERBS[i % 9]} the {NOUNS[i // 9 % 9]} no. {i}.{self.plan.readable}",
                 instances=(Instance(input=f"item {i}", output=self._target(i)),),
             )
             for i in range(self.plan.tasks)
@@ -148,7 +154,7 @@ class Writer:
         return path
 
     def _target(self, i: int) -> str:
-        return f"{NOUNS[i % 9]} {NOUNS[i % 7]} {i}{self.plan.hostile}"
+        return f"{NOUNS[i % 9]} {NOUNS[i % 7]} {i}{self.plan.readable}"
 
     def _provenance(self, number: int, request: int) -> Provenance:
         return Provenance(
@@ -284,7 +290,7 @@ class Writer:
                     task_id=item.task_id,
                     instruction=item.instruction,
                     input=item.input,
-                    response=(item.target if right else wrong) + tail,
+                    response=without_surrogates((item.target if right else wrong) + tail),
                     target=item.target,
                     finish_reason="length" if tail else "eos",
                 )
