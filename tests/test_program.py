@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.cli.app import _config_first
+from selfinstruct_train.cli.app import _config_first, main
 from selfinstruct_train.distributed import ALONE, join_world
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.text.characters import printable
@@ -167,9 +167,14 @@ def test_config_may_be_named_as_the_recipes_name_it(given: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "generate", "train", "evaluate"])
-def test_every_command_with_a_config_takes_it_as_an_option(command: str) -> None:
-    done = cli(command, "--config", "no-such.yaml")
-    assert (done.returncode, done.stderr) == (2, "error: no-such.yaml: no such config file\n")
+def test_every_command_with_a_config_takes_it_as_an_option(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfinstruct", command, "--config", "no-such.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: no-such.yaml: no such config file\n"
 
 
 PROGRESS = """
