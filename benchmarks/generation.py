@@ -44,7 +44,6 @@ from selfinstruct_train.generation.prompting import (  # noqa: E402
     classification_prompt,
     input_first_prompt,
     instruction_prompt,
-    load_prompt_set,
 )
 from selfinstruct_train.models.adapters import AdapterSwitch  # noqa: E402
 from selfinstruct_train.models.load import (  # noqa: E402
@@ -53,6 +52,7 @@ from selfinstruct_train.models.load import (  # noqa: E402
     end_tokens,
     load_model,
 )
+from selfinstruct_train.packs.pack import load_prompt_set  # noqa: E402
 from selfinstruct_train.records import Sampling  # noqa: E402
 from selfinstruct_train.sources.reader import read_seed_tasks  # noqa: E402
 

@@ -14,13 +14,9 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.metrics import exact_match, rouge_l, score_predictions
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.generation.dedup import dedup
-from selfinstruct_train.generation.filters import (
-    InstructionFilter,
-    instance_fault,
-    load_rules,
-    repeated_ngram,
-)
+from selfinstruct_train.generation.filters import InstructionFilter, instance_fault, repeated_ngram
 from selfinstruct_train.generation.pool import Candidate, Pool
+from selfinstruct_train.packs.pack import load_rules
 from selfinstruct_train.records import EvalTask, Instance, Prediction, SeedTask
 from selfinstruct_train.text.words import choose_tokenizer, count_words, split_words, whole_words
 

@@ -24,8 +24,8 @@ from dev.embedded.corpus import documents
 from dev.embedded.pretrain import Settings, Trainer
 from dev.embedded.tokenizer import train_tokenizer
 from selfinstruct_train.errors import ConfigError, SelfInstructError
-from selfinstruct_train.generation.prompting import Wording
 from selfinstruct_train.microworld import WEIGHTS, lexicon
+from selfinstruct_train.packs.pack import Wording
 
 PROMPTS = Path(__file__).parents[2] / "data" / "microworld" / "prompts" / "prompts.yaml"
 _TOKENIZER_SEED = -2

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from selfinstruct_train.generation.prompting import (
     Prompt,
-    Wording,
     classification_prompt,
     input_first_prompt,
     instruction_prompt,
@@ -32,6 +31,7 @@ from selfinstruct_train.microworld.instructions import (
 )
 from selfinstruct_train.microworld.lexicon import NAMES, capitalized
 from selfinstruct_train.microworld.world import Family, Problem
+from selfinstruct_train.packs.pack import Wording
 from selfinstruct_train.records import Instance, SeedTask
 
 SHARES = {

@@ -243,8 +243,7 @@ def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     from selfinstruct_train.config import load_config
     from selfinstruct_train.evaluation.beyond.harness import check_harness
     from selfinstruct_train.evaluation.suites import load_suite
-    from selfinstruct_train.generation.filters import load_rules
-    from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
+    from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
     from selfinstruct_train.sources.reader import read_seed_tasks
     from selfinstruct_train.sources.registry import resolve
 

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
-from selfinstruct_train.generation.filters import Rules
-from selfinstruct_train.generation.prompting import PromptSet
+from selfinstruct_train.packs.pack import PromptSet, Rules
 from selfinstruct_train.progress import Report, Tally
 from selfinstruct_train.records import Provenance, Rejection
 from selfinstruct_train.run.directory import RoundDirectory

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import regex
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.generation.prompting import Wording, prompt_folder
 from selfinstruct_train.generation.reading import find_label
+from selfinstruct_train.packs.pack import Rules, Wording
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import (
     count_words,
@@ -28,40 +24,11 @@ _SHORT_ANSWER = 8
 """Words up to which an answer is a fact rather than free text."""
 
 
-class Rules(BaseModel):
-    """What the filters must know about a language."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    unsuitable_words: tuple[str, ...]
-    """Whole words or phrases that ask for what a text model cannot do."""
-    program_prefix: str
-    script: str | None
-    """Unicode script of the first letter; None takes any."""
-
-
 class Fault(NamedTuple):
     """Why a text is dropped."""
 
     reason: str
     evidence: str
-
-
-def load_rules(name_or_path: str) -> Rules:
-    """Load the rules of a prompt set.
-
-    Raises:
-        ConfigError: the folder has no rules.yaml, or it is malformed.
-    """
-    path: Path = prompt_folder(name_or_path) / "rules.yaml"
-    try:
-        return Rules.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"generation.prompts: {path} is missing; copy it from a built-in set"
-        ) from None
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 class InstructionFilter:

@@ -65,7 +65,7 @@ def reanswers(place: Workplace) -> list[Reanswer]:
                 "base",
                 lambda text, given: few_shot_prompt(wording, shown, text, given),
                 tuple(task.id for task in shown),
-                (f"\n{wording.task}", f"\n{wording.example} "),
+                wording.few_shot_stop,
                 None,
                 generation.instances.answers == "asked_again",
                 # Labels come before inputs, so the written label is not a guess at all.

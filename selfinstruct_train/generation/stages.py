@@ -9,11 +9,10 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import Workplace
-from selfinstruct_train.generation.filters import load_rules
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.pool import Pool
-from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
+from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory

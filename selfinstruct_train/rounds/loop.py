@@ -30,15 +30,11 @@ from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
-from selfinstruct_train.generation.filters import load_rules
-from selfinstruct_train.generation.prompting import (
-    few_shot_prompt,
-    load_prompt_set,
-    require_demonstrations,
-)
+from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.judging.judge import load_judge_prompts
 from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
 from selfinstruct_train.progress import Progress, Tally
 from selfinstruct_train.records import (
     Comparison,
@@ -167,7 +163,7 @@ class Loop:
             seeds_only=seeds_only,
             question=self._question,
             few_shot_question=self._few_shot_question,
-            few_shot_stop=(f"\n{wording.task}", f"\n{wording.example} "),
+            few_shot_stop=wording.few_shot_stop,
             report=self.progress,
             contaminated=functools.partial(self._contaminated, number),
         )

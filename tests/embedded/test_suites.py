@@ -10,10 +10,10 @@ import pytest
 
 from dev.embedded.corpus import documents
 from dev.embedded.suites import DATA, SEED_EFFECTS, write_suites
-from selfinstruct_train.generation.prompting import load_prompt_set, require_demonstrations
 from selfinstruct_train.microworld.instructions import RESERVED_WORDINGS, Composed, parse, world
 from selfinstruct_train.microworld.oracle import judge
 from selfinstruct_train.microworld.world import split_of
+from selfinstruct_train.packs.pack import load_prompt_set, require_demonstrations
 from selfinstruct_train.records import EvalTask, SeedTask
 from selfinstruct_train.sources.reader import read_rows, read_seed_tasks
 

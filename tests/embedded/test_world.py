@@ -12,7 +12,6 @@ from rapidfuzz.distance import LCSseq
 
 from dev.embedded.corpus import SHARES, documents
 from dev.embedded.suites import DATA
-from selfinstruct_train.generation.prompting import Wording
 from selfinstruct_train.microworld.dressing import Effect, wrap
 from selfinstruct_train.microworld.instructions import (
     RESERVED_WORDINGS,
@@ -23,6 +22,7 @@ from selfinstruct_train.microworld.instructions import (
 )
 from selfinstruct_train.microworld.oracle import expected, is_classification, judge
 from selfinstruct_train.microworld.world import split_of
+from selfinstruct_train.packs.pack import Wording
 
 CORPUS_DOCUMENTS = 300
 

@@ -3,12 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.generation.filters import (
-    InstructionFilter,
-    judge_instances,
-    load_rules,
-    repeated_ngram,
-)
+from selfinstruct_train.generation.filters import InstructionFilter, judge_instances, repeated_ngram
+from selfinstruct_train.packs.pack import load_rules
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import count_words
 

@@ -10,7 +10,6 @@ from selfinstruct_train.generation.prompting import (
     few_shot_prompt,
     input_first_prompt,
     instruction_prompt,
-    load_prompt_set,
     output_first_prompt,
 )
 from selfinstruct_train.generation.reading import (
@@ -18,6 +17,7 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
+from selfinstruct_train.packs.pack import load_prompt_set
 from selfinstruct_train.records import Instance
 
 EN = load_prompt_set("en")

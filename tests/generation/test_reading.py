@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from selfinstruct_train.generation.filters import instance_fault, judge_instances
 from selfinstruct_train.generation.prompting import (
-    Wording,
     input_first_prompt,
     instruction_prompt,
-    load_prompt_set,
     output_first_prompt,
 )
 from selfinstruct_train.generation.reading import (
@@ -18,6 +16,7 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
+from selfinstruct_train.packs.pack import Wording, load_prompt_set
 from selfinstruct_train.records import Instance
 
 EN = load_prompt_set("en")
