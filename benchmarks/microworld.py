@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from selfinstruct_train.evaluation.compare import read_comparison
-from selfinstruct_train.microworld.instructions import World, world
+from selfinstruct_train.microworld.instructions import Microworld, world
 from selfinstruct_train.microworld.oracle import judge
 from selfinstruct_train.records import Classified, GeneratedInstance, Instruction
 from selfinstruct_train.run.directory import RunDirectory
@@ -40,7 +40,7 @@ def main() -> None:
 def data_figures(run: RunDirectory, number: int, families: set[str]) -> Figures:
     """Yield and quality of one round's data, in percent unless a count."""
     directory = run.round(number)
-    known: World = world()
+    known: Microworld = world()
     kept = directory.store(directory.instructions, Instruction).read()
     mark = directory.mark("instructions")
     parsed = {row.id: known.parse(row.instruction) for row in kept}

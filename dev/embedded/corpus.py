@@ -24,7 +24,7 @@ from selfinstruct_train.generation.prompting import (
 from selfinstruct_train.microworld.dressing import Effect, wrap
 from selfinstruct_train.microworld.instructions import (
     Composed,
-    World,
+    Microworld,
     draw_problem,
     takes_input,
     world,
@@ -106,7 +106,7 @@ def documents(seed: int, wording: Wording, long: bool) -> Iterator[str]:
 class _Author:
     """Writes documents of each kind with one generator of chance."""
 
-    def __init__(self, world: World, wording: Wording, long: bool, rng: random.Random) -> None:
+    def __init__(self, world: Microworld, wording: Wording, long: bool, rng: random.Random) -> None:
         self.world, self.wording, self.long, self.rng = world, wording, long, rng
         # A family without problems in the split would be drawn for without end.
         probe = random.Random(0)

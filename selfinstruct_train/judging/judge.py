@@ -13,7 +13,7 @@ from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.evaluation.suites import Suite
-from selfinstruct_train.judging.results import Choice, GradeVerdict, Level, PairVerdict
+from selfinstruct_train.judging.results import GradeVerdict, Level, PairVerdict, Preference
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore
@@ -25,7 +25,7 @@ _GRADE_FIELDS = ("instruction", "input", "answer")
 _FIELD = re.compile(r"\{(\w+)\}")
 _CHOICE = re.compile(r"(?:verdict:)?\s*(1|2|tie)", re.IGNORECASE)
 _LEVEL = re.compile(r"(?:grade:)?\s*([ABCD])", re.IGNORECASE)
-_CHOICES: tuple[tuple[str, Choice], ...] = (("1", "first"), ("2", "second"), ("tie", "tie"))
+_CHOICES: tuple[tuple[str, Preference], ...] = (("1", "first"), ("2", "second"), ("tie", "tie"))
 VerdictT = TypeVar("VerdictT", PairVerdict, GradeVerdict)
 
 
@@ -176,7 +176,7 @@ def grade_answers(
     return _ask(judge, store, questions, verdict, stage, report)
 
 
-def read_choice(text: str) -> Choice | None:
+def read_choice(text: str) -> Preference | None:
     """The verdict in a judge's text: the one thing that lines of nothing but a verdict say.
 
     None where there is no such line, or two contradict each other: a guess would be our verdict.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfinstruct_train.records import Row
 from selfinstruct_train.statistics import normal_quantile, wilson_interval
 
-Choice = Literal["first", "second", "tie"]
+Preference = Literal["first", "second", "tie"]
 Level = Literal["A", "B", "C", "D"]
 
 _RIDGE = 0.1
@@ -31,7 +31,7 @@ class PairVerdict(Row):
     second: str
     first_words: int
     second_words: int
-    choice: Choice | None
+    choice: Preference | None
     """None where the text says none, or more than one."""
     text: str
     """What the judge wrote."""

@@ -40,7 +40,7 @@ class Composed(NamedTuple):
         return tuple(map(self.modifier.wrap, plain)) if self.modifier else plain
 
 
-class World:
+class Microworld:
     """The families, contexts and modifiers, indexed for composing and parsing."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
@@ -166,15 +166,15 @@ def families() -> tuple[Family, ...]:
 
 
 @functools.cache
-def world() -> World:
+def world() -> Microworld:
     """The microworld, built on first use."""
-    return World(families())
+    return Microworld(families())
 
 
 def compose(
     rng: random.Random, family: Family, *, reserved: Literal["never", "only", "any"] = "never"
 ) -> Composed:
-    """Draw an instruction of a family; see `World.compose`."""
+    """Draw an instruction of a family; see `Microworld.compose`."""
     return world().compose(rng, family, reserved=reserved)
 
 

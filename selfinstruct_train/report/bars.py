@@ -25,7 +25,7 @@ _NARROWEST = 11.0
 """Percent of a bar that is wide enough for a figure."""
 
 
-class Interval(NamedTuple):
+class BarInterval(NamedTuple):
     """A share in percent and its interval."""
 
     value: float
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
     """In percent of the whole; they sum to 100."""
     figures: tuple[str, ...]
     """What is written on each part where it is wide enough."""
-    interval: Interval | None
+    interval: BarInterval | None
     """Of the first parts together, drawn under the bar."""
 
 

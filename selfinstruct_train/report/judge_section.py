@@ -13,7 +13,7 @@ from selfinstruct_train.report.bars import (
     GRADE_PARTS,
     MATCH_PARTS,
     Bar,
-    Interval,
+    BarInterval,
     stacked_plot,
 )
 from selfinstruct_train.report.drawing import Plot
@@ -233,7 +233,7 @@ def _match_plot(judged: Sequence[Judged], key: str) -> Plot | None:
                 label=f"round {round_number}",
                 parts=tuple(100 * count / sum(counts) for count in counts),
                 figures=tuple(f"{count:,}" for count in counts),
-                interval=Interval(*_ends(pairwise.win_rate)) if pairwise.win_rate else None,
+                interval=BarInterval(*_ends(pairwise.win_rate)) if pairwise.win_rate else None,
             )
         )
     confidence = f"{100 * found[0][1].confidence:g} %"
@@ -264,7 +264,7 @@ def _grade_plot(grades: Sequence[GradeSummary], key: str) -> Plot | None:
                 label=f"{system_label(grade.system)} ({grade.graded:,})",
                 parts=tuple(100 * count / grade.graded for count in counts),
                 figures=tuple(share(count, grade.graded) for count in counts),
-                interval=Interval(*_ends(grade.acceptable)) if grade.acceptable else None,
+                interval=BarInterval(*_ends(grade.acceptable)) if grade.acceptable else None,
             )
         )
     if not bars:

@@ -16,7 +16,7 @@ from selfinstruct_train.rating.agreement import (
 )
 from selfinstruct_train.rating.store import GRADES, Rating
 from selfinstruct_train.report.answers import system_label
-from selfinstruct_train.report.bars import GRADE_PARTS, Bar, Interval, stacked_plot
+from selfinstruct_train.report.bars import GRADE_PARTS, Bar, BarInterval, stacked_plot
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import SYSTEMS, RunFacts
 from selfinstruct_train.report.headline import BASELINE
@@ -110,7 +110,7 @@ def _plot(models: Sequence[ModelGrades], confidence: float, key: str) -> Plot:
                 label=f"{system_label(model.system)} ({model.answers:,})",
                 parts=tuple(shares),
                 figures=tuple(f"{share:.0f} %" for share in shares),
-                interval=Interval(100 * good.share, 100 * good.low, 100 * good.high),
+                interval=BarInterval(100 * good.share, 100 * good.low, 100 * good.high),
             )
         )
     caption = (

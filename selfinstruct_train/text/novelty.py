@@ -51,7 +51,7 @@ class SearchResult(NamedTuple):
     """Mean ROUGE-L F1 over the pool; 0 where it is empty."""
 
 
-class Verdict(NamedTuple):
+class NoveltyResult(NamedTuple):
     """Whether a candidate joined the pool, with its full scores at that moment."""
 
     id: str
@@ -124,7 +124,7 @@ class NoveltyIndex:
                 results.append(self._result(self._scores(code, row), k))
         return results
 
-    def admit(self, batch: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def admit(self, batch: Sequence[tuple[str, str]]) -> list[NoveltyResult]:
         """Resolve (id, text) candidates in order: one that is new joins the pool before the next.
 
         A candidate is rejected if and only if its highest F1 exceeds the threshold.
@@ -139,7 +139,7 @@ class NoveltyIndex:
                 score, nearest, mean = self._result(self._scores(code, lcs), 1)
                 accepted = not score > self.threshold
                 nearest_id = nearest[0].id if nearest else None
-                verdicts.append(Verdict(row_id, accepted, score, nearest_id, mean))
+                verdicts.append(NoveltyResult(row_id, accepted, score, nearest_id, mean))
                 if accepted:
                     joined.append(position)
                     self._join(row_id, code)

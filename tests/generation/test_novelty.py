@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.text import novelty, rouge
 from selfinstruct_train.text import prefix_filter as overlap
-from selfinstruct_train.text.novelty import NoveltyIndex, Verdict
+from selfinstruct_train.text.novelty import NoveltyIndex, NoveltyResult
 from selfinstruct_train.text.words import words
 
 MATERIAL = Path(
@@ -35,7 +35,7 @@ def fmeasure(candidate: str, entry: str) -> float:
     return SCORER.score(candidate, entry)["rougeL"].fmeasure
 
 
-def naive(pool: list[str], candidates: list[str], threshold: float) -> list[Verdict]:
+def naive(pool: list[str], candidates: list[str], threshold: float) -> list[NoveltyResult]:
     """The loop of the paper's scripts, one candidate and one pool entry at a time."""
     pool, verdicts = list(pool), []
     for number, text in enumerate(candidates):
@@ -44,7 +44,7 @@ def naive(pool: list[str], candidates: list[str], threshold: float) -> list[Verd
         score = max(scores, default=0.0)
         nearest = pool[scores.index(score)] if scores else None
         verdicts.append(
-            Verdict(str(number), accepted, score, nearest, float(np.mean(scores or [0.0])))
+            NoveltyResult(str(number), accepted, score, nearest, float(np.mean(scores or [0.0])))
         )
         if accepted:
             pool.append(text)
@@ -53,7 +53,7 @@ def naive(pool: list[str], candidates: list[str], threshold: float) -> list[Verd
 
 def admitted(
     pool: list[str], candidates: list[str], threshold: float, batch: int = 10**9
-) -> list[Verdict]:
+) -> list[NoveltyResult]:
     """What the index says, with the texts themselves as ids."""
     index = NoveltyIndex(threshold=threshold)
     index.extend((text, text) for text in pool)

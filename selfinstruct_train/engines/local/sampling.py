@@ -17,7 +17,7 @@ Sorting a vocabulary of 150K takes 65 times as long.
 _MASK = (1 << 64) - 1
 
 
-class Choice(NamedTuple):
+class SampledTokens(NamedTuple):
     """The chosen tokens of a step."""
 
     tokens: list[int]
@@ -49,7 +49,9 @@ class Chooser:
         penalty = [s.repetition_penalty for s in samplings]
         self._penalty = column(penalty) if any(p != 1 for p in penalty) else None
 
-    def choose(self, logits: torch.Tensor, seen: torch.Tensor, steps: Sequence[int]) -> Choice:
+    def choose(
+        self, logits: torch.Tensor, seen: torch.Tensor, steps: Sequence[int]
+    ) -> SampledTokens:
         """Choose one token for each row.
 
         Args:
@@ -79,7 +81,7 @@ class Chooser:
                 probabilities = torch.softmax(scores[rows].double(), -1)
                 tokens[rows] = _invert(probabilities, u[rows])
         chosen = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-        return Choice(tokens.tolist(), chosen.tolist())
+        return SampledTokens(tokens.tolist(), chosen.tolist())
 
 
 def uniform(seed: int, step: int) -> float:

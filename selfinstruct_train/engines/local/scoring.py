@@ -12,7 +12,7 @@ from selfinstruct_train.engines.local.model_runner import Passes
 from selfinstruct_train.engines.local.prefixes import shared_length
 
 
-class Question(NamedTuple):
+class ScoringPrompt(NamedTuple):
     """How likely is it that one run of tokens follows another?"""
 
     given: list[int]
@@ -21,7 +21,7 @@ class Question(NamedTuple):
 
 
 def score_together(
-    passes: Passes, questions: Sequence[Question], adapter: str | None, tokens: int
+    passes: Passes, questions: Sequence[ScoringPrompt], adapter: str | None, tokens: int
 ) -> list[float]:
     """Summed natural log-probability of each question's tokens.
 

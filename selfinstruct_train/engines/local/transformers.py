@@ -17,7 +17,7 @@ from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.local.decoding import Decoder
 from selfinstruct_train.engines.local.model_runner import Passes
 from selfinstruct_train.engines.local.prefixes import agreement, group_by_beginning, shared_length
-from selfinstruct_train.engines.local.scoring import Question, score_together
+from selfinstruct_train.engines.local.scoring import ScoringPrompt, score_together
 from selfinstruct_train.engines.local.sequence import Draft, Reader
 from selfinstruct_train.engines.local.sequential import score_alone, write_alone
 from selfinstruct_train.errors import EngineError
@@ -185,7 +185,7 @@ class TransformersEngine:
         )
         return smaller
 
-    def _score(self, questions: Sequence[Question], name: str | None) -> list[float]:
+    def _score(self, questions: Sequence[ScoringPrompt], name: str | None) -> list[float]:
         tokens = self._passes.fill_tokens
         while True:
             try:
@@ -195,7 +195,7 @@ class TransformersEngine:
                     raise
             tokens = self._shrink(tokens)
 
-    def _questions(self, prompt: str, continuations: Sequence[str]) -> list[Question]:
+    def _questions(self, prompt: str, continuations: Sequence[str]) -> list[ScoringPrompt]:
         given, *wholes = self._encode([prompt, *(prompt + text for text in continuations)])
         shared = min([agreement(given, whole) for whole in wholes], default=0)
         if (longest := max(map(len, wholes), default=0)) > self.context_length:
@@ -206,7 +206,7 @@ class TransformersEngine:
         for whole, text in zip(wholes, continuations, strict=True):
             if len(whole) <= shared or not shared:
                 raise EngineError(f"continuation {text!r} adds no token to the prompt; use another")
-        return [Question(whole[:shared], whole[shared:]) for whole in wholes]
+        return [ScoringPrompt(whole[:shared], whole[shared:]) for whole in wholes]
 
     def _is_together(self) -> bool:
         """Whether requests can be answered together; decided by trying.

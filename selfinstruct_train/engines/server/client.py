@@ -16,7 +16,7 @@ import httpx2
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.server.connection import Connector
-from selfinstruct_train.engines.server.dialects import Question, body_of, longest_reply
+from selfinstruct_train.engines.server.dialects import ServerRequest, body_of, longest_reply
 from selfinstruct_train.engines.server.failures import Failure, Failures, RefusedError
 from selfinstruct_train.engines.server.replies import Reply, read_reply
 from selfinstruct_train.errors import ConfigError
@@ -65,7 +65,7 @@ class CompletionsClient:
         self._failures = Failures(config, self._key)
         self._connector = Connector(config.base_url)
 
-    def ask_all(self, questions: Sequence[Question]) -> Iterator[Answered]:
+    def ask_all(self, questions: Sequence[ServerRequest]) -> Iterator[Answered]:
         """Yield replies as they come, at most ``concurrency`` questions under way.
 
         After a failure nothing new is asked, what is under way is still yielded, and then the error
@@ -106,7 +106,7 @@ class CompletionsClient:
             raise error
 
     async def _ask(
-        self, http: httpx2.AsyncClient, question: Question, stopping: asyncio.Event
+        self, http: httpx2.AsyncClient, question: ServerRequest, stopping: asyncio.Event
     ) -> Reply:
         """The reply to one question, which is not tried again once ``stopping`` is set."""
         for tried in count(1):
@@ -125,7 +125,7 @@ class CompletionsClient:
         raise AssertionError("unreachable")
 
     async def _try(
-        self, http: httpx2.AsyncClient, question: Question, tried: int
+        self, http: httpx2.AsyncClient, question: ServerRequest, tried: int
     ) -> Reply | Failure:
         # Failures are returned, not raised, so that no traceback holds the client's own error and
         # its headers.
@@ -147,7 +147,7 @@ class CompletionsClient:
             return reply
         return self._failures.no_reply(reply, received.text, question, tried)
 
-    async def _post(self, http: httpx2.AsyncClient, question: Question) -> _Received:
+    async def _post(self, http: httpx2.AsyncClient, question: ServerRequest) -> _Received:
         chat = "chat/" if self._config.server_endpoint == "chat" else ""
         url = f"{self._config.base_url.rstrip('/')}/{chat}completions"
         headers = {"Authorization": f"Bearer {self._key or _NO_KEY}"}

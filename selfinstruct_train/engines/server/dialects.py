@@ -20,7 +20,7 @@ _REPLY_PER_ECHOED = 512
 """Bytes of a reply for each byte of a prompt that is to be echoed with log-probabilities."""
 
 
-class Question(NamedTuple):
+class ServerRequest(NamedTuple):
     """One request to the endpoint."""
 
     model: str
@@ -35,7 +35,7 @@ class Question(NamedTuple):
     """Ask for the log-probabilities of the prompt too."""
 
 
-def body_of(question: Question, config: EngineConfig) -> dict[str, Any]:
+def body_of(question: ServerRequest, config: EngineConfig) -> dict[str, Any]:
     """The JSON to post.
 
     Settings that are not needed are left out, not null: some servers refuse a null.
@@ -67,7 +67,7 @@ def body_of(question: Question, config: EngineConfig) -> dict[str, Any]:
     return body
 
 
-def longest_reply(question: Question) -> int:
+def longest_reply(question: ServerRequest) -> int:
     """Bytes that the reply to a question cannot exceed, unless the server does not keep to it."""
     echoed = len(question.prompt.encode(errors="replace"))
     echoed *= _REPLY_PER_ECHOED if question.echo else 16

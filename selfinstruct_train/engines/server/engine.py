@@ -12,7 +12,7 @@ from pathlib import Path
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.server.client import CompletionsClient, RefusedError
-from selfinstruct_train.engines.server.dialects import Question, extra_settings
+from selfinstruct_train.engines.server.dialects import ServerRequest, extra_settings
 from selfinstruct_train.engines.server.replies import (
     Reply,
     Token,
@@ -93,7 +93,7 @@ class ServerEngine:
         lengths = self.count_tokens([request.prompt for request in requests])
         refused: list[str] = []
         asked: list[Request] = []
-        questions: list[Question] = []
+        questions: list[ServerRequest] = []
         for request, length in zip(requests, lengths, strict=True):
             if self._encode is not None and length >= self.context_length:
                 refused.append(
@@ -152,8 +152,8 @@ class ServerEngine:
         sampling: Sampling,
         logprobs: int | None = 1,
         echo: bool = False,
-    ) -> Question:
-        return Question(model, prompt, sampling, self.context_length, logprobs, echo)
+    ) -> ServerRequest:
+        return ServerRequest(model, prompt, sampling, self.context_length, logprobs, echo)
 
     def _served_name(self, adapter: Path | None) -> str:
         if adapter is None:

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.server.dialects import Question
+from selfinstruct_train.engines.server.dialects import ServerRequest
 from selfinstruct_train.engines.server.replies import ErrorBody, NoReply, read_reply
 from selfinstruct_train.errors import EngineError
 
@@ -69,7 +69,7 @@ class Failures:
         )
         return Failure(EngineError(text), again=False)
 
-    def no_reply(self, found: NoReply, text: str, question: Question, tried: int) -> Failure:
+    def no_reply(self, found: NoReply, text: str, question: ServerRequest, tried: int) -> Failure:
         """Status 200, but no completion."""
         if found.error is not None:
             # Gateways pass the errors of the server behind them on as a success.
@@ -82,7 +82,12 @@ class Failures:
         return Failure(EngineError(said), again=found.incomplete)
 
     def by_status(
-        self, status: int, headers: Mapping[str, str], text: str, question: Question, tried: int
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        text: str,
+        question: ServerRequest,
+        tried: int,
     ) -> Failure:
         """The server says that it failed."""
         body = read_reply(text)

@@ -68,7 +68,7 @@ class Logprobs(_Reply):
     content: IfReadable[tuple[ContentToken, ...]] = None
 
 
-class Choice(_Reply):
+class ReplyChoice(_Reply):
     """A completion."""
 
     text: str
@@ -103,7 +103,7 @@ class Usage(_Reply):
 class Reply(_Reply):
     """The body of a reply."""
 
-    choices: Annotated[tuple[Choice, ...], BeforeValidator(_first)] = Field(min_length=1)
+    choices: Annotated[tuple[ReplyChoice, ...], BeforeValidator(_first)] = Field(min_length=1)
     """One: no more are asked for."""
     usage: IfReadable[Usage] = None
 
@@ -180,7 +180,7 @@ class Ending(NamedTuple):
     reason: Literal["stop", "eos", "length"]
 
 
-def tokens_of(choice: Choice) -> tuple[Token, ...]:
+def tokens_of(choice: ReplyChoice) -> tuple[Token, ...]:
     """The tokens of a choice; none where the server offers no log-probabilities."""
     given = choice.logprobs
     if given is None:
@@ -235,7 +235,7 @@ def mean_logprob(tokens: Sequence[Token]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def ending(choice: Choice, sampling: Sampling) -> Ending:
+def ending(choice: ReplyChoice, sampling: Sampling) -> Ending:
     """What ended a completion.
 
     Most servers say "stop" for a stop string and for the model's end token alike. vLLM, SGLang and
