@@ -46,8 +46,8 @@ from selfinstruct_train.generation.prompting import (  # noqa: E402
     instruction_prompt,
 )
 from selfinstruct_train.models.adapters import AdapterSwitch  # noqa: E402
+from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS  # noqa: E402
 from selfinstruct_train.models.load import (  # noqa: E402
-    EMBEDDED_WEIGHTS,
     LoadedModel,
     end_tokens,
     load_model,

@@ -6,6 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from jinja2 import TemplateError
+
 from selfinstruct_train.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,9 +128,16 @@ def _chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | Non
             "to 'plain' or 'varied', or name a model that has one"
         )
     content = f"{instruction}\n\n{input}" if input.strip() else instruction
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+    try:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ConfigError(
+            "training.template is 'chat', but the model's chat template refuses a message of the "
+            f"user ({type(error).__name__}: {' '.join(str(error).split())[:200]}); set it to "
+            "'plain' or 'varied', or correct chat_template in the tokenizer's folder"
+        ) from None
     text = str(prompt)
     start = tokenizer.bos_token
     # The text is tokenized like any other prompt later, and then the tokenizer adds its start

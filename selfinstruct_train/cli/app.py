@@ -12,9 +12,8 @@ from selfinstruct_train.cli.program import conclude, guard
 
 app = typer.Typer(
     name="selfinstruct",
-    help="A language model writes its own instruction data, is fine-tuned on it, is measured "
-    "against the model it was, and goes round again.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -34,6 +33,22 @@ SuiteOption = Annotated[
     str, typer.Option(help="Suite: a name that 'data list' shows, or a JSONL file.")
 ]
 RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """A language model teaches itself.
+
+    It writes its own instruction data, is fine-tuned on it, is measured against the model it was,
+    and goes round again.
+    """
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"selfinstruct-train {installed('selfinstruct-train')}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -106,7 +121,7 @@ def _stages(
     from selfinstruct_train.config import load_config
     from selfinstruct_train.rounds.loop import Loop
 
-    loop = Loop(load_config(config, overrides or (), output_dir))
+    loop = Loop(load_config(config, overrides or (), output_dir), stages)
     steps = {
         "generate": (loop.generate,),
         "train": (loop.train,),
@@ -239,27 +254,32 @@ def dedup(
 
 @app.command()
 def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
-    """Check a config and the data it names, without loading a model."""
+    """Check all that a run needs, as it would itself, without loading the weights of a model."""
     from selfinstruct_train.config import load_config
-    from selfinstruct_train.evaluation.beyond.harness import check_harness
-    from selfinstruct_train.evaluation.suites import load_suite
-    from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
-    from selfinstruct_train.sources.reader import read_seed_tasks
-    from selfinstruct_train.sources.registry import resolve
+    from selfinstruct_train.rounds.preflight import preflight
 
-    settings = load_config(config, overrides or ())
-    seeds = read_seed_tasks(resolve(settings.seeds.path))
-    require_demonstrations(
-        load_prompt_set(settings.generation.prompts), settings.generation.prompts
-    )
-    load_rules(settings.generation.prompts)
-    suites = [load_suite(suite) for suite in settings.evaluation.suites]
-    if settings.evaluation.harness is not None:
-        check_harness(settings.evaluation.harness)
+    checked = preflight(load_config(config, overrides or ()))
     print(
-        f"{config}: valid; {len(seeds)} seed tasks, "
-        + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in suites)
+        f"{config}: valid; {len(checked.seeds)} seed tasks, "
+        + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in checked.suites)
     )
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(help="Also check what this config needs.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """What is installed and here: versions, devices, memory, disk, compiler, extras, the Hub."""
+    from selfinstruct_train.cli.doctor import describe_config, describe_machine
+
+    for line in describe_machine():
+        print(line)
+    if config is not None:
+        for line in describe_config(config, overrides or ()):
+            print(line)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from selfinstruct_train.text.characters import printable
 
 if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
+    from selfinstruct_train.rounds.preflight import Stage
 
 
 def guard(program: Callable[[], None]) -> None:
@@ -72,12 +73,17 @@ def conclude(loop: Loop) -> None:
     print(f"report: {page.resolve()}")
 
 
-def run_recipe(description: str | None, story: Callable[[Loop], None]) -> None:
+def run_recipe(
+    description: str | None,
+    story: Callable[[Loop], None],
+    stages: tuple[Stage, ...] = ("generate", "train", "evaluate"),
+) -> None:
     """Open the run that the command line names and tell its story.
 
     Args:
         description: the recipe's docstring, shown by ``--help``.
         story: what the recipe does with the opened run.
+        stages: which stages that takes; by default all.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -92,6 +98,7 @@ def run_recipe(description: str | None, story: Callable[[Loop], None]) -> None:
         from selfinstruct_train.config import load_config
         from selfinstruct_train.rounds.loop import Loop
 
-        story(Loop(load_config(arguments.config, arguments.overrides, arguments.output_dir)))
+        config = load_config(arguments.config, arguments.overrides, arguments.output_dir)
+        story(Loop(config, stages))
 
     guard(program)

@@ -16,6 +16,8 @@ class TrainingConfig(Section):
     template: Literal["plain", "varied", "chat"] = "plain"
     """How instruction and input become a prompt: one template, the paper's variety, or the model's
     chat template."""
+    load: Literal["shared", "own"] = "shared"
+    """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards."""
     include_seeds: bool = True
     """Train on the seed tasks too."""
     start: Literal["base", "previous"] = "base"

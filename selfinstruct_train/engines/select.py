@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfinstruct_train.config import Config, EngineConfig
@@ -12,15 +12,34 @@ from selfinstruct_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from selfinstruct_train.engines.server.engine import Encode
+    from selfinstruct_train.models.describe import ModelDescription
     from selfinstruct_train.models.load import LoadedModel
 
+_PACKAGES = {"server": "httpx2", "vllm": "vllm"}
+"""What an engine needs beside the base installation."""
 
-def make_engine(config: Config, model: LoadedModel) -> Engine:
+
+def check_engine(config: EngineConfig) -> None:
+    """See that the package of an engine is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    package = _PACKAGES.get(config.kind)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"generation.engine.kind: '{config.kind}' needs the package {package}; run: pip "
+            f"install 'selfinstruct-train[{config.kind}]'"
+        )
+
+
+def make_engine(config: Config, model: LoadedModel | ModelDescription) -> Engine:
     """The engine that ``generation.engine.kind`` names.
 
     Args:
         config: the run's settings.
-        model: the loaded base, which the in-process engine asks; its tokenizer serves the others.
+        model: the loaded base, which the in-process engine asks; the others need no weights here,
+            only its tokenizer.
 
     Raises:
         ConfigError: a package that the engine needs is not installed.
@@ -34,27 +53,26 @@ def make_engine(config: Config, model: LoadedModel) -> Engine:
         return tokens
 
     engine = config.generation.engine
+    check_engine(engine)
     match engine.kind:
         case "transformers":
             from selfinstruct_train.engines.local.transformers import TransformersEngine
+            from selfinstruct_train.models.load import LoadedModel
 
+            assert isinstance(model, LoadedModel)
             return TransformersEngine(model, engine)
         case "server":
             return make_server_engine(engine, model.model_id, model.context_length, encode)
         case "vllm":
-            try:
-                from selfinstruct_train.engines.vllm import VllmEngine
-            except ModuleNotFoundError as error:
-                raise _missing("vllm", "vllm", error) from error
-            from selfinstruct_train.models.load import EMBEDDED, EMBEDDED_WEIGHTS
+            from selfinstruct_train.engines.vllm import VllmEngine
+            from selfinstruct_train.models.describe import model_source
 
-            name = config.model.name_or_path
             return VllmEngine(
                 engine,
                 model.model_id,
                 model.context_length,
                 encode,
-                source=str(EMBEDDED_WEIGHTS) if name == EMBEDDED else str(_local(name)),
+                source=model_source(config.model),
                 revision=config.model.revision,
                 dtype=str(model.dtype).removeprefix("torch."),
                 lora_rank=config.training.lora_r,
@@ -75,22 +93,7 @@ def make_server_engine(
     Raises:
         ConfigError: the package that it needs is not installed, or the environment cannot be used.
     """
-    try:
-        from selfinstruct_train.engines.server.engine import ServerEngine
-    except ModuleNotFoundError as error:
-        raise _missing("server", "httpx2", error) from error
+    check_engine(config)
+    from selfinstruct_train.engines.server.engine import ServerEngine
+
     return ServerEngine(config, model_id, context_length, encode)
-
-
-def _local(name: str) -> Path | str:
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else name
-
-
-def _missing(kind: str, package: str, error: ModuleNotFoundError) -> Exception:
-    if error.name is None or error.name.partition(".")[0] != package:
-        return error
-    return ConfigError(
-        f"generation.engine.kind: '{kind}' needs the package {package}; run: pip install "
-        f"'selfinstruct-train[{kind}]'"
-    )

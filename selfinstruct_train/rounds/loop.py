@@ -17,8 +17,8 @@ from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting, read_held_out
-from selfinstruct_train.evaluation.beyond.harness import check_harness, measure_harness
+from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting
+from selfinstruct_train.evaluation.beyond.harness import measure_harness
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
     best_round,
@@ -26,15 +26,14 @@ from selfinstruct_train.evaluation.compare import (
     read_comparison,
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
-from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
 from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.stages import generate_round
-from selfinstruct_train.judging.judge import load_judge_prompts
 from selfinstruct_train.models.load import LoadedModel, load_model
-from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
+from selfinstruct_train.models.memory import release_memory
+from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.progress import Progress, Tally
 from selfinstruct_train.records import (
     Comparison,
@@ -44,10 +43,9 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.rounds.governor import RoundResult, decide
+from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import write_atomically
-from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode
 from selfinstruct_train.text.words import choose_tokenizer
 from selfinstruct_train.training.arguments import seeds_only_lengths
@@ -58,8 +56,12 @@ from selfinstruct_train.training.sft import train
 class Loop:
     """One run, opened: one loaded model is the writer, the student and both sides of the test."""
 
-    def __init__(self, config: Config) -> None:
-        """Check everything that can be checked, then load the model.
+    def __init__(self, config: Config, stages: tuple[Stage, ...] = STAGES) -> None:
+        """Check everything that can be checked, then load the model if it writes in this process.
+
+        Args:
+            config: the run's settings.
+            stages: what will be done; to generate with a server, no weights are needed here.
 
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
@@ -67,26 +69,13 @@ class Loop:
         self.config = config
         self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
-        self.seeds = read_seed_tasks(resolve(config.seeds.path))
-        self._prompts = load_prompt_set(config.generation.prompts)
-        require_demonstrations(self._prompts, config.generation.prompts)
-        load_rules(config.generation.prompts)
-        suites = [load_suite(name) for name in config.evaluation.suites]
-        self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in suites]
+        checked = preflight(config, stages, self.world)
+        self.seeds, self._prompts, self._described = checked.seeds, checked.prompts, checked.model
+        self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self._selection = selection_of(config.evaluation)
-        if config.evaluation.judge is not None:
-            load_judge_prompts(config.evaluation.judge)
-        if config.evaluation.held_out_text is not None:
-            read_held_out(config.evaluation.held_out_text)
-        if config.evaluation.harness is not None:
-            check_harness(config.evaluation.harness)
-        if config.evaluation.published is not None:
-            published_files(config.evaluation.published)
         self.run.open(config)
+        freeze_clock(self._described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main)
-        self.model: LoadedModel = load_model(config.model)
-        for note in self.model.notes:
-            self.progress.say(note)
         if config.generation.filters.tokenizer == "auto":
             tokenizer = choose_tokenizer("auto", (task.instruction for task in self.seeds))
             self.progress.say(
@@ -94,13 +83,24 @@ class Loop:
             )
         if config.rounds > 1 and self._selection.warning:
             self.progress.say(self._selection.warning)
-        self.engine = self._parallel(make_engine(config, self.model))
+        self._writes_here = config.generation.engine.kind == "transformers"
+        writer = self.model if self._writes_here else self._described
+        self.engine = self._parallel(make_engine(config, writer))
+
+    @functools.cached_property
+    def model(self) -> LoadedModel:
+        """The base model, loaded when it is first needed."""
+        loaded = load_model(self.config.model, self._described)
+        for note in loaded.notes:
+            self.progress.say(note)
+        return loaded
+
+    @functools.cached_property
+    def _examinee(self) -> Engine:
         # Adapters are made during the run, so only this process's own model is sure to have them.
-        self._examinee = (
-            self.engine
-            if config.generation.engine.kind == "transformers"
-            else self._parallel(TransformersEngine(self.model, config.generation.engine))
-        )
+        if self._writes_here:
+            return self.engine
+        return self._parallel(TransformersEngine(self.model, self.config.generation.engine))
 
     def generate(self, number: int) -> None:
         """Steps 1 to 4: write this round's instructions and instances."""
@@ -181,7 +181,7 @@ class Loop:
             return
         is_own = judge.model is None and judge.engine is None
         if is_own:
-            asked = make_judge(self.config, self.engine, self.model.tokenizer)
+            asked = make_judge(self.config, self.engine, self._described.tokenizer)
         else:
             self.engine.close()
             asked = open_judge(self.config)
@@ -266,7 +266,10 @@ class Loop:
     ) -> None:
         rows = self._without_contamination(directory, rows)
         self.engine.close()
-        self._examinee.close()
+        own = self.config.training.load == "own"
+        if "_examinee" in vars(self):
+            self._examinee.close()
+        model = load_model(self.config.model, self._described) if own else self.model
         began = time.monotonic()
 
         def on_step(step: TrainingStep, total: int) -> None:
@@ -276,7 +279,7 @@ class Loop:
             self.progress(done)
 
         result = train(
-            self.model,
+            model,
             rows,
             self.config.training,
             directory,
@@ -286,6 +289,9 @@ class Loop:
             on_step=on_step,
             max_steps_override=steps,
         )
+        if own:
+            del model
+            release_memory(self._described.device)
         for warning in (*result.gate.warnings, *result.check.warnings):
             self.progress.say(f"{stage}: {warning}")
         directory.finish(
@@ -368,7 +374,7 @@ class Loop:
         template = (
             "plain" if self.config.training.template == "varied" else self.config.training.template
         )
-        return encode(template, instruction, given, tokenizer=self.model.tokenizer)
+        return encode(template, instruction, given, tokenizer=self._described.tokenizer)
 
     def _few_shot_question(self, instruction: str, given: str) -> str:
         shown = self._prompts.input_first[: self.config.evaluation.few_shot_demonstrations]

@@ -24,6 +24,7 @@ _FREE_KEYS = (
     "output_dir",
     "rounds",
     "training.report_to",
+    "training.load",
     "evaluation.suites",
     "evaluation.judge",
     "evaluation.published",
@@ -166,6 +167,13 @@ class RunDirectory:
             RunError: the folder cannot be written, or holds something else.
         """
         self.world.on_main(lambda: self._open(config))
+
+    def begun(self) -> datetime:
+        """When the run was first started, UTC; every process must call."""
+        started = self.world.on_main(
+            lambda: json.loads(self.manifest.read_text("utf-8"))["started"]
+        )
+        return datetime.fromisoformat(started[0])
 
     def _open(self, config: Config) -> None:
         if self.config_file.exists():

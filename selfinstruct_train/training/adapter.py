@@ -46,7 +46,7 @@ def put_adapter_on(
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(base, lora)
+        tuned = get_peft_model(base, lora)
     except ValueError as error:
         _unwrap(base)
         reason = " ".join(str(error).split()).rstrip(".")
@@ -54,6 +54,13 @@ def put_adapter_on(
         if "dropout" in reason:
             advice = "set training.lora_dropout=0"
         raise ConfigError(f"training.target_modules: {reason}; {advice}") from None
+    if isinstance(base.get_output_embeddings(), BaseTunerLayer):
+        _unwrap(base)
+        raise ConfigError(
+            "training.target_modules: names the language-model head, which the trainer reads past; "
+            "leave it out, or set all-linear, which does"
+        )
+    return tuned
 
 
 def _unwrap(base: Any) -> None:

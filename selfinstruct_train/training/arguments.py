@@ -77,7 +77,7 @@ def trainer_arguments(
     """
     batching = share_out(config, world)
     device = torch.device(loaded.device)
-    bf16 = _has_fast_bf16(device)
+    bf16 = has_fast_bf16(device)
     # By default tensorboard writes beside the checkpoints, which do not last.
     if "tensorboard" in config.report_to:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(directory.path / "tensorboard"))
@@ -133,7 +133,8 @@ def trainer_arguments(
     return arguments
 
 
-def _has_fast_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 itself."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # On a CPU without the instructions bf16 is emulated, several times slower than float32.

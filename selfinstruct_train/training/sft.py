@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _RESULT = "training.json"
 # Settings that change neither the data nor a weight.
-_FREE_SETTINGS = {"report_to", "save_steps", "logging_steps"}
+_FREE_SETTINGS = {"load", "report_to", "save_steps", "logging_steps"}
 
 
 class TrainingResult(Row):

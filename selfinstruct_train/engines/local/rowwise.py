@@ -41,6 +41,11 @@ def can_attend_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor)
     )
 
 
+def has_kernel() -> bool:
+    """Whether the install found a compiler for ``attention.c``."""
+    return _library() is not None
+
+
 def attend_rows(
     query: torch.Tensor,
     key: torch.Tensor,

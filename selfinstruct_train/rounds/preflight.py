@@ -1,0 +1,204 @@
+"""Everything that can fail is tried before the first token, and all faults are named at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.distributed import ALONE, World
+from selfinstruct_train.engines.select import check_engine
+from selfinstruct_train.errors import ConfigError, RunError, SelfInstructError
+from selfinstruct_train.evaluation.beyond.forgetting import read_held_out
+from selfinstruct_train.evaluation.beyond.harness import check_harness
+from selfinstruct_train.evaluation.published import published_files
+from selfinstruct_train.evaluation.selection import selection_of
+from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.win_rate import judge_config
+from selfinstruct_train.judging.judge import load_judge_prompts
+from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
+from selfinstruct_train.packs.pack import (
+    PromptSet,
+    load_prompt_set,
+    load_rules,
+    require_demonstrations,
+)
+from selfinstruct_train.records import SeedTask
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
+from selfinstruct_train.templates import encode
+from selfinstruct_train.training.adapter import put_adapter_on
+from selfinstruct_train.training.arguments import share_out
+
+Stage = Literal["generate", "train", "evaluate"]
+STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
+T = TypeVar("T")
+
+_BYTES_PER_WEIGHT = 12
+"""Of an adapter in a checkpoint: the weight and two moments of AdamW, each in float32."""
+_CHECKPOINTS = 3
+"""Two are kept while the next is written."""
+
+
+class Checked(NamedTuple):
+    """What was read while checking, ready for use."""
+
+    seeds: tuple[SeedTask, ...]
+    prompts: PromptSet
+    suites: tuple[Suite, ...]
+    model: ModelDescription
+    parameters: int
+    """Of the base model."""
+    adapter_parameters: int
+
+
+class _Faults:
+    """Runs one check after another and remembers what each of them objects to."""
+
+    def __init__(self) -> None:
+        self.errors: list[SelfInstructError] = []
+
+    def check(self, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except SelfInstructError as error:
+            self.errors.append(error)
+            return None
+
+    def finish(self) -> None:
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            listed = "".join(f"\n- {error}" for error in self.errors)
+            raise ConfigError(f"{len(self.errors)} things are wrong:{listed}")
+
+
+def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World = ALONE) -> Checked:
+    """Check a run before its first token, without loading the weights of a model.
+
+    Args:
+        config: the run's settings.
+        stages: what is about to be done; weights are needed for all but generating with a server.
+        world: the processes that will share the work.
+
+    Raises:
+        SelfInstructError: what is wrong; where it is more than one thing, all of them.
+    """
+    faults = _Faults()
+    evaluation, generation = config.evaluation, config.generation
+    seeds = faults.check(lambda: read_seed_tasks(resolve(config.seeds.path)))
+    prompts = faults.check(lambda: _read_prompts(generation.prompts))
+    suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
+    if evaluation.judge is not None:
+        faults.check(lambda: _check_judge(config))
+    if (held_out := evaluation.held_out_text) is not None:
+        faults.check(lambda: read_held_out(held_out))
+    if (harness := evaluation.harness) is not None:
+        faults.check(lambda: check_harness(harness))
+    if evaluation.published is not None:
+        faults.check(lambda: published_files(evaluation.published))
+    faults.check(lambda: selection_of(evaluation))
+    faults.check(lambda: check_engine(generation.engine))
+    faults.check(lambda: _check_trackers(config))
+    faults.check(lambda: share_out(config.training, world))
+    model = faults.check(lambda: describe_model(config.model))
+    sizes = None
+    if model is not None:
+        known = model
+        if config.training.template == "chat":
+            faults.check(lambda: encode("chat", "Say hello.", "", tokenizer=known.tokenizer))
+        if generation.engine.kind == "transformers" or set(stages) != {"generate"}:
+            faults.check(lambda: check_weights(config.model, known))
+        sizes = faults.check(lambda: _check_adapter(config, known))
+    if sizes is not None:
+        needed = adapter_bytes(config, sizes[1])
+        faults.check(lambda: _check_disk(config.output_dir, needed))
+    faults.finish()
+    assert seeds is not None and prompts is not None and model is not None and sizes is not None
+    return Checked(seeds, prompts, tuple(s for s in suites if s is not None), model, *sizes)
+
+
+def adapter_bytes(config: Config, adapter_parameters: int) -> int:
+    """Bytes on disk that checkpoints and adapters of a run take."""
+    checkpoints = _CHECKPOINTS * _BYTES_PER_WEIGHT
+    baselines = len(config.evaluation.seeds_only_epochs) + 1 if config.evaluation.seeds_only else 0
+    adapters = 4 * config.rounds * (1 + baselines)
+    return adapter_parameters * (checkpoints + adapters)
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes where a folder is, or will be."""
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _read_prompts(name: str) -> PromptSet:
+    prompts = load_prompt_set(name)
+    require_demonstrations(prompts, name)
+    load_rules(name)
+    return prompts
+
+
+def _check_judge(config: Config) -> None:
+    judge = config.evaluation.judge
+    assert judge is not None
+    load_judge_prompts(judge)
+    asked = judge_config(config)
+    check_engine(asked.generation.engine)
+    if judge.model is not None and asked.generation.engine.kind != "server":
+        check_weights(judge.model, describe_model(judge.model))
+
+
+def _check_trackers(config: Config) -> None:
+    for tracker in config.training.report_to:
+        if importlib.util.find_spec(tracker) is None:
+            raise ConfigError(
+                f"training.report_to: '{tracker}' is not installed; run: pip install {tracker}, or "
+                "leave it out"
+            )
+
+
+def _check_adapter(config: Config, model: ModelDescription) -> tuple[int, int]:
+    """Put an adapter on the model's outline, which takes no memory.
+
+    Returns:
+        Parameters of the base and of the adapter.
+    """
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+        warnings.catch_warnings(),
+    ):
+        # Advice of transformers to those who wrote PEFT.
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            base = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
+        except ValueError as error:
+            raise ConfigError(
+                f"model.name_or_path: '{model.model_id}' is no causal language model that this "
+                f"version of transformers knows ({' '.join(str(error).split())[:200]}); name "
+                "another model"
+            ) from None
+        parameters = base.num_parameters()
+        tuned = put_adapter_on(base, config.training, 0, None)
+    return parameters, sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    free = free_disk(folder)
+    if free < needed:
+        raise RunError(
+            f"output_dir: checkpoints and adapters take about {needed / 2**30:.1f} GiB, but "
+            f"{free / 2**30:.1f} GiB are free for {folder}; make room, give another output_dir, or "
+            "lower training.lora_r"
+        )
