@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
-import yaml
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from dev.embedded.corpus import documents
@@ -25,9 +24,9 @@ from dev.embedded.pretrain import Settings, Trainer
 from dev.embedded.tokenizer import train_tokenizer
 from selfinstruct_train.errors import ConfigError, SelfInstructError
 from selfinstruct_train.microworld import WEIGHTS, lexicon
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.pack import Wording, read_pack_file
 
-PROMPTS = Path(__file__).parents[2] / "data" / "microworld" / "prompts" / "prompts.yaml"
+PROMPTS = Path(__file__).parents[2] / "data" / "microworld" / "prompts" / "pack.yaml"
 _TOKENIZER_SEED = -2
 _TOKENIZER_CHARACTERS = 4_000_000
 _CARD = """---
@@ -150,10 +149,10 @@ def main(arguments: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     going_on = args.resume or args.export_only
     # A run keeps its own copy of the prompts: a later change of them cannot split it in two.
-    prompts = args.out / "prompts.yaml"
+    prompts = args.out / "pack.yaml"
     if not going_on:
         shutil.copyfile(PROMPTS, prompts)
-    wording = Wording.model_validate(yaml.safe_load(prompts.read_text("utf-8")))
+    wording = read_pack_file(prompts).wording
     settings = Settings(
         seed=args.seed,
         tokens=args.tokens or float("inf"),

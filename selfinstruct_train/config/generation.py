@@ -105,8 +105,7 @@ class GenerationConfig(Section):
 
     engine: EngineConfig = EngineConfig()
     prompts: str = "en"
-    """Prompt set: a built-in language, or a folder with prompts.yaml and three demonstration
-    files."""
+    """Pack: a built-in language, or a folder with pack.yaml and three demonstration files."""
     instructions_per_round: Count = 500
     """Instructions of each round that end with at least one instance. A round goes on, step by
     step, until it has exactly so many, or is saturated or meets ``max_requests``."""

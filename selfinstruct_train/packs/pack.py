@@ -1,9 +1,8 @@
 """A pack: all that is language or domain in what a model is shown, and in what is filtered.
 
-A pack is a folder: ``prompts.yaml`` holds the wording, ``rules.yaml`` what the filters must know,
-and three JSONL files hold the demonstrations for classification (``classification.jsonl``),
-input-first (``input_first.jsonl``) and output-first (``output_first.jsonl``) prompts, all in the
-seed schema.
+A pack is a folder: ``pack.yaml`` holds the wording and what the filters must know, and three JSONL
+files hold the demonstrations for classification (``classification.jsonl``), input-first
+(``input_first.jsonl``) and output-first (``output_first.jsonl``) prompts, all in the seed schema.
 """
 
 from __future__ import annotations
@@ -106,40 +105,62 @@ class PromptSet(NamedTuple):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class PackFile(BaseModel):
+    """What ``pack.yaml`` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wording: Wording
+    rules: Rules
+
+
 def prompt_folder(name_or_path: str) -> Path:
-    """The folder of a prompt set.
+    """The folder of a pack.
 
     Raises:
-        ConfigError: there is no such prompt set.
+        ConfigError: there is no such pack.
     """
     built_in = BUILT_IN / name_or_path
     folder = built_in if built_in.is_dir() else Path(name_or_path)
     if not folder.is_dir():
         folder = find_own(name_or_path) or folder
-    if not (folder / "prompts.yaml").is_file():
-        known = ", ".join(sorted(p.name for p in BUILT_IN.iterdir() if p.is_dir()))
+    if (folder / "prompts.yaml").is_file() and not (folder / "pack.yaml").is_file():
         raise ConfigError(
-            f"generation.prompts: no prompt set '{name_or_path}' (no file "
-            f"{folder / 'prompts.yaml'}); use one of {known}, or a folder with prompts.yaml"
+            f"generation.prompts: {folder} has prompts.yaml, which is now one file with rules.yaml:"
+            f" write {folder / 'pack.yaml'} with the contents of the one, indented, under "
+            "'wording:' and of the other under 'rules:'"
+        )
+    if not (folder / "pack.yaml").is_file():
+        known = ", ".join(sorted(p.parent.name for p in BUILT_IN.glob("*/pack.yaml")))
+        raise ConfigError(
+            f"generation.prompts: no pack '{name_or_path}' (no file {folder / 'pack.yaml'}); use "
+            f"one of {known}, or a folder with pack.yaml"
         )
     return folder
 
 
-def load_prompt_set(name_or_path: str) -> PromptSet:
-    """Load a prompt set: a built-in language such as ``en``, or a folder.
+def read_pack_file(path: Path) -> PackFile:
+    """Read a ``pack.yaml``.
 
     Raises:
-        ConfigError: there is no such prompt set, or its wording is malformed.
+        ConfigError: it is malformed.
+    """
+    try:
+        return PackFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def load_prompt_set(name_or_path: str) -> PromptSet:
+    """Load the wording and demonstrations of a pack: a built-in one such as ``en``, or a folder.
+
+    Raises:
+        ConfigError: there is no such pack, or its pack.yaml is malformed.
         DataError: one of its demonstration files is malformed.
     """
     folder = prompt_folder(name_or_path)
-    source = folder / "prompts.yaml"
-    try:
-        wording = Wording.model_validate(yaml.safe_load(source.read_text("utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source}: {error}") from error
     return PromptSet(
-        wording,
+        read_pack_file(folder / "pack.yaml").wording,
         *(
             read_seed_tasks(folder / f"{name}.jsonl")
             for name in ("classification", "input_first", "output_first")
@@ -148,20 +169,12 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
 
 
 def load_rules(name_or_path: str) -> Rules:
-    """Load the rules of a prompt set.
+    """Load the rules of a pack.
 
     Raises:
-        ConfigError: the folder has no rules.yaml, or it is malformed.
+        ConfigError: there is no such pack, or its pack.yaml is malformed.
     """
-    path: Path = prompt_folder(name_or_path) / "rules.yaml"
-    try:
-        return Rules.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"generation.prompts: {path} is missing; copy it from a built-in set"
-        ) from None
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    return read_pack_file(prompt_folder(name_or_path) / "pack.yaml").rules
 
 
 def require_demonstrations(prompts: PromptSet, source: str) -> None:

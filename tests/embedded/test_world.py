@@ -7,7 +7,6 @@ from collections import Counter
 from itertools import islice
 
 import pytest
-import yaml
 from rapidfuzz.distance import LCSseq
 
 from dev.embedded.corpus import SHARES, documents
@@ -22,14 +21,13 @@ from selfinstruct_train.microworld.instructions import (
 )
 from selfinstruct_train.microworld.oracle import expected, is_classification, judge
 from selfinstruct_train.microworld.world import split_of
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.pack import Wording, read_pack_file
 
 CORPUS_DOCUMENTS = 300
 
 
 def _wording() -> Wording:
-    source = DATA / "prompts" / "prompts.yaml"
-    return Wording.model_validate(yaml.safe_load(source.read_text("utf-8")))
+    return read_pack_file(DATA / "prompts" / "pack.yaml").wording
 
 
 def _lines(long: bool) -> list[str]:

@@ -110,7 +110,7 @@ def test_the_hash_changes_with_the_wording() -> None:
     assert other.hash != EN.hash and load_prompt_set("en").hash == EN.hash
 
 
-def test_an_unknown_prompt_set_is_named_with_the_known_ones() -> None:
+def test_an_unknown_pack_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'xx'.*use one of en"):
         load_prompt_set("xx")
 
