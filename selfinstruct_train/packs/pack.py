@@ -43,27 +43,11 @@ class Wording(BaseModel):
     classification: str = "Fixed labels:"
     yes: str = "Yes"
     no: str = "No"
-    input_variants: tuple[str, ...] = ("Input text",)
+    input_variants: tuple[str, ...] = ()
     """Other names of the label that models write; they stand in no prompt."""
-    output_variants: tuple[str, ...] = ("Expected output",)
-    label_variants: tuple[str, ...] = ("Class label",)
-    no_input: tuple[str, ...] = (
-        "none",
-        "n/a",
-        "n.a",
-        "noinput",
-        "no input",
-        "no input needed",
-        "no input required",
-        "no input necessary",
-        "no input provided",
-        "no input is needed",
-        "no input is required",
-        "none needed",
-        "none required",
-        "not applicable",
-        "not needed",
-    )
+    output_variants: tuple[str, ...] = ()
+    label_variants: tuple[str, ...] = ()
+    no_input: tuple[str, ...] = ()
     """What models write where a task has no input, in lower case and without marks around it."""
 
     @property
