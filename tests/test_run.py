@@ -11,7 +11,7 @@ from selfinstruct_train.config import load_config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
-from selfinstruct_train.errors import ConfigError, DataError, RunError
+from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.records import Instance, Sampling
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore, write_atomically
@@ -116,14 +116,16 @@ def test_an_atomic_write_never_leaves_a_half(tmp_path: Path) -> None:
     assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_run_begun_with_other_settings_is_not_touched(tmp_path: Path) -> None:
+def test_a_run_takes_other_settings_until_a_stage_depends_on_them(tmp_path: Path) -> None:
     config = load_config(QUICKSTART, output_dir=tmp_path / "run")
     run = RunDirectory(config.output_dir)
     run.open(config)
     other = load_config(QUICKSTART, ["training.lora_r=4"], tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"training\.lora_r"):
-        run.open(other)
-    run.open(load_config(QUICKSTART, ["rounds=5"], tmp_path / "run"))
+    run.open(other)
+    run.round(0).finish("train", 1.0, steps=1)
+    with pytest.raises(RunError, match=r"training\.lora_r: 4 -> .*--redo train"):
+        run.open(config)
+    run.open(load_config(QUICKSTART, ["training.lora_r=4", "rounds=5"], tmp_path / "run"))
     assert run.config().rounds == 5
 
 

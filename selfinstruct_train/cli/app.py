@@ -28,6 +28,13 @@ Overrides = Annotated[
     typer.Argument(help="Settings to change, as key.sub=value.", show_default=False),
 ]
 OutputDir = Annotated[Path | None, typer.Option(help="Run directory, instead of the config's.")]
+Redo = Annotated[
+    str | None,
+    typer.Option(
+        help="Stage to make again, with all that depends on it: instructions, classification, "
+        "instances, train, seeds-only, evaluate or judge. Old results are moved to replaced/."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 SuiteOption = Annotated[
     str, typer.Option(help="Suite: a name that 'data list' shows, or a JSONL file.")
@@ -83,45 +90,60 @@ def _spread(arguments: list[str], options: tuple[str, ...]) -> list[str]:
 
 
 @app.command()
-def run(config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
+def run(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
+) -> None:
     """The whole loop: generate, train, evaluate, round after round. Resumes what is there."""
-    _stages(config, overrides, output_dir, ("generate", "train", "evaluate"))
+    _stages(config, overrides, output_dir, redo, ("generate", "train", "evaluate"))
 
 
 @app.command()
 def generate(
-    config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
 ) -> None:
     """Steps 1 to 4 alone: instructions, classification, instances, filters."""
-    _stages(config, overrides, output_dir, ("generate",))
+    _stages(config, overrides, output_dir, redo, ("generate",))
 
 
 @app.command()
 def train(
-    config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
 ) -> None:
     """Step 5 alone: LoRA on what has been generated."""
-    _stages(config, overrides, output_dir, ("train",))
+    _stages(config, overrides, output_dir, redo, ("train",))
 
 
 @app.command()
 def evaluate(
-    config: ConfigArgument, overrides: Overrides = None, output_dir: OutputDir = None
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
 ) -> None:
     """The comparison alone: base, seeds-only and tuned on every suite."""
-    _stages(config, overrides, output_dir, ("evaluate",))
+    _stages(config, overrides, output_dir, redo, ("evaluate",))
 
 
 def _stages(
     config: Path,
     overrides: list[str] | None,
     output_dir: Path | None,
+    redo: str | None,
     stages: tuple[Literal["generate", "train", "evaluate"], ...],
 ) -> None:
     from selfinstruct_train.config import load_config
     from selfinstruct_train.rounds.loop import Loop
 
-    loop = Loop(load_config(config, overrides or (), output_dir), stages)
+    loop = Loop(load_config(config, overrides or (), output_dir), stages, redo)
     steps = {
         "generate": (loop.generate,),
         "train": (loop.train,),

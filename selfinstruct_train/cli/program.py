@@ -90,6 +90,7 @@ def run_recipe(
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file with the settings")
     parser.add_argument("--output-dir", type=Path, help="run directory, instead of the config's")
+    parser.add_argument("--redo", help="stage to make again, with all that depends on it")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     arguments = parser.parse_args()
 
@@ -99,6 +100,6 @@ def run_recipe(
         from selfinstruct_train.rounds.loop import Loop
 
         config = load_config(arguments.config, arguments.overrides, arguments.output_dir)
-        story(Loop(config, stages))
+        story(Loop(config, stages, arguments.redo))
 
     guard(program)

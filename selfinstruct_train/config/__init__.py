@@ -17,9 +17,9 @@ from selfinstruct_train.config.generation import (
 from selfinstruct_train.config.load import (
     Config,
     all_keys,
-    changed_keys,
+    dump_config,
+    flat_settings,
     load_config,
-    save_config,
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Section
@@ -42,7 +42,7 @@ __all__ = [
     "SeedsConfig",
     "TrainingConfig",
     "all_keys",
-    "changed_keys",
+    "dump_config",
+    "flat_settings",
     "load_config",
-    "save_config",
 ]

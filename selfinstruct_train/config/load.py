@@ -88,17 +88,14 @@ def load_config(
         raise ConfigError(f"{path}: " + "; ".join(faults)) from None
 
 
-def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML, every default spelled out."""
-    path.write_text(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8"
-    )
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML, every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def changed_keys(old: Config, new: Config) -> list[str]:
-    """Dotted keys whose values differ."""
-    before, after = (dict(_flatten(c.model_dump(mode="json"))) for c in (old, new))
-    return sorted(k for k in before | after if before.get(k) != after.get(k))
+def flat_settings(config: Config) -> dict[str, Any]:
+    """Dotted key -> value, for every setting."""
+    return dict(_flatten(config.model_dump(mode="json")))
 
 
 def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -218,8 +218,7 @@ def _require_same_suite(path: Path, rows: Sequence[Prediction], items: Sequence[
         if item is None or asked != (item.task_id, item.instruction, item.input, item.target):
             raise RunError(
                 f"{path}, line {number}: answers another version of the suite ('{row.task_id}'); "
-                "restore the suite, give it another name, or delete the suite's eval folders of "
-                "this run"
+                "restore the suite, give it another name, or add --redo evaluate to the command"
             )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct_train.generation.calibration import (
-    CALIBRATION_FILE,
     CONTENT_FREE,
     Calibration,
     calibrate,
@@ -104,7 +103,7 @@ class Classifier:
         if not place.config.generation.classification.calibrate:
             return 0.0
         if self._calibration is None:
-            path = place.directory.path / CALIBRATION_FILE
+            path = place.directory.calibration
             if place.directory.world.on_main(path.exists):
                 fix = "delete it and run the same command again"
                 self._calibration = read_json(path, Calibration, fix)

@@ -16,6 +16,7 @@ from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_d
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.rows import LiveRows
 
 STAGES = ("instructions", "classification", "instances")
 """In their order; each leaves a completion mark."""
@@ -58,6 +59,8 @@ def generate_round(
     open_stages = [stage for stage in STAGES if directory.mark(stage) is None]
     if not open_stages:
         return
+    for stage in open_stages:
+        directory.begin(stage)
     name = config.generation.prompts
     prompts = load_prompt_set(name)
     require_demonstrations(prompts, name)
@@ -87,7 +90,5 @@ def generate_round(
 
 def _pool(config: Config, run: RunDirectory, number: int, seeds: Sequence[SeedTask]) -> Pool:
     pool = Pool(seeds, config.generation.filters)
-    for earlier in range(number):
-        directory = run.round(earlier)
-        pool.extend(directory.store(directory.instructions, Instruction).stream())
+    pool.extend(LiveRows(run).instructions(number))
     return pool

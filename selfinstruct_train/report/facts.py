@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.beyond.forgetting import (
@@ -52,7 +50,9 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
-from selfinstruct_train.run.directory import Mark, RoundDirectory, RunDirectory
+from selfinstruct_train.run.directory import Manifest, RoundDirectory, RunDirectory
+from selfinstruct_train.run.marks import Mark
+from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import RowStore, count_rows, read_json
 
 RowT = TypeVar("RowT", bound=Row)
@@ -63,19 +63,6 @@ SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")
 ROWS_SHOWN = 100_000
 """Most rows of a kind that plots and examples are made of; counts and means are of all rows."""
 _REJECTING: tuple[Literal["instructions"], Literal["instances"]] = ("instructions", "instances")
-
-
-class Manifest(BaseModel):
-    """What manifest.json says of the machine and of the command."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    command: tuple[str, ...] = ()
-    python: str | None = None
-    platform: str | None = None
-    cores: int | None = None
-    packages: Mapping[str, str | None] = {}
-    started: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -199,7 +186,8 @@ def read_facts(run: RunDirectory) -> RunFacts:
     config = run.config()
     directories = run.rounds()
     stride = _stride(directories)
-    rounds = tuple(_read_round(directory, stride) for directory in directories)
+    live = LiveRows(run)
+    rounds = tuple(_read_round(directory, stride, live) for directory in directories)
     if not any(facts.marks for facts in rounds):
         raise RunError(
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
@@ -237,7 +225,7 @@ def _stride(directories: list[RoundDirectory]) -> int:
     return max(1, -(-max(rows.values(), default=0) // ROWS_SHOWN))
 
 
-def _read_round(directory: RoundDirectory, stride: int) -> RoundFacts:
+def _read_round(directory: RoundDirectory, stride: int, live: LiveRows) -> RoundFacts:
     forgetting = directory.evaluation(FORGETTING_FILE)
     harness = directory.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
     marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
@@ -247,13 +235,13 @@ def _read_round(directory: RoundDirectory, stride: int) -> RoundFacts:
         number=_number(directory),
         marks=marks,
         counts=counts,
-        instructions=tuple(counts.count_instructions(_stream(directory.instructions, Instruction))),
+        instructions=tuple(counts.count_instructions(live.instructions_of(directory))),
         rejections=tuple(
             counts.count_rejections(
                 row for stage in _REJECTING for row in _stream(directory.rejected(stage), Rejection)
             )
         ),
-        instances=tuple(counts.count_instances(_stream(directory.instances, GeneratedInstance))),
+        instances=tuple(counts.count_instances(live.instances_of(directory))),
         steps=_rows(directory.training_steps, TrainingStep),
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
         harness=read_harness(harness) if harness.exists() else None,
@@ -341,6 +329,6 @@ def _missing(
     for suite in suites:
         if not suite.answers:
             missing.append(f"The answers on {suite.name} are gone; their scores are still here.")
-    if manifest is None:
+    if manifest is None or not manifest.starts:
         missing.append("manifest.json, which names the command and the machine.")
     return tuple(missing)

@@ -23,7 +23,6 @@ from selfinstruct_train.report.baselines import Baselines, read_baselines, stand
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
     STAGES,
-    Manifest,
     RunFacts,
     SuiteFacts,
     read_facts,
@@ -42,7 +41,7 @@ from selfinstruct_train.report.wording import (
     spread,
     visible,
 )
-from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.directory import RunDirectory, Start
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.text.words import count_words
 
@@ -273,14 +272,14 @@ def _commands(facts: RunFacts) -> tuple[str, ...]:
     """The command as it was typed, and one that repeats the run from its saved settings."""
     config = shlex.quote(str(facts.path / "config.yaml"))
     again = f"selfinstruct run {config} --output-dir {shlex.quote(f'{facts.path}-again')}"
-    typed = _typed(facts.manifest) if facts.manifest else ""
+    typed = _typed(facts.manifest.starts[-1]) if facts.manifest and facts.manifest.starts else ""
     return (typed, again) if typed else (again,)
 
 
-def _typed(manifest: Manifest) -> str:
-    if not manifest.command:
+def _typed(start: Start) -> str:
+    if not start.command:
         return ""
-    program, *arguments = manifest.command
+    program, *arguments = start.command
     name = Path(program).name
-    start = ["python", program] if name.endswith(".py") else [name]
-    return shlex.join([*start, *arguments])
+    interpreter = ["python", program] if name.endswith(".py") else [name]
+    return shlex.join([*interpreter, *arguments])

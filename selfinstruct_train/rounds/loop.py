@@ -38,13 +38,14 @@ from selfinstruct_train.progress import Progress, Tally
 from selfinstruct_train.records import (
     Comparison,
     ContaminatedRow,
-    GeneratedInstance,
     TrainingRow,
     TrainingStep,
 )
+from selfinstruct_train.rounds.contents import read_contents
 from selfinstruct_train.rounds.governor import RoundResult, decide
 from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import encode
 from selfinstruct_train.text.words import choose_tokenizer
@@ -56,12 +57,15 @@ from selfinstruct_train.training.sft import train
 class Loop:
     """One run, opened: one loaded model is the writer, the student and both sides of the test."""
 
-    def __init__(self, config: Config, stages: tuple[Stage, ...] = STAGES) -> None:
+    def __init__(
+        self, config: Config, stages: tuple[Stage, ...] = STAGES, redo: str | None = None
+    ) -> None:
         """Check everything that can be checked, then load the model if it writes in this process.
 
         Args:
             config: the run's settings.
             stages: what will be done; to generate with a server, no weights are needed here.
+            redo: a stage to make again, with all that depends on it.
 
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
@@ -73,9 +77,14 @@ class Loop:
         self.seeds, self._prompts, self._described = checked.seeds, checked.prompts, checked.model
         self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self._selection = selection_of(config.evaluation)
-        self.run.open(config)
+        self._rows = LiveRows(self.run)
+        source = self._described.source
+        contents = read_contents(config, source, self.seeds, checked.suites, self._rows.pruned)
+        notes = self.run.open(config, contents, redo)
         freeze_clock(self._described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main)
+        for note in notes:
+            self.progress.say(note)
         if config.generation.filters.tokenizer == "auto":
             tokenizer = choose_tokenizer("auto", (task.instruction for task in self.seeds))
             self.progress.say(
@@ -132,7 +141,9 @@ class Loop:
                 "first"
             )
         rows = training_rows(
-            self.seeds, self._instances(number), self.config.training.include_seeds
+            self.seeds,
+            list(self._rows.instances(number + 1)),
+            self.config.training.include_seeds,
         )
         start = None
         if number > 0 and self.config.training.start == "previous":
@@ -150,6 +161,7 @@ class Loop:
         if self._is_evaluated(directory):
             self._check_beyond_suites(number)
             return
+        directory.begin("evaluate")
         steps = int(trained.figures["steps"] or 0)
         seeds_only = self._train_seeds_only(steps) if self.config.evaluation.seeds_only else []
         began = time.monotonic()
@@ -186,9 +198,12 @@ class Loop:
             self.engine.close()
             asked = open_judge(self.config)
             asked = asked._replace(engine=self._parallel(asked.engine))
-        for judgement in judge_round(self.config, asked, self.run, number, self.progress):
+        directory, began = self.run.round(number), time.monotonic()
+        judgements = judge_round(self.config, asked, self.run, number, self.progress)
+        for judgement in judgements:
             for sentence in judgement.sentences:
                 self.progress.say(sentence)
+        directory.finish("judge", time.monotonic() - began, suites=len(judgements))
         if not is_own:
             asked.engine.close()
 
@@ -264,6 +279,7 @@ class Loop:
         start: Path | None,
         steps: int | None,
     ) -> None:
+        directory.begin("train")
         rows = self._without_contamination(directory, rows)
         self.engine.close()
         own = self.config.training.load == "own"
@@ -353,13 +369,6 @@ class Loop:
             self.config.evaluation.contamination,
             self.config.generation.filters.tokenizer,
         )
-
-    def _instances(self, number: int) -> tuple[GeneratedInstance, ...]:
-        rows: list[GeneratedInstance] = []
-        for earlier in range(number + 1):
-            directory = self.run.round(earlier)
-            rows += directory.store(directory.instances, GeneratedInstance).read()
-        return tuple(rows)
 
     def _best_adapter(self, number: int) -> Path:
         best = best_round(self.run, self.config.evaluation)

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from selfinstruct_train.config import Config, changed_keys, load_config, save_config
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from selfinstruct_train.config import Config, dump_config, load_config
 from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.records import Row
-from selfinstruct_train.run.stores import RowStore, read_json, write_atomically
+from selfinstruct_train.run.consistency import require_consistent
+from selfinstruct_train.run.marks import FORMAT, Mark, read_mark, require_known_format, vouch
+from selfinstruct_train.run.stage import Contents, basis
+from selfinstruct_train.run.stores import RowStore, write_atomically
 
 RowT = TypeVar("RowT", bound=Row)
 
-# A run may be resumed with these changed: they do not touch what is already written.
-_FREE_KEYS = (
-    "output_dir",
-    "rounds",
-    "training.report_to",
-    "training.load",
-    "evaluation.suites",
-    "evaluation.judge",
-    "evaluation.published",
-    "evaluation.held_out",
-    "evaluation.harness",
-    "model.threads",
-    "process_timeout_minutes",
-)
 _PACKAGES = (
     "selfinstruct-train",
     "torch",
@@ -45,32 +38,50 @@ _PACKAGES = (
 )
 
 
-class Mark(Row):
-    """A stage's completion mark, written last."""
+Basis = Callable[[str], dict[str, Any]]
+"""Stage -> what its result is made of, see `basis`."""
 
-    stage: str
-    finished: str
+
+class Start(BaseModel):
+    """One start of a run: by which command, on which machine, with which packages."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    at: str = ""
     """UTC, ISO 8601."""
-    seconds: float
-    """Time the stage took in the process that finished it."""
-    figures: dict[str, float | int | str | None]
-    """What the stage has to say of itself, for the report."""
+    command: tuple[str, ...] = ()
+    python: str | None = None
+    platform: str | None = None
+    cores: int | None = None
+    packages: Mapping[str, str | None] = {}
+
+
+class Manifest(BaseModel):
+    """manifest.json: every start of a run, the first one first."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: int = FORMAT
+    starts: tuple[Start, ...] = ()
 
 
 class RoundDirectory:
     """The files of one round."""
 
-    def __init__(self, path: Path, world: World = ALONE) -> None:
+    def __init__(self, path: Path, world: World = ALONE, basis: Basis | None = None) -> None:
         self.path = path
         self.world = world
+        self._basis = basis or (lambda stage: {})
         self.instructions = path / "instructions.jsonl"
         self.classified = path / "classified.jsonl"
+        self.calibration = path / "calibration.json"
         self.instances = path / "instances.jsonl"
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
         self.checkpoints = path / "checkpoints"
         self.contamination = path / "contamination.jsonl"
         self.training_steps = path / "training.jsonl"
+        self.decision = path / "decision.json"
 
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
         """A row store on a file of this round."""
@@ -94,25 +105,102 @@ class RoundDirectory:
         Raises:
             DataError: the mark is damaged.
         """
-        return self.world.on_main(lambda: self._read_mark(stage))
+        return self.world.on_main(lambda: self.read_mark(stage))
+
+    def begin(self, stage: str) -> None:
+        """Note what a stage is about to be made of; every process must call."""
+        text = json.dumps(self._basis(stage), ensure_ascii=False, indent=1) + "\n"
+        self.world.on_main(lambda: write_atomically(self._begun_path(stage), text))
 
     def finish(self, stage: str, seconds: float, **figures: float | int | str | None) -> None:
         """Write the completion mark of a stage; every process must call.
 
         No process goes on before the main one has written all rows of the stage.
         """
-        mark = Mark(stage=stage, finished=_now(), seconds=round(seconds, 3), figures=figures)
-        text = mark.model_dump_json(indent=1) + "\n"
-        self.world.on_main(lambda: write_atomically(self._mark_path(stage), text))
+        self.world.on_main(lambda: self._finish(stage, seconds, figures))
 
-    def _read_mark(self, stage: str) -> Mark | None:
-        path = self._mark_path(stage)
-        if not path.exists():
+    def read_mark(self, stage: str) -> Mark | None:
+        """The completion mark of a stage, read by this process alone.
+
+        Raises:
+            DataError: the mark is damaged.
+            RunError: a newer version of the package wrote it.
+        """
+        return read_mark(self._mark_path(stage))
+
+    def begun(self, stage: str) -> dict[str, Any] | None:
+        """What a stage that is not finished was begun with; None where it has no result yet."""
+        path = self._begun_path(stage)
+        if not path.exists() or not any(self._first_results(stage)):
             return None
-        return read_json(path, Mark, "damaged: delete it and run the same command again")
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else None
+
+    def files(self, stage: str) -> list[Path]:
+        """Files and folders that a finished stage answers for."""
+        match stage:
+            case "instructions":
+                return [self.instructions, self.rejected("instructions"), self.completions(stage)]
+            case "classification":
+                return [self.classified, self.calibration]
+            case "instances":
+                return [self.instances, self.rejected("instances"), self.completions(stage)]
+            case "train":
+                return [self.dataset, self.adapter, self.training_steps, self.contamination]
+            case "evaluate":
+                # What else is measured may change, and is written again, after the mark.
+                found = sorted(self.path.glob("eval/*/*.json*"))
+                return [path for path in found if path.parent.name != "harness"]
+            case _:
+                return []
+
+    def traces(self, stage: str) -> list[Path]:
+        """Everything that a stage writes, finished or not."""
+        marks = [self._mark_path(stage), self._begun_path(stage)]
+        match stage:
+            case "train":
+                return [*self.files(stage), self.checkpoints, *marks]
+            case "evaluate":
+                return [self.path / "eval", *marks]
+            case "judge":
+                return [*self.path.glob("eval/*/judge"), *marks]
+            case _:
+                return [*self.files(stage), *marks]
+
+    def _first_results(self, stage: str) -> list[Path]:
+        """What a begun stage has that another one may not go on with."""
+        match stage:
+            case "train":
+                return [*self.checkpoints.glob("checkpoint-*"), *self.path.glob("adapter")]
+            case "evaluate" | "judge":
+                return self.files(stage)
+            case _:
+                return [path for path in self.files(stage) if path.exists()]
+
+    def _finish(
+        self, stage: str, seconds: float, figures: dict[str, float | int | str | None]
+    ) -> None:
+        made_of = self._basis(stage)
+        mark = Mark(
+            stage=stage,
+            finished=_now(),
+            seconds=round(seconds, 3),
+            figures=figures,
+            fingerprint=hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest(),
+            depends_on=made_of,
+            files=vouch(self.path, self.files(stage)),
+        )
+        write_atomically(self._mark_path(stage), mark.model_dump_json(indent=1) + "\n")
+        self._begun_path(stage).unlink(missing_ok=True)
 
     def _mark_path(self, stage: str) -> Path:
         return self.path / "done" / f"{stage}.json"
+
+    def _begun_path(self, stage: str) -> Path:
+        return self.path / "done" / f"{stage}.begun"
 
 
 class RunDirectory:
@@ -124,10 +212,16 @@ class RunDirectory:
         self.config_file = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.report = path / "report.html"
+        self.pruned = path / "pruned.jsonl"
+        self._opened: tuple[Config, Contents] | None = None
 
     def round(self, number: int) -> RoundDirectory:
         """The files of a round, counted from 0."""
-        return RoundDirectory(self.path / f"round-{number}", self.world)
+        return RoundDirectory(
+            self.path / f"round-{number}",
+            self.world,
+            lambda stage: self._basis_of(stage, number),
+        )
 
     def rounds(self) -> list[RoundDirectory]:
         """The rounds begun so far, in order."""
@@ -140,7 +234,11 @@ class RunDirectory:
 
     def seeds_only(self, steps: int) -> RoundDirectory:
         """The files of the model trained on seed tasks alone for a number of steps."""
-        return RoundDirectory(self.path / "seeds-only" / f"steps-{steps}", self.world)
+        return self._seeds_only(self.path / "seeds-only" / f"steps-{steps}")
+
+    def all_seeds_only(self) -> list[RoundDirectory]:
+        """The models trained on seed tasks alone so far."""
+        return [self._seeds_only(path) for path in sorted(self.path.glob("seeds-only/*/"))]
 
     def seeds_only_lengths(self) -> list[int]:
         """Steps of the models trained on seed tasks alone so far, in order."""
@@ -151,63 +249,96 @@ class RunDirectory:
         """The resolved config of the run.
 
         Raises:
-            RunError: the folder is not a run directory.
+            RunError: the folder is not a run directory, or its config is damaged.
         """
         if not self.config_file.exists():
             raise RunError(
                 f"{self.path}: not a run directory (no config.yaml); name the output_dir of a run"
             )
-        return load_config(self.config_file)
+        try:
+            return load_config(self.config_file)
+        except ConfigError as error:
+            raise RunError(f"{error}; start the run again, which writes it") from None
 
-    def open(self, config: Config) -> None:
+    def open(
+        self, config: Config, contents: Contents | None = None, redo: str | None = None
+    ) -> tuple[str, ...]:
         """Begin a run here, or go on with the one that was begun; every process must call.
 
+        Args:
+            config: the settings of this start.
+            contents: hashes of the data and models that results depend on.
+            redo: a stage to make again, with all that depends on it.
+
+        Returns:
+            What was found or done, one sentence each.
+
         Raises:
-            ConfigError: the run was begun with other settings.
-            RunError: the folder cannot be written, or holds something else.
+            RunError: a stage was made of other settings or data, a file is not what its stage
+                left, or the folder cannot be written or holds something else.
         """
-        self.world.on_main(lambda: self._open(config))
+        self._opened = config, contents or {}
+        return self.world.on_main(lambda: self._open(config, contents or {}, redo))
 
     def begun(self) -> datetime:
         """When the run was first started, UTC; every process must call."""
-        started = self.world.on_main(
-            lambda: json.loads(self.manifest.read_text("utf-8"))["started"]
-        )
-        return datetime.fromisoformat(started[0])
+        starts = self.world.on_main(lambda: self._read_manifest().starts)
+        return datetime.fromisoformat(starts[0].at)
 
-    def _open(self, config: Config) -> None:
-        if self.config_file.exists():
-            old = load_config(self.config_file)
-            changed = [k for k in changed_keys(old, config) if not k.startswith(_FREE_KEYS)]
-            if changed:
-                raise ConfigError(
-                    f"{self.path}: this run was begun with another {', '.join(changed)}; restore "
-                    "the setting, or give another output_dir"
-                )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
+    def _open(self, config: Config, contents: Contents, redo: str | None) -> tuple[str, ...]:
         try:
+            self._require_run_or_nothing()
+            manifest = self._read_manifest()
+            notes = require_consistent(self, config, contents, redo)
             self.path.mkdir(parents=True, exist_ok=True)
-            save_config(config, self.config_file)
         except OSError as error:
             raise RunError(
-                f"{self.path}: cannot be written ({error.strerror}); give another output_dir"
+                f"{self.path}: cannot be used ({error.strerror}); give another output_dir"
             ) from None
-        self._write_manifest()
+        write_atomically(self.config_file, dump_config(config))
+        manifest = manifest.model_copy(update={"starts": (*manifest.starts, _this_start())})
+        write_atomically(self.manifest, manifest.model_dump_json(indent=1) + "\n")
+        return notes
 
-    def _write_manifest(self) -> None:
-        sessions: list[Any] = []
-        if self.manifest.exists():
-            sessions = json.loads(self.manifest.read_text("utf-8"))["started"]
-        manifest = {
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "packages": {name: _version(name) for name in _PACKAGES},
-            "started": [*sessions, _now()],
-        }
-        write_atomically(self.manifest, json.dumps(manifest, indent=1) + "\n")
+    def _require_run_or_nothing(self) -> None:
+        begun = self.config_file.exists() or self.manifest.exists() or self.rounds()
+        if not begun and self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
+
+    def _read_manifest(self) -> Manifest:
+        """The starts so far; a damaged file is put aside, for no result depends on it."""
+        if not self.manifest.exists():
+            return Manifest()
+        try:
+            found = Manifest.model_validate_json(self.manifest.read_bytes())
+        except ValidationError:
+            self.manifest.replace(self.manifest.with_name("manifest.json.damaged"))
+            return Manifest()
+        require_known_format(self.manifest, found.format)
+        return found
+
+    def _basis_of(self, stage: str, number: int) -> dict[str, Any]:
+        if self._opened is None:
+            return {}
+        return basis(stage, number, *self._opened)
+
+    def _seeds_only(self, path: Path) -> RoundDirectory:
+        return RoundDirectory(
+            path,
+            self.world,
+            lambda stage: self._basis_of("seeds-only" if stage == "train" else stage, 0),
+        )
+
+
+def _this_start() -> Start:
+    return Start(
+        at=_now(),
+        command=tuple(sys.argv),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        packages={name: _version(name) for name in _PACKAGES},
+    )
 
 
 def _version(package: str) -> str | None:

@@ -118,7 +118,7 @@ class RowStore(Generic[RowT]):
         while fresh := _encoded(islice(waiting, _ROWS_AT_ONCE)):
             self._write(fresh, False)
             wrote = True
-        if wrote:
+        if wrote or (self._torn and self._at == self._end):
             self.sync()
 
     def _recognise(self, row: RowT, line: bytes) -> None:

@@ -41,10 +41,15 @@ def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None
         directory.training_steps.unlink(missing_ok=True)
         write_atomically(begun, fingerprint + "\n")
     elif begun.read_text("utf-8").strip() != fingerprint:
-        raise RunError(
-            f"{directory.checkpoints}: holds a training on other data or with other settings; use "
-            "a new output_dir, or delete the folder to train anew"
-        )
+        if any(directory.checkpoints.glob(f"checkpoint-*/{_COMPLETE}")):
+            raise RunError(
+                f"{directory.checkpoints}: holds a training on other data, with other settings, "
+                "precision or number of processes; restore them, add --redo train to the command, "
+                "or use a new output_dir"
+            )
+        # Nothing of it is kept yet, so a setting may still be put right.
+        directory.training_steps.unlink(missing_ok=True)
+        write_atomically(begun, fingerprint + "\n")
     elif directory.training_steps.exists():
         whole = directory.store(directory.training_steps, TrainingStep).read()
         # A line torn by the kill would swallow the next one.
@@ -109,7 +114,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
                 f"the loss is {logs['loss']} at step {state.global_step}; lower "
-                f"training.learning_rate (now {args.learning_rate:g}) and use a new output_dir"
+                f"training.learning_rate (now {args.learning_rate:g}) and add --redo train to the "
+                "command"
             )
         before = self._before
         row = TrainingStep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
 from selfinstruct_train.records import Row, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stage import FREE, within
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.adapter import lent, put_adapter_on, save_adapter
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
 
 _RESULT = "training.json"
-# Settings that change neither the data nor a weight.
-_FREE_SETTINGS = {"load", "report_to", "save_steps", "logging_steps"}
 
 
 class TrainingResult(Row):
@@ -107,7 +107,7 @@ def train(
         seed=seed,
     )
     fingerprint = _fingerprint(
-        examples.kept, config, loaded.model_id, seed, start_adapter, max_steps_override
+        examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
     )
     done = world.on_main(lambda: _finished(directory, fingerprint))
     if done:
@@ -203,7 +203,7 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
     if result.fingerprint != fingerprint:
         raise RunError(
             f"{directory.adapter}: this adapter was trained on other data or with other settings; "
-            "use a new output_dir, or delete the folder to train anew"
+            "add --redo train to the command, or use a new output_dir"
         )
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
     return result.model_copy(update={"adapter": directory.adapter})
@@ -212,14 +212,21 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
 def _fingerprint(
     examples: Sequence[Example],
     config: TrainingConfig,
-    model_id: str,
+    loaded: LoadedModel,
     seed: int,
+    world: World,
     start_adapter: Path | None,
     max_steps_override: int | None,
 ) -> str:
     digest = hashlib.sha256()
-    settings = config.model_dump(mode="json", exclude=_FREE_SETTINGS)
-    head = [settings, model_id, seed, max_steps_override]
+    settings = {
+        key: value
+        for key, value in config.model_dump(mode="json").items()
+        if not within(f"training.{key}", FREE)
+    }
+    # The launcher's environment may ask for mixed precision behind our settings.
+    precision = [str(loaded.dtype), os.environ.get("ACCELERATE_MIXED_PRECISION", "no")]
+    head = [settings, loaded.model_id, seed, world.size, precision, max_steps_override]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for example in examples:
         digest.update(repr((example.id, len(example.tokens), example.answer_start)).encode())

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.config import save_config
+from selfinstruct_train.config import dump_config
 from selfinstruct_train.evaluation.beyond.forgetting import FORGETTING_FILE, Forgetting
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.records import Prediction
@@ -40,7 +40,9 @@ def published_run(
         path = folder / f"{name}_predictions.jsonl"
         path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
     changed = config.evaluation.model_copy(update={"published": str(folder)})
-    save_config(config.model_copy(update={"evaluation": changed}), run.config_file)
+    run.config_file.write_text(
+        dump_config(config.model_copy(update={"evaluation": changed})), "utf-8"
+    )
     return run
 
 

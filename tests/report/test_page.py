@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.config import save_config
+from selfinstruct_train.config import dump_config
 from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.report import facts as facts_module
 from selfinstruct_train.report import page, tables
@@ -221,7 +221,7 @@ def test_an_unfinished_run_makes_no_claim(make_run: MakeRun) -> None:
 
 def test_rounds_that_were_not_begun_are_missing(make_run: MakeRun) -> None:
     run = make_run(rounds=1, instructions=10, tasks=6)
-    save_config(run.config().model_copy(update={"rounds": 3}), run.config_file)
+    run.config_file.write_text(dump_config(run.config().model_copy(update={"rounds": 3})), "utf-8")
     assert read_facts(run).missing == ("2 of 3 rounds not begun.",)
 
 

@@ -1,0 +1,78 @@
+"""Hashes of all data and models that a run depends on, whatever their names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from selfinstruct_train.config import Config, EngineConfig
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.judging.judge import load_judge_prompts
+from selfinstruct_train.models.identity import model_identity
+from selfinstruct_train.packs.pack import prompt_folder
+from selfinstruct_train.records import SeedTask
+from selfinstruct_train.run.stage import Contents
+
+
+def read_contents(
+    config: Config,
+    source: str,
+    seeds: Sequence[SeedTask],
+    suites: Iterable[Suite],
+    pruned: Iterable[str],
+) -> Contents:
+    """Hash what the stages read.
+
+    Args:
+        config: the settings.
+        source: folder of the model, or its name on the Hub.
+        seeds: the seed tasks.
+        suites: what models are compared on.
+        pruned: ids of the rows that are live no more.
+
+    Returns:
+        Hashes by the names of the table of stages.
+    """
+    model = model_identity(source, config.model.revision)
+    found = {
+        "seeds.path": _of_rows(seeds),
+        "generation.prompts": _of_folder(prompt_folder(config.generation.prompts)),
+        "model": model,
+        "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
+        "pruned rows": _of_texts(sorted(pruned)),
+    }
+    for suite in suites:
+        references = repr(suite.references) if suite.references else ""
+        found[f"suite {suite.name}"] = _of_texts([_of_rows(suite.tasks), references])
+    if (judge := config.evaluation.judge) is not None:
+        engine = judge.engine or config.generation.engine
+        name = judge.model.name_or_path if judge.model else config.model.name_or_path
+        own = model if judge.model is None else name
+        prompts = load_judge_prompts(judge)
+        found["judge"] = _of_texts([_who_answers(engine, name, own), *prompts])
+    return found
+
+
+def _who_answers(engine: EngineConfig, name: str, here: str) -> str:
+    # Only the server knows what its model's weights hold.
+    return f"{engine.server_model or name} of a server" if engine.kind == "server" else here
+
+
+def _of_rows(rows: Iterable[BaseModel]) -> str:
+    return _of_texts(row.model_dump_json() for row in rows)
+
+
+def _of_folder(folder: Path) -> str:
+    # The judge's prompts lie beside those of the writer.
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("judge"))
+    return _of_texts(text for file in files for text in (file.name, file.read_text("utf-8")))
+
+
+def _of_texts(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
