@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dev import settings
-from selfinstruct_train.config import dump_config, flat_settings, load_config
+from selfinstruct_train.config import TrainingConfig, dump_config, flat_settings, load_config
 from selfinstruct_train.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -111,3 +111,39 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_the_settings_page_is_as_the_code_says() -> None:
     assert settings.PAGE.read_text("utf-8") == settings.render(), "run: python -m dev.settings"
+
+
+def swept(**settings: object) -> TrainingConfig:
+    return TrainingConfig.model_validate(settings)
+
+
+def test_a_sweep_is_a_training_for_each_combination_named_after_its_values() -> None:
+    found = swept(sweep={"learning_rate": [1e-4, "2e-4"], "lora_r": [8, 16]}, epochs=3).trainings
+    assert [training.name for training in found] == [
+        "learning_rate-0.0001-lora_r-8",
+        "learning_rate-0.0001-lora_r-16",
+        "learning_rate-0.0002-lora_r-8",
+        "learning_rate-0.0002-lora_r-16",
+    ]
+    assert [(t.learning_rate, t.lora_r, t.epochs, t.sweep) for t in found][2] == (2e-4, 8, 3.0, {})
+    alone = swept()
+    assert alone.trainings == (alone,) and alone.name == "default"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"name": "../x"}, "name"),
+        ({"name": "hot", "sweep": {"lora_r": [4, 8]}}, "leave one out"),
+        ({"sweep": {"lora_r": []}}, "sweep.lora_r has no values"),
+        ({"sweep": {"lora_r": [4, 4.0]}}, "'lora_r-4' twice"),
+        ({"sweep": {"learning_rate": [0.0]}}, "learning_rate"),
+        ({"sweep": {"lora_r": [4.5]}}, "lora_r"),
+        ({"sweep": {"colour": [1]}}, "colour"),
+    ],
+)
+def test_a_sweep_that_cannot_be_trained_is_refused_before_anything_is_written(
+    settings: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        swept(**settings)

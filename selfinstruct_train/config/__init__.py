@@ -23,9 +23,10 @@ from selfinstruct_train.config.load import (
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Section
-from selfinstruct_train.config.training import TrainingConfig
+from selfinstruct_train.config.training import DEFAULT_TRAINING, TrainingConfig
 
 __all__ = [
+    "DEFAULT_TRAINING",
     "ClassificationStep",
     "Config",
     "ContaminationConfig",

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfinstruct_train.bounds import Count, Float, Fraction
 from selfinstruct_train.config.section import Section
+
+DEFAULT_TRAINING = "default"
+"""Name of the training that stands in the round's own folder."""
+
+SweptSetting = Literal[
+    "learning_rate",
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "warmup_fraction",
+    "weight_decay",
+]
 
 
 class TrainingConfig(Section):
     """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only."""
 
+    name: str = Field(default=DEFAULT_TRAINING, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    """Name of this training of the data: another name, with other settings, trains beside it
+    without writing new data, in ``round-N/trainings/<name>``."""
+    sweep: dict[SweptSetting, tuple[Float, ...]] = {}
+    """Values to try, such as ``{learning_rate: [1e-4, 2e-4]}``: a training for each, and for each
+    combination of several settings, named after its values, all compared in one table."""
     template: Literal["plain", "varied", "chat"] = "plain"
     """How instruction and input become a prompt: one template, the paper's variety, or the model's
     chat template."""
@@ -59,3 +82,33 @@ class TrainingConfig(Section):
     """Steps between rows of figures."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers that also get the figures."""
+
+    @model_validator(mode="after")
+    def _sweep_is_trainable(self) -> TrainingConfig:
+        if self.sweep and self.name != DEFAULT_TRAINING:
+            raise ValueError(
+                f"a sweep names its trainings, but name is '{self.name}' too; leave one out"
+            )
+        if empty := [setting for setting, values in self.sweep.items() if not values]:
+            raise ValueError(f"sweep.{empty[0]} has no values; give some, or leave it out")
+        names = [training.name for training in self.trainings]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"sweep has '{twice[0]}' twice; give each value once")
+        return self
+
+    @property
+    def trainings(self) -> tuple[TrainingConfig, ...]:
+        """The trainings that these settings ask for: one, or each of the sweep."""
+        if not self.sweep:
+            return (self,)
+        own = self.model_dump() | {"sweep": {}}
+        found = []
+        for values in itertools.product(*self.sweep.values()):
+            # A whole number is one also where YAML has 8.0; the field's own check has the last say.
+            settings = {
+                setting: int(value) if value.is_integer() else value
+                for setting, value in zip(self.sweep, values, strict=True)
+            }
+            name = "-".join(f"{setting}-{value:g}" for setting, value in settings.items())
+            found.append(TrainingConfig.model_validate(own | settings | {"name": name}))
+        return tuple(found)

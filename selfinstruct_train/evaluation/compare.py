@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfinstruct_train.config import EvaluationConfig
+from selfinstruct_train.config import DEFAULT_TRAINING, EvaluationConfig
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.metrics import (
     AnswerScores,
@@ -27,7 +27,7 @@ from selfinstruct_train.records import (
     Prediction,
     SystemScore,
 )
-from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, count_wins
 
@@ -246,48 +246,72 @@ def read_comparison(path: Path) -> Comparison:
     )
 
 
-def best_round(run: RunDirectory, evaluation: EvaluationConfig, on: str = "") -> int | None:
-    """The round whose tuned model beats the stop-controlled base most surely.
+class Trained(NamedTuple):
+    """A tuned model of a run."""
 
-    The suite that `selection_of` names decides; of equal rounds the first.
+    round: int
+    name: str
+    """Of its training."""
+    directory: RoundDirectory
+
+    @property
+    def description(self) -> str:
+        """Which one it is, for a user."""
+        named = "" if self.name == DEFAULT_TRAINING else f", training {self.name}"
+        return f"round {self.round}{named}"
+
+
+def evaluated_trainings(rounds: Iterable[RoundDirectory], suite: str) -> list[Trained]:
+    """The tuned models that were evaluated on a suite, in order."""
+    return [
+        Trained(int(directory.path.name.removeprefix("round-")), name, training)
+        for directory in rounds
+        for name, training in directory.trainings().items()
+        if (training.evaluation(suite) / COMPARISON_FILE).exists()
+    ]
+
+
+def best_training(
+    rounds: Iterable[RoundDirectory], evaluation: EvaluationConfig, on: str = ""
+) -> Trained | None:
+    """The tuned model that beats the stop-controlled base most surely.
+
+    The suite that `selection_of` names decides; of equal ones the first.
 
     Args:
-        run: the run.
+        rounds: where to look.
         evaluation: the settings, which say what suite chooses.
-        on: name of a suite; only rounds that were evaluated on it count.
+        on: name of a suite; only models that were evaluated on it count.
 
     Returns:
-        Number of the round; the last one where the suite that chooses was not evaluated, but `on`
-        was; None where there is none.
+        The model; the last one where the suite that chooses was not evaluated, but `on` was; None
+        where there is none.
 
     Raises:
         DataError: a comparison.json is malformed.
     """
     selection = selection_of(evaluation)
-    certainty: dict[int, float] = {}
-    for directory in run.rounds():
-        if on and not (directory.evaluation(on) / COMPARISON_FILE).exists():
-            continue
-        file = directory.evaluation(selection.suite) / COMPARISON_FILE
-        found = selection.certainty(read_comparison(file)) if file.exists() else -math.inf
-        if on or file.exists():
-            certainty[int(directory.path.name.removeprefix("round-"))] = found
-    if certainty and max(certainty.values()) == -math.inf:
-        return max(certainty)
-    return max(certainty, key=lambda number: certainty[number], default=None)
+    candidates = evaluated_trainings(rounds, on or selection.suite)
+
+    def certainty(trained: Trained) -> float:
+        file = trained.directory.evaluation(selection.suite) / COMPARISON_FILE
+        return selection.certainty(read_comparison(file)) if file.exists() else -math.inf
+
+    best = max(candidates, key=certainty, default=None)
+    return candidates[-1] if best and certainty(best) == -math.inf else best
 
 
 def _answers_of(path: Path, suite: Suite) -> Path:
     if not path.is_dir():
         return path
     run = RunDirectory(path)
-    number = best_round(run, run.config().evaluation, suite.name)
-    if number is None:
+    best = best_training(run.rounds(), run.config().evaluation, suite.name)
+    if best is None:
         raise RunError(
             f"{path}: no round was evaluated on '{suite.name}'; add it to evaluation.suites and "
             "run 'selfinstruct evaluate'"
         )
-    return run.round(number).evaluation(suite.name) / "tuned.jsonl"
+    return best.directory.evaluation(suite.name) / "tuned.jsonl"
 
 
 def _source_name(path: Path) -> str:

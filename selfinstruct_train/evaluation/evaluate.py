@@ -114,22 +114,23 @@ def evaluate_round(
     best = _best_seeds_only(config, candidates, suites, ask)
     for asked in candidates:
         systems["seeds-only" if asked is best else f"seeds-only-{asked.home.path.name}"] = asked
-    systems["tuned"] = _Asked("tuned", run.round(number), adapter, question)
+    home = run.round(number).training(config.training.name)
+    systems["tuned"] = _Asked("tuned", home, adapter, question)
     steps = int(best.home.path.name.removeprefix("steps-")) if best else None
     comparisons = []
     for suite in suites:
         answers: dict[str, tuple[Prediction, ...]] = {}
         for name, asked in systems.items():
             answers[name] = ask(asked, suite)
-            if asked.home.path != run.round(number).path:
-                _copy(run.round(number), name, suite, answers[name])
+            if asked.home.path != home.path:
+                _copy(home, name, suite, answers[name])
         comparison = _compare(config, run, number, suite, answers)
         comparison = comparison.model_copy(update={"seeds_only_steps": steps})
         if contaminated is not None:
             rows = run.world.on_main(functools.partial(contaminated, suite))
             comparison = comparison.model_copy(update={"contaminated": rows})
         text = comparison.model_dump_json(indent=1) + "\n"
-        path = run.round(number).evaluation(suite.name) / COMPARISON_FILE
+        path = home.evaluation(suite.name) / COMPARISON_FILE
         # No process goes on before the file is there: the next round may ask which one is best.
         run.world.on_main(functools.partial(write_atomically, path, text))
         comparisons.append(comparison)
@@ -164,7 +165,7 @@ def _best_seeds_only(
 
     def mean(asked: _Asked) -> float:
         scores = score_answers(ask(asked, suite), suite).rouge_l
-        return float(scores[chooses].mean())
+        return float(np.nanmean(scores[chooses]))
 
     return max(candidates, key=mean)
 
@@ -243,7 +244,8 @@ def _compare(
     tuned = found["tuned"]
     others = [system for name, system in found.items() if name != "tuned"]
     if number > 0:
-        folder = run.round(number - 1).evaluation(suite.name)
+        before = run.round(number - 1).training(config.training.name)
+        folder = before.evaluation(suite.name)
         # Only a finished evaluation has answered everything.
         if (folder / COMPARISON_FILE).exists():
             rows = read_predictions(folder / "tuned.jsonl", suite)

@@ -157,7 +157,7 @@ def judge_round(
         RunError: stored verdicts are those of another judge, prompt or answer.
         EngineError: the engine failed.
     """
-    directory = run.round(number)
+    directory = run.round(number).training(config.training.name)
     judgements = []
     for name in config.evaluation.suites:
         suite = load_suite(name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.compare import best_round
+from selfinstruct_train.evaluation.compare import best_training
 from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.records import Prediction
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
@@ -60,9 +60,9 @@ def read_questions(run: RunDirectory) -> tuple[Question, ...]:
     questions: list[Question] = []
     evaluation = run.config().evaluation
     for name in map(suite_name, evaluation.suites):
-        number = best_round(run, evaluation, name)
-        if number is not None:
-            questions += _suite_questions(name, number, run.round(number))
+        best = best_training(run.rounds(), evaluation, name)
+        if best is not None:
+            questions += _suite_questions(name, best.round, best.directory)
     if not questions:
         raise RunError(
             f"{run.path}: no answers to rate; run 'selfinstruct evaluate' with this run first"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import DEFAULT_TRAINING, Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.beyond.forgetting import (
     FORGETTING_FILE,
@@ -23,11 +23,17 @@ from selfinstruct_train.evaluation.beyond.harness_figures import (
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
     OVERALL,
-    best_round,
+    best_training,
+    evaluated_trainings,
     read_comparison,
 )
 from selfinstruct_train.evaluation.selection import Selection, selection_of
 from selfinstruct_train.evaluation.suites import suite_name
+from selfinstruct_train.evaluation.trainings import (
+    TRAININGS_FILE,
+    TrainingsComparison,
+    read_trainings,
+)
 from selfinstruct_train.evaluation.win_rate import (
     JUDGE_FOLDER,
     PAIRS_FILE,
@@ -70,6 +76,8 @@ class Result(NamedTuple):
 
     round: int
     comparison: Comparison
+    name: str = DEFAULT_TRAINING
+    """The training: of several on the round's data, the best."""
 
     def pair(self, a: str, metric: str) -> PairedComparison | None:
         """Tuned against another system over the whole suite."""
@@ -118,6 +126,8 @@ class SuiteFacts(NamedTuple):
     selection: Selection
     """What chose the best round."""
     best_round: int
+    candidates: int
+    """Trainings of all rounds that it was chosen from."""
     judged: tuple[Judged, ...] = ()
     """One for each round that a model judged, in order."""
 
@@ -145,6 +155,8 @@ class RoundFacts(NamedTuple):
     """Loss on held-out text; None where it was not measured."""
     harness: HarnessComparison | None
     """Figures of lm-evaluation-harness; None where it was not asked."""
+    trainings: TrainingsComparison | None
+    """Several trainings on the round's data side by side; None where there is one alone."""
 
 
 class RunFacts(NamedTuple):
@@ -187,13 +199,13 @@ def read_facts(run: RunDirectory) -> RunFacts:
     directories = run.rounds()
     stride = _stride(directories)
     live = LiveRows(run)
-    rounds = tuple(_read_round(directory, stride, live) for directory in directories)
+    rounds = tuple(_read_round(directory, config, stride, live) for directory in directories)
     if not any(facts.marks for facts in rounds):
         raise RunError(
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
             "start it again with 'selfinstruct run'"
         )
-    suites = _read_suites(run, config, directories)
+    suites = _read_suites(config, directories)
     manifest = _read_manifest(run.manifest)
     return RunFacts(
         path=run.path,
@@ -225,10 +237,19 @@ def _stride(directories: list[RoundDirectory]) -> int:
     return max(1, -(-max(rows.values(), default=0) // ROWS_SHOWN))
 
 
-def _read_round(directory: RoundDirectory, stride: int, live: LiveRows) -> RoundFacts:
-    forgetting = directory.evaluation(FORGETTING_FILE)
-    harness = directory.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
-    marks = {stage: mark for stage in STAGES if (mark := directory.mark(stage)) is not None}
+def _read_round(
+    directory: RoundDirectory, config: Config, stride: int, live: LiveRows
+) -> RoundFacts:
+    best = best_training([directory], config.evaluation)
+    tuned = best.directory if best else directory.training(config.training.trainings[0].name)
+    forgetting = tuned.evaluation(FORGETTING_FILE)
+    harness = tuned.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
+    trainings = directory.path / TRAININGS_FILE
+    marks = {}
+    for stage in STAGES:
+        home = tuned if stage in ("train", "evaluate") else directory
+        if (mark := home.mark(stage)) is not None:
+            marks[stage] = mark
     counts = RoundCounts(stride)
     counts.count_classified(_stream(directory.classified, Classified))
     return RoundFacts(
@@ -242,9 +263,10 @@ def _read_round(directory: RoundDirectory, stride: int, live: LiveRows) -> Round
             )
         ),
         instances=tuple(counts.count_instances(live.instances_of(directory))),
-        steps=_rows(directory.training_steps, TrainingStep),
+        steps=_rows(tuned.training_steps, TrainingStep),
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
         harness=read_harness(harness) if harness.exists() else None,
+        trainings=read_trainings(trainings) if trainings.exists() else None,
     )
 
 
@@ -257,23 +279,28 @@ def _stream(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
     return RowStore(path, row_type, writable=False).stream()
 
 
-def _read_suites(
-    run: RunDirectory, config: Config, directories: list[RoundDirectory]
-) -> tuple[SuiteFacts, ...]:
+def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[SuiteFacts, ...]:
     found: dict[str, list[tuple[Result, Path]]] = {}
     for directory in directories:
-        every = directory.evaluation("*")
-        for path in sorted(every.parent.glob(f"{every.name}/{COMPARISON_FILE}")):
-            result = Result(_number(directory), read_comparison(path))
-            found.setdefault(path.parent.name, []).append((result, path.parent))
+        names = {
+            path.parent.name
+            for training in directory.trainings().values()
+            for path in training.path.glob(f"eval/*/{COMPARISON_FILE}")
+        }
+        for name in sorted(names):
+            best = best_training([directory], config.evaluation, name)
+            assert best is not None
+            folder = best.directory.evaluation(name)
+            result = Result(best.round, read_comparison(folder / COMPARISON_FILE), best.name)
+            found.setdefault(name, []).append((result, folder))
     # Names as the config gives them; a suite that was taken out of it comes last.
     sources = {suite_name(source): source for source in config.evaluation.suites}
     suites = []
     for name in [n for n in sources if n in found] + sorted(found.keys() - sources.keys()):
         results = tuple(result for result, _ in found[name])
-        best = best_round(run, config.evaluation, name)
+        best = best_training(directories, config.evaluation, name)
         assert best is not None
-        folder = run.round(best).evaluation(name)
+        folder = best.directory.evaluation(name)
         answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
         judged = (_read_judged(result.round, path) for result, path in found[name])
         suites.append(
@@ -283,7 +310,8 @@ def _read_suites(
                 results,
                 answers,
                 selection_of(config.evaluation),
-                best,
+                best.round,
+                len(evaluated_trainings(directories, name)),
                 tuple(one for one in judged if one),
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from selfinstruct_train.config import DEFAULT_TRAINING
 from selfinstruct_train.evaluation.compare import contamination_sentence
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.report.facts import Result, SuiteFacts
@@ -89,16 +90,18 @@ def _details(suite: SuiteFacts, result: Result) -> list[str]:
             f"The untuned base that is shown worked examples in its prompt scores {number(few)} "
             f"ROUGE-L; the tuned model, which is shown none, scores {number(tuned)}."
         )
-    if len(suite.results) > 1:
+    if suite.candidates > 1:
+        named = "" if result.name == DEFAULT_TRAINING else f", training {result.name},"
         details.append(
-            f"Round {result.round} is shown, the best of {len(suite.results)} by the lower end of "
+            f"Round {result.round}{named} is shown, the best of {suite.candidates} by the lower "
+            "end of "
             f"its interval on {suite.selection.description}. {_fairness(suite)}"
         )
     return details
 
 
 def _halved(suite: SuiteFacts) -> bool:
-    chosen = len(suite.results) > 1
+    chosen = suite.candidates > 1
     return chosen and suite.selection.half and suite.selection.suite == suite.name
 
 

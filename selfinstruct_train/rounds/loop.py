@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import DEFAULT_TRAINING, Config
 from selfinstruct_train.contamination.check import check, contaminated_rows
 from selfinstruct_train.contamination.suite_index import SuiteTasks
 from selfinstruct_train.distributed import World, join_world
@@ -21,13 +21,15 @@ from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting
 from selfinstruct_train.evaluation.beyond.harness import measure_harness
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
-    best_round,
+    best_training,
     contamination_sentence,
+    evaluated_trainings,
     read_comparison,
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.trainings import compare_trainings
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
 from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.stages import generate_round
@@ -90,7 +92,8 @@ class Loop:
             self.progress.say(
                 f"words are compared by the tokenizer '{tokenizer}', as the seeds are written"
             )
-        if config.rounds > 1 and self._selection.warning:
+        chooses = config.rounds > 1 or len(config.training.trainings) > 1
+        if chooses and self._selection.warning:
             self.progress.say(self._selection.warning)
         self._writes_here = config.generation.engine.kind == "transformers"
         writer = self.model if self._writes_here else self._described
@@ -131,43 +134,66 @@ class Loop:
         )
 
     def train(self, number: int) -> None:
-        """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far."""
-        directory = self.run.round(number)
+        """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far.
+
+        A sweep tunes one for each of its settings.
+        """
+        for config in self._variants:
+            self._train_round(config, number)
+
+    def _train_round(self, config: Config, number: int) -> None:
+        name = config.training.name
+        directory = self.run.round(number).training(name)
         if directory.mark("train") is not None:
             return
-        if directory.mark("instances") is None:
+        if self.run.round(number).mark("instances") is None:
             raise RunError(
-                f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' "
-                "first"
+                f"{self.run.round(number).path}: has no finished data to train on; run "
+                "'selfinstruct generate' first"
             )
         rows = training_rows(
-            self.seeds,
-            list(self._rows.instances(number + 1)),
-            self.config.training.include_seeds,
+            self.seeds, list(self._rows.instances(number + 1)), config.training.include_seeds
         )
         start = None
-        if number > 0 and self.config.training.start == "previous":
-            start = self.run.round(number - 1).adapter
-        self._train(directory, f"round {number} training", rows, start, None)
+        if number > 0 and config.training.start == "previous":
+            start = self.run.round(number - 1).training(name).adapter
+        stage = f"{_describe(config, number)} training"
+        self._train(config, directory, stage, rows, start, None)
 
     def evaluate(self, number: int) -> None:
         """Did it help? Score base, seeds-only and tuned on every suite."""
-        directory = self.run.round(number)
+        for config in self._variants:
+            self._evaluate(config, number)
+        compared = compare_trainings(
+            self.run.round(number),
+            [load_suite(name) for name in self.config.evaluation.suites],
+            self.config.evaluation,
+            self._selection.description,
+            self.config.seed,
+        )
+        if compared is not None:
+            chosen = f"chosen on {compared.chosen_on}: {compared.chosen}"
+            self.progress.say(f"round {number}, trainings side by side, {chosen}")
+            for line in compared.lines:
+                self.progress.say(line)
+
+    def _evaluate(self, config: Config, number: int) -> None:
+        directory = self.run.round(number).training(config.training.name)
         trained = directory.mark("train")
         if trained is None:
             raise RunError(
                 f"{directory.path}: has no trained adapter; run 'selfinstruct train' first"
             )
         if self._is_evaluated(directory):
-            self._check_beyond_suites(number)
+            self._check_beyond_suites(config, number)
             return
         directory.begin("evaluate")
         steps = int(trained.figures["steps"] or 0)
-        seeds_only = self._train_seeds_only(steps) if self.config.evaluation.seeds_only else []
+        seeds_only = self._train_seeds_only(config, steps) if config.evaluation.seeds_only else []
         began = time.monotonic()
         wording = self._prompts.wording
         comparisons = evaluate_round(
-            self.config,
+            config,
             self._examinee,
             self.run,
             number,
@@ -177,13 +203,14 @@ class Loop:
             few_shot_question=self._few_shot_question,
             few_shot_stop=wording.few_shot_stop,
             report=self.progress,
-            contaminated=functools.partial(self._contaminated, number),
+            contaminated=functools.partial(self._contaminated, config, number),
         )
+        which = _describe(config, number)
         for comparison in comparisons:
-            self.progress.say(_sentence(number, comparison))
+            self.progress.say(_sentence(which, comparison))
             if warning := contamination_sentence(comparison):
-                self.progress.say(f"round {number}: {warning}")
-        self._check_beyond_suites(number)
+                self.progress.say(f"{which}: {warning}")
+        self._check_beyond_suites(config, number)
         directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 
     def judge(self, number: int) -> None:
@@ -198,12 +225,14 @@ class Loop:
             self.engine.close()
             asked = open_judge(self.config)
             asked = asked._replace(engine=self._parallel(asked.engine))
-        directory, began = self.run.round(number), time.monotonic()
-        judgements = judge_round(self.config, asked, self.run, number, self.progress)
-        for judgement in judgements:
-            for sentence in judgement.sentences:
-                self.progress.say(sentence)
-        directory.finish("judge", time.monotonic() - began, suites=len(judgements))
+        for config in self._variants:
+            directory = self.run.round(number).training(config.training.name)
+            began = time.monotonic()
+            judgements = judge_round(config, asked, self.run, number, self.progress)
+            for judgement in judgements:
+                for sentence in judgement.sentences:
+                    self.progress.say(sentence)
+            directory.finish("judge", time.monotonic() - began, suites=len(judgements))
         if not is_own:
             asked.engine.close()
 
@@ -225,40 +254,49 @@ class Loop:
 
     def summary(self) -> str:
         """Which round is best, and how it did on each suite, one in a line."""
-        number = best_round(self.run, self.config.evaluation)
-        if number is None:
+        best = best_training(self.run.rounds(), self.config.evaluation)
+        if best is None:
             return "no round has been evaluated"
-        lines = [f"best by the interval on {self._selection.description}: round {number}"]
+        lines = [f"best by the interval on {self._selection.description}: {best.description}"]
         for suite in self._suites:
-            path = self.run.round(number).evaluation(suite.name) / COMPARISON_FILE
+            path = best.directory.evaluation(suite.name) / COMPARISON_FILE
             if path.exists():
-                lines.append(self._reported(number, read_comparison(path)))
+                lines.append(self._reported(best.description, read_comparison(path)))
         return "\n".join(lines)
 
-    def _reported(self, number: int, comparison: Comparison) -> str:
+    def _reported(self, which: str, comparison: Comparison) -> str:
         """A suite's figures; where half of it chose, those of the half that did not."""
         halves = comparison.halves
-        chosen = len(self.run.rounds()) > 1 and self._selection.half
-        if not chosen or halves is None or comparison.suite != self._selection.suite:
-            return _sentence(number, comparison)
+        name = self._selection.suite
+        chosen = len(evaluated_trainings(self.run.rounds(), name)) > 1 and self._selection.half
+        if not chosen or halves is None or comparison.suite != name:
+            return _sentence(which, comparison)
         half = halves.reported.model_dump(
             include={"n", "delta", "ci_low", "ci_high", "wins", "ties", "losses"}
         )
         suite = f"the other half of {comparison.suite}"
-        return _sentence(number, comparison.model_copy(update=half | {"suite": suite}))
+        return _sentence(which, comparison.model_copy(update=half | {"suite": suite}))
 
-    def _check_beyond_suites(self, number: int) -> None:
+    @property
+    def _variants(self) -> tuple[Config, ...]:
+        """The settings of each training: one, or each of a sweep."""
+        return tuple(
+            self.config.model_copy(update={"training": training})
+            for training in self.config.training.trainings
+        )
+
+    def _check_beyond_suites(self, config: Config, number: int) -> None:
         """Held-out text and public benchmarks: what tuning did to everything else."""
         for measure in (measure_forgetting, measure_harness):
-            found = measure(self.config, self.model, self.run, number)
+            found = measure(config, self.model, self.run, number)
             if found is not None:
-                self.progress.say(f"round {number}: {found.sentence}")
+                self.progress.say(f"{_describe(config, number)}: {found.sentence}")
 
     def _comparisons(self, number: int) -> tuple[Comparison, ...]:
-        paths = (
-            self.run.round(number).evaluation(suite.name) / COMPARISON_FILE
-            for suite in self._suites
-        )
+        best = best_training([self.run.round(number)], self.config.evaluation)
+        if best is None:
+            return ()
+        paths = (best.directory.evaluation(s.name) / COMPARISON_FILE for s in self._suites)
         return tuple(read_comparison(path) for path in paths if path.exists())
 
     def _parallel(self, engine: Engine) -> Engine:
@@ -273,6 +311,7 @@ class Loop:
 
     def _train(
         self,
+        config: Config,
         directory: RoundDirectory,
         stage: str,
         rows: list[TrainingRow],
@@ -297,7 +336,7 @@ class Loop:
         result = train(
             model,
             rows,
-            self.config.training,
+            config.training,
             directory,
             seed=self.config.seed,
             world=self.world,
@@ -322,18 +361,16 @@ class Loop:
             stop_checked_on=result.check.prompts,
         )
 
-    def _train_seeds_only(self, most: int) -> list[RoundDirectory]:
+    def _train_seeds_only(self, config: Config, most: int) -> list[RoundDirectory]:
         """Train on the seed tasks alone, for so many steps and for fewer."""
         rows = training_rows(self.seeds, (), include_seeds=True)
-        batch_size, epochs = (
-            self.config.training.batch_size,
-            self.config.evaluation.seeds_only_epochs,
-        )
+        epochs, training = config.evaluation.seeds_only_epochs, config.training
         found = []
-        for steps in seeds_only_lengths(epochs, len(rows), batch_size, most):
-            directory = self.run.seeds_only(steps)
+        for steps in seeds_only_lengths(epochs, len(rows), training.batch_size, most):
+            directory = self.run.seeds_only(steps, training.name)
             if directory.mark("train") is None:
-                self._train(directory, f"seeds-only training, {steps} steps", rows, None, steps)
+                stage = f"seeds-only training, {steps} steps"
+                self._train(config, directory, stage, rows, None, steps)
             found.append(directory)
         return found
 
@@ -355,12 +392,14 @@ class Loop:
             self.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
         return list(result.kept)
 
-    def _contaminated(self, number: int, suite: Suite) -> tuple[ContaminatedRow, ...]:
+    def _contaminated(
+        self, config: Config, number: int, suite: Suite
+    ) -> tuple[ContaminatedRow, ...]:
         # A suite may join a run whose rounds were trained without regard to it.
-        first = 0 if self.config.training.start == "previous" else number
+        first = 0 if config.training.start == "previous" else number
         rows: dict[str, TrainingRow] = {}
         for trained in range(first, number + 1):
-            directory = self.run.round(trained)
+            directory = self.run.round(trained).training(config.training.name)
             store = directory.store(directory.dataset / "train.jsonl", TrainingRow)
             rows |= {row.id: row for row in store.read()}
         return contaminated_rows(
@@ -371,13 +410,13 @@ class Loop:
         )
 
     def _best_adapter(self, number: int) -> Path:
-        best = best_round(self.run, self.config.evaluation)
+        best = best_training(self.run.rounds(), self.config.evaluation)
         if best is None:
             raise RunError(
                 f"{self.run.path}: round {number} is written with the help of a tuned model, but "
                 "no earlier round is trained and evaluated; use 'selfinstruct run'"
             )
-        return self.run.round(best).adapter
+        return best.directory.adapter
 
     def _question(self, instruction: str, given: str) -> str:
         template = (
@@ -390,9 +429,14 @@ class Loop:
         return few_shot_prompt(self._prompts.wording, shown, instruction, given).text
 
 
-def _sentence(number: int, comparison: Comparison) -> str:
+def _describe(config: Config, number: int) -> str:
+    name = config.training.name
+    return f"round {number}" if name == DEFAULT_TRAINING else f"round {number}, training {name}"
+
+
+def _sentence(which: str, comparison: Comparison) -> str:
     return (
-        f"round {number} on {comparison.suite}: tuned - stop-controlled base = "
+        f"{which} on {comparison.suite}: tuned - stop-controlled base = "
         f"{comparison.delta:+.1f} ROUGE-L ({comparison.confidence:.0%} interval "
         f"{comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), {comparison.wins} wins, "
         f"{comparison.ties} ties, {comparison.losses} losses"

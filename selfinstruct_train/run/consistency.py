@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.run.marks import require_files
-from selfinstruct_train.run.stage import STAGES, Contents, basis, changes, dependencies
+from selfinstruct_train.run.stage import (
+    STAGES,
+    Contents,
+    basis,
+    changes,
+    dependencies,
+    with_training,
+)
 
 if TYPE_CHECKING:
     from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
@@ -25,6 +32,8 @@ class _Place(NamedTuple):
     number: int
     stage: str
     """As the table names it."""
+    config: Config
+    """The settings, with those of its own training where a sweep has several."""
 
     @property
     def own_name(self) -> str:
@@ -52,11 +61,11 @@ def require_consistent(
     if redo is not None and redo not in {stage.name for stage in STAGES}:
         names = ", ".join(stage.name for stage in STAGES)
         raise RunError(f"--redo {redo}: no such stage; name one of {names}")
-    places = list(_places(run))
+    places = list(_places(run, config))
     again = [place for place in places if redo is not None and _is_redone(place, redo, config)]
     stale: dict[str, dict[str, str]] = {}
     for place in places:
-        if place not in again and (found := _changes(place, config, contents)):
+        if place not in again and (found := _changes(place, contents)):
             stale.setdefault(place.stage, {}).update(found)
     if stale:
         raise RunError(_sentence(run.path, stale))
@@ -68,14 +77,21 @@ def require_consistent(
     return tuple(notes)
 
 
-def _places(run: RunDirectory) -> Iterator[_Place]:
+def _places(run: RunDirectory, config: Config) -> Iterator[_Place]:
+    """The stages of the trainings that the config asks for: others stand beside them untouched."""
+    variants = [with_training(config, training.name) for training in config.training.trainings]
     for number, directory in enumerate(run.rounds()):
         for stage in STAGES:
-            if stage.name != "seeds-only":
-                yield _Place(directory, number, stage.name)
-    for directory in run.all_seeds_only():
-        yield _Place(directory, 0, "seeds-only")
-        yield _Place(directory, 0, "evaluate")
+            if stage.name in ("train", "evaluate", "judge"):
+                for own in variants:
+                    training = directory.training(own.training.name)
+                    yield _Place(training, number, stage.name, own)
+            elif stage.name != "seeds-only":
+                yield _Place(directory, number, stage.name, config)
+    for own in variants:
+        for directory in run.all_seeds_only(own.training.name):
+            yield _Place(directory, 0, "seeds-only", own)
+            yield _Place(directory, 0, "evaluate", own)
 
 
 def _is_redone(place: _Place, redo: str, config: Config) -> bool:
@@ -85,12 +101,12 @@ def _is_redone(place: _Place, redo: str, config: Config) -> bool:
     return redo in dependencies(place.stage, place.number, config)
 
 
-def _changes(place: _Place, config: Config, contents: Contents) -> dict[str, str]:
+def _changes(place: _Place, contents: Contents) -> dict[str, str]:
     mark = place.directory.read_mark(place.own_name)
     before = place.directory.begun(place.own_name) if mark is None else mark.depends_on
     if before is None:
         return {}
-    return changes(before, basis(place.stage, place.number, config, contents))
+    return changes(before, basis(place.stage, place.number, place.config, contents))
 
 
 def _sentence(run: Path, stale: dict[str, dict[str, str]]) -> str:

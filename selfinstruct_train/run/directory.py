@@ -15,13 +15,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from selfinstruct_train.config import Config, dump_config, load_config
+from selfinstruct_train.config import DEFAULT_TRAINING, Config, dump_config, load_config
 from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.consistency import require_consistent
 from selfinstruct_train.run.marks import FORMAT, Mark, read_mark, require_known_format, vouch
-from selfinstruct_train.run.stage import Contents, basis
+from selfinstruct_train.run.stage import Contents, basis, with_training
 from selfinstruct_train.run.stores import RowStore, write_atomically
 
 RowT = TypeVar("RowT", bound=Row)
@@ -38,8 +38,8 @@ _PACKAGES = (
 )
 
 
-Basis = Callable[[str], dict[str, Any]]
-"""Stage -> what its result is made of, see `basis`."""
+Basis = Callable[[str, str], dict[str, Any]]
+"""(stage, training) -> what the stage's result is made of, see `basis`."""
 
 
 class Start(BaseModel):
@@ -68,10 +68,17 @@ class Manifest(BaseModel):
 class RoundDirectory:
     """The files of one round."""
 
-    def __init__(self, path: Path, world: World = ALONE, basis: Basis | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        world: World = ALONE,
+        basis: Basis | None = None,
+        training: str = DEFAULT_TRAINING,
+    ) -> None:
         self.path = path
+        self._training = training
         self.world = world
-        self._basis = basis or (lambda stage: {})
+        self._basis = basis or (lambda stage, training: {})
         self.instructions = path / "instructions.jsonl"
         self.classified = path / "classified.jsonl"
         self.calibration = path / "calibration.json"
@@ -82,6 +89,17 @@ class RoundDirectory:
         self.contamination = path / "contamination.jsonl"
         self.training_steps = path / "training.jsonl"
         self.decision = path / "decision.json"
+
+    def training(self, name: str) -> RoundDirectory:
+        """The files of a training of this round's data: the default one has the round's folder."""
+        if name == DEFAULT_TRAINING:
+            return self
+        return RoundDirectory(self.path / "trainings" / name, self.world, self._basis, name)
+
+    def trainings(self) -> dict[str, RoundDirectory]:
+        """All trainings begun on this round's data by name, the default one first."""
+        names = sorted(path.name for path in self.path.glob("trainings/*") if path.is_dir())
+        return {name: self.training(name) for name in (DEFAULT_TRAINING, *names)}
 
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
         """A row store on a file of this round."""
@@ -109,7 +127,7 @@ class RoundDirectory:
 
     def begin(self, stage: str) -> None:
         """Note what a stage is about to be made of; every process must call."""
-        text = json.dumps(self._basis(stage), ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(self._basis(stage, self._training), ensure_ascii=False, indent=1) + "\n"
         self.world.on_main(lambda: write_atomically(self._begun_path(stage), text))
 
     def finish(self, stage: str, seconds: float, **figures: float | int | str | None) -> None:
@@ -183,7 +201,7 @@ class RoundDirectory:
     def _finish(
         self, stage: str, seconds: float, figures: dict[str, float | int | str | None]
     ) -> None:
-        made_of = self._basis(stage)
+        made_of = self._basis(stage, self._training)
         mark = Mark(
             stage=stage,
             finished=_now(),
@@ -220,7 +238,7 @@ class RunDirectory:
         return RoundDirectory(
             self.path / f"round-{number}",
             self.world,
-            lambda stage: self._basis_of(stage, number),
+            lambda stage, training: self._basis_of(stage, number, training),
         )
 
     def rounds(self) -> list[RoundDirectory]:
@@ -232,13 +250,14 @@ class RunDirectory:
         )
         return [self.round(n) for n in numbers]
 
-    def seeds_only(self, steps: int) -> RoundDirectory:
-        """The files of the model trained on seed tasks alone for a number of steps."""
-        return self._seeds_only(self.path / "seeds-only" / f"steps-{steps}")
+    def seeds_only(self, steps: int, training: str = DEFAULT_TRAINING) -> RoundDirectory:
+        """The files of the model trained on seed tasks alone, as a training is, for some steps."""
+        return self._seeds_only(self._seeds_folder(training) / f"steps-{steps}", training)
 
-    def all_seeds_only(self) -> list[RoundDirectory]:
-        """The models trained on seed tasks alone so far."""
-        return [self._seeds_only(path) for path in sorted(self.path.glob("seeds-only/*/"))]
+    def all_seeds_only(self, training: str = DEFAULT_TRAINING) -> list[RoundDirectory]:
+        """The models trained on seed tasks alone so far, as a training is."""
+        found = sorted(self._seeds_folder(training).glob("steps-*/"))
+        return [self._seeds_only(path, training) for path in found]
 
     def seeds_only_lengths(self) -> list[int]:
         """Steps of the models trained on seed tasks alone so far, in order."""
@@ -317,17 +336,21 @@ class RunDirectory:
         require_known_format(self.manifest, found.format)
         return found
 
-    def _basis_of(self, stage: str, number: int) -> dict[str, Any]:
+    def _basis_of(self, stage: str, number: int, training: str) -> dict[str, Any]:
         if self._opened is None:
             return {}
-        return basis(stage, number, *self._opened)
+        config, contents = self._opened
+        return basis(stage, number, with_training(config, training), contents)
 
-    def _seeds_only(self, path: Path) -> RoundDirectory:
-        return RoundDirectory(
-            path,
-            self.world,
-            lambda stage: self._basis_of("seeds-only" if stage == "train" else stage, 0),
-        )
+    def _seeds_folder(self, training: str) -> Path:
+        folder = self.path / "seeds-only"
+        return folder if training == DEFAULT_TRAINING else folder / training
+
+    def _seeds_only(self, path: Path, training: str) -> RoundDirectory:
+        def basis_of(stage: str, training: str) -> dict[str, Any]:
+            return self._basis_of("seeds-only" if stage == "train" else stage, 0, training)
+
+        return RoundDirectory(path, self.world, basis_of, training)
 
 
 def _this_start() -> Start:

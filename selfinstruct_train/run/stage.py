@@ -88,6 +88,9 @@ FREE = (
     "evaluation.suites",
     # How much of it: more rounds and measures may join a finished run.
     "rounds",
+    # Which training it is; its other settings count.
+    "training.name",
+    "training.sweep",
     "process_timeout_minutes",
     "evaluation.select_on",
     "evaluation.published",
@@ -167,6 +170,12 @@ def basis(stage: str, number: int, config: Config, contents: Contents) -> dict[s
                 if any(name == own or name.startswith(f"{own} ") for own in known.contents)
             }
     return found
+
+
+def with_training(config: Config, name: str) -> Config:
+    """The settings of one training of a sweep; as they are where it is none of theirs."""
+    found = {training.name: training for training in config.training.trainings}
+    return config.model_copy(update={"training": found.get(name, config.training)})
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from selfinstruct_train.config import EvaluationConfig, load_config
 from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.evaluation.compare import (
     System,
-    best_round,
+    best_training,
     compare_predictions,
     compare_sources,
     contamination_sentence,
@@ -69,6 +69,11 @@ def made_run(path: Path, suite: str, lows: list[float | None]) -> RunDirectory:
                 folder / "comparison.json", comparison(suite, low).model_dump_json() + "\n"
             )
     return run
+
+
+def best_number(run: RunDirectory, evaluation: EvaluationConfig, on: str = "") -> int | None:
+    best = best_training(run.rounds(), evaluation, on)
+    return best.round if best else None
 
 
 def test_contaminated_rows_are_counted_and_the_first_are_named() -> None:
@@ -186,11 +191,11 @@ def test_unjudged_answers_leave_the_oracle_pairs_and_not_the_rouge_pairs(
 
 def test_the_best_round_is_the_one_that_is_most_surely_better(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", "words", [1.0, None, 3.0, 3.0, -2.0])
-    assert best_round(run, EvaluationConfig(suites=("words",))) == 2
-    assert best_round(run, EvaluationConfig(suites=("elsewhere/words.jsonl",))) == 2
-    assert best_round(run, EvaluationConfig(suites=("microworld",))) is None
+    assert best_number(run, EvaluationConfig(suites=("words",))) == 2
+    assert best_number(run, EvaluationConfig(suites=("elsewhere/words.jsonl",))) == 2
+    assert best_number(run, EvaluationConfig(suites=("microworld",))) is None
     # Not chosen by, but asked for: the last round that has it stands for the run.
-    assert best_round(run, EvaluationConfig(suites=("microworld",)), "words") == 4
+    assert best_number(run, EvaluationConfig(suites=("microworld",)), "words") == 4
 
 
 def evaluated(run: RunDirectory, suite: str, lows: list[float], halves: bool = False) -> None:
@@ -225,19 +230,19 @@ def test_a_suite_that_is_only_reported_has_no_say_in_the_best_round(tmp_path: Pa
     evaluated(run, "words-dev", [1.0, 2.0, 3.0])
     evaluated(run, "named", [3.0, 2.0, 1.0])
     suites = ("exam", "words-dev", "named")
-    assert best_round(run, EvaluationConfig(suites=suites)) == 2
-    assert best_round(run, EvaluationConfig(suites=suites, select_on="named")) == 0
-    assert best_round(run, EvaluationConfig(suites=suites, select_on="exam"), "named") == 1
+    assert best_number(run, EvaluationConfig(suites=suites)) == 2
+    assert best_number(run, EvaluationConfig(suites=suites, select_on="named")) == 0
+    assert best_number(run, EvaluationConfig(suites=suites, select_on="exam"), "named") == 1
 
 
 def test_without_a_suite_that_chooses_one_half_of_the_first_does(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", "words", [])
     evaluated(run, "words", [1.0, 2.0, 3.0], halves=True)
     evaluation = EvaluationConfig(suites=("words",))
-    assert best_round(run, evaluation) == 0
+    assert best_number(run, evaluation) == 0
     assert selection_of(evaluation).warning.startswith("one half of the tasks of words choose")
     named = EvaluationConfig(suites=("words",), select_on="words")
-    assert best_round(run, named) == 2
+    assert best_number(run, named) == 2
     assert selection_of(named).warning == ""
 
 

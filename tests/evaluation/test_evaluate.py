@@ -13,7 +13,7 @@ from selfinstruct_train.engines import asking
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import ConfigError, EngineError, RunError
-from selfinstruct_train.evaluation.compare import best_round, read_comparison
+from selfinstruct_train.evaluation.compare import best_training, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.progress import Tally
@@ -223,7 +223,8 @@ def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
         assert first.read_bytes() == second.read_bytes()
     assert pair(comparison, "previous").delta > 0
     assert "previous" not in {score.system for score in comparison.scores}
-    assert best_round(made.run, made.config.evaluation) == 1
+    best = best_training(made.run.rounds(), made.config.evaluation)
+    assert best is not None and best.round == 1
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 8, 9, 17, 31])

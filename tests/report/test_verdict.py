@@ -58,7 +58,8 @@ def pair(
 def suite(*comparisons: Comparison, chooser: Selection | None = None) -> SuiteFacts:
     results = tuple(Result(i, c) for i, c in enumerate(comparisons))
     chooser = chooser or Selection("tasks", half=False)
-    return SuiteFacts("tasks", "tasks", results, {}, chooser, best_round=0)
+    count = len(results)
+    return SuiteFacts("tasks", "tasks", results, {}, chooser, best_round=0, candidates=count)
 
 
 def test_an_interval_above_zero_says_that_tuning_helped() -> None:

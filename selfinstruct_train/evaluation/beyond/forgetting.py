@@ -117,7 +117,7 @@ def measure_forgetting(
     if evaluation.held_out_text is None:
         return None
     held_out = read_held_out(evaluation.held_out_text)
-    directory = run.round(number)
+    directory = run.round(number).training(config.training.name)
     path = directory.evaluation(FORGETTING_FILE)
     known = run.world.on_main(lambda: read_forgetting(path) if path.exists() else None)
     windows = cut_windows(loaded, held_out, evaluation.held_out_tokens)

@@ -84,7 +84,7 @@ def measure_harness(
     """
     if config.evaluation.harness is None:
         return None
-    directory = run.round(number)
+    directory = run.round(number).training(config.training.name)
     # The index of all known tasks takes seconds to make, and a check that is done needs none.
     manager = functools.cache(functools.partial(_task_manager, config.evaluation.harness))
     base = _evaluate(config, loaded, manager, run.round(0), "base", None)
