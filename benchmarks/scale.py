@@ -36,7 +36,7 @@ from selfinstruct_train.config import load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.generation.stages import generate_round
-from selfinstruct_train.models.load import EMBEDDED_WEIGHTS
+from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.progress import Tally
 from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
 from selfinstruct_train.report.page import write_report
