@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfinstruct_train.cli.program import conclude, run_recipe
+from selfinstruct_train.cli.program import finish_run, run_recipe
 
 if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def main(loop: Loop) -> None:
     """The steps of each round."""
     loop.go_round(loop.evaluate, loop.judge)
-    conclude(loop)
+    finish_run(loop)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfinstruct_train.cli.program import conclude, run_recipe
+from selfinstruct_train.cli.program import finish_run, run_recipe
 
 if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
@@ -22,7 +22,7 @@ def main(loop: Loop) -> None:
         loop.evaluate,  # did it help? base, seeds-only and tuned on every suite
         loop.judge,  # what does a judge say? only where the config names one
     )
-    conclude(loop)
+    finish_run(loop)
 
 
 if __name__ == "__main__":

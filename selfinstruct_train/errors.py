@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class SelfInstructError(Exception):
-    """A fault that the user can mend; its text names the place and the mend."""
+    """A fault that the user can fix; its text names the place and the fix."""
 
 
 class ConfigError(SelfInstructError):

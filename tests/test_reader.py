@@ -1,4 +1,4 @@
-"""Text that is no text is refused or cleaned before any work, with file, line and fix."""
+"""Text that is not text is refused or cleaned before any work, with file, line and fix."""
 
 import json
 import os

@@ -14,7 +14,7 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.metrics import exact_match, rouge_l, score_predictions
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.generation.dedup import dedup
-from selfinstruct_train.generation.filters import InstructionFilter, instance_fault, repeated_ngram
+from selfinstruct_train.generation.filters import InstructionFilter, check_instance, repeated_ngram
 from selfinstruct_train.generation.pool import Candidate, Pool
 from selfinstruct_train.packs.pack import load_rules
 from selfinstruct_train.records import EvalTask, Instance, Prediction, SeedTask
@@ -165,7 +165,7 @@ def test_instructions_are_filtered_by_the_words_of_their_script(
     ],
 )
 def test_answers_are_filtered_in_every_script(output: str, reason: str | None) -> None:
-    fault = instance_fault("写一句话", Instance(output=output), 4)
+    fault = check_instance("写一句话", Instance(output=output), 4)
     assert (fault.reason if fault else None) == reason
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfinstruct_train.cli.program import conclude, guard
+from selfinstruct_train.cli.program import finish_run, guard
 
 app = typer.Typer(
     name="selfinstruct",
@@ -151,7 +151,7 @@ def _stages(
     }
     loop.go_round(*(step for stage in stages for step in steps[stage]))
     if "evaluate" in stages:
-        conclude(loop)
+        finish_run(loop)
 
 
 @app.command()

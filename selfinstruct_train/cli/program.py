@@ -61,7 +61,7 @@ class _PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
-def conclude(loop: Loop) -> None:
+def finish_run(loop: Loop) -> None:
     """Write the report of a run and say where it is."""
     if not loop.world.is_main:
         return
@@ -75,14 +75,14 @@ def conclude(loop: Loop) -> None:
 
 def run_recipe(
     description: str | None,
-    story: Callable[[Loop], None],
+    main: Callable[[Loop], None],
     stages: tuple[Stage, ...] = ("generate", "train", "evaluate"),
 ) -> None:
     """Open the run that the command line names and tell its story.
 
     Args:
         description: the recipe's docstring, shown by ``--help``.
-        story: what the recipe does with the opened run.
+        main: what the recipe does with the opened run.
         stages: which stages that takes; by default all.
     """
     parser = argparse.ArgumentParser(
@@ -100,6 +100,6 @@ def run_recipe(
         from selfinstruct_train.rounds.loop import Loop
 
         config = load_config(arguments.config, arguments.overrides, arguments.output_dir)
-        story(Loop(config, stages, arguments.redo))
+        main(Loop(config, stages, arguments.redo))
 
     guard(program)

@@ -16,7 +16,7 @@ class JudgeConfig(Section):
     """A model that compares two systems' answers, or grades them, where a reference cannot."""
 
     model: ModelConfig | None = None
-    """The judge; by default the run's base model, which is no impartial judge of itself."""
+    """The judge; by default the run's base model, which is not an impartial judge of itself."""
     engine: EngineConfig | None = None
     """Where the judge's text comes from; by default as the run's own."""
     tasks: tuple[Literal["pairwise", "grade"], ...] = Field(default=("pairwise",), min_length=1)
@@ -40,7 +40,7 @@ class ContaminationConfig(Section):
     """Generated rows to leave out: none; those that ask a suite's question; also those that nearly
     do; also those that give its instruction with another input. What is kept is listed as well."""
     drop_seeds: bool = False
-    """Leave out seed tasks too; by default they are only listed, for they are yours to mend."""
+    """Leave out seed tasks too; by default they are only listed, for they are yours to fix."""
     rouge_threshold: Fraction = 0.7
     """Lowest ROUGE-L F1 of two instructions, or two inputs, that counts as a resemblance."""
     ngram_threshold: Fraction = 0.5

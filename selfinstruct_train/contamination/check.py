@@ -17,7 +17,7 @@ A resemblance is one of three things, the gravest first:
 
 So by default generated rows are dropped down to ``similar``, where a gain could be memory, and the
 third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed
-alone: they are the user's to mend, and a seed left out of training would still be shown in prompts.
+alone: they are the user's to fix, and a seed left out of training would still be shown in prompts.
 """
 
 from __future__ import annotations

@@ -93,6 +93,6 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back the memory that the engine took beside the loaded model.
 
-        It is called before training. The next request takes the memory anew.
+        It is called before training. The next request takes the memory again.
         """
         ...

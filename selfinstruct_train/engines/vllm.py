@@ -223,7 +223,7 @@ class VllmEngine:
             ) from error
 
     def _lora(self, adapter: Path) -> Any:
-        # An adapter that was trained anew under the same name is another adapter.
+        # An adapter that was trained again under the same name is another adapter.
         weights = adapter / "adapter_model.safetensors"
         if not weights.is_file():
             raise EngineError(

@@ -208,7 +208,7 @@ def compare_sources(a: Path, b: Path, suite: str) -> Comparison:
 
     Raises:
         DataError: the suite or a file is at fault, or a file does not answer the suite.
-        RunError: a folder is no run, or the run was not evaluated on the suite.
+        RunError: a folder is not a run, or the run was not evaluated on the suite.
     """
     loaded = load_suite(suite)
     first, second = read_systems(a, b, loaded)
@@ -221,7 +221,7 @@ def read_systems(a: Path, b: Path, suite: Suite) -> tuple[System, System]:
 
     Raises:
         DataError: a file is at fault, or does not answer the suite.
-        RunError: a folder is no run, or the run was not evaluated on the suite.
+        RunError: a folder is not a run, or the run was not evaluated on the suite.
     """
     names = _source_name(a), _source_name(b)
     if names[0] == names[1]:

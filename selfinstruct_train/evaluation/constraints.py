@@ -59,7 +59,7 @@ class Matches(Row):
         try:
             regex.compile(pattern)
         except regex.error as error:
-            raise ValueError(f"is no regular expression ({error}); mend it") from None
+            raise ValueError(f"is not a regular expression ({error}); fix it") from None
         return pattern
 
 

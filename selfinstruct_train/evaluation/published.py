@@ -74,7 +74,7 @@ def published_files(configured: str | None, cache: Path | None = None) -> tuple[
     found = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if not found:
         raise DataError(
-            f"evaluation.published: {folder} is no folder with files of answers (*.jsonl); name "
+            f"evaluation.published: {folder} is not a folder with files of answers (*.jsonl); name "
             "the folder that holds them"
         )
     order = {file.name: i for i, file in enumerate(find_source(_SOURCE).files)}

@@ -109,7 +109,7 @@ def read_parquet(path: Path) -> TaskSet:
     mark at its end; a prompt without those words is all instruction.
 
     Raises:
-        DataError: the file is no parquet file, lacks the columns prompt and completion, or a row
+        DataError: the file is not a parquet file, lacks the columns prompt and completion, or a row
             holds no text in one of them.
     """
     tasks = []
@@ -144,7 +144,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
     try:
         table = parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: is no parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{path}: is not a parquet file ({str(error).splitlines()[0]})") from None
     if not {"prompt", "completion"} <= set(table.column_names):
         raise DataError(
             f"{path}: lacks the columns 'prompt' and 'completion' (it has "
@@ -154,7 +154,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
     for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), 1):
         if not isinstance(prompt, str) or not isinstance(completion, str):
             raise DataError(
-                f"{path}, row {number}: prompt or completion is no text; fetch the file again"
+                f"{path}, row {number}: prompt or completion is not text; fetch the file again"
             )
         yield prompt, completion
 

@@ -182,7 +182,7 @@ def read_match(a: Path, b: Path, suite: str) -> Match:
 
     Raises:
         DataError: the suite or a file is at fault, or a file does not answer the suite.
-        RunError: a folder is no run, or the run was not evaluated on the suite.
+        RunError: a folder is not a run, or the run was not evaluated on the suite.
     """
     loaded = load_suite(suite)
     first, second = read_systems(a, b, loaded)

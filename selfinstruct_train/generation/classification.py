@@ -13,7 +13,7 @@ from selfinstruct_train.generation.calibration import (
     Calibration,
     calibrate,
 )
-from selfinstruct_train.generation.context import Counts, Workplace
+from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Entry, derived_rng
 from selfinstruct_train.generation.prompting import Prompt, classification_prompt
@@ -31,14 +31,14 @@ class Task(NamedTuple):
 class Classifier:
     """Says of each instruction of the round whether it is a classification task."""
 
-    def __init__(self, place: Workplace, seeds: Sequence[SeedTask]) -> None:
-        self._place = place
+    def __init__(self, context: StageContext, seeds: Sequence[SeedTask]) -> None:
+        self._context = context
         self._seeds = seeds
         self._calibration: Calibration | None = None
-        self._store = place.directory.store(place.directory.classified, Classified)
+        self._store = context.directory.store(context.directory.classified, Classified)
         self._stored = self._store.stream()
-        self._demonstrations = _demonstrations(place)
-        self._counts = Counts(f"round {place.round} classification", place.report)
+        self._demonstrations = _demonstrations(context)
+        self._counts = Counts(f"round {context.round} classification", context.report)
         self._done = 0
 
     def classify(self, instructions: Sequence[Entry]) -> list[Task]:
@@ -47,7 +47,7 @@ class Classifier:
         Raises:
             EngineError: the engine failed, or a prompt cannot fit the context.
         """
-        size = self._place.config.generation.classification.requests_per_batch
+        size = self._context.config.generation.classification.requests_per_batch
         rows = list(islice(self._stored, len(instructions)))
         if len(rows) < len(instructions):
             # Beside other prompts a score may differ in its last digit: whole batches or none.
@@ -70,7 +70,7 @@ class Classifier:
         """Write the completion mark."""
         if self._done:
             self._threshold()
-        self._place.directory.finish(
+        self._context.directory.finish(
             "classification",
             self._counts.seconds,
             instructions=self._done,
@@ -99,22 +99,22 @@ class Classifier:
 
     def _threshold(self) -> float:
         """The margin above which it is Yes; read where a stopped run has chosen it already."""
-        place = self._place
-        if not place.config.generation.classification.calibrate:
+        context = self._context
+        if not context.config.generation.classification.calibrate:
             return 0.0
         if self._calibration is None:
-            path = place.directory.calibration
-            if place.directory.world.on_main(path.exists):
+            path = context.directory.calibration
+            if context.directory.world.on_main(path.exists):
                 fix = "delete it and run the same command again"
                 self._calibration = read_json(path, Calibration, fix)
             else:
                 self._calibration = self._calibrate()
                 text = self._calibration.model_dump_json(indent=1) + "\n"
-                place.directory.world.on_main(lambda: write_atomically(path, text))
+                context.directory.world.on_main(lambda: write_atomically(path, text))
         return self._calibration.threshold
 
     def _calibrate(self) -> Calibration:
-        size = self._place.config.generation.classification.requests_per_batch
+        size = self._context.config.generation.classification.requests_per_batch
         texts = [*(task.instruction for task in self._seeds), *CONTENT_FREE]
         margins: list[float] = []
         for start in range(0, len(texts), size):
@@ -127,18 +127,18 @@ class Classifier:
 
     def _scores(self, texts: Sequence[str]) -> list[tuple[float, float]]:
         """Log P(Yes) and log P(No) after the question about each text."""
-        place = self._place
-        wording = place.prompts.wording
+        context = self._context
+        wording = context.prompts.wording
         by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
         for i, text in enumerate(texts):
             prompt = classification_prompt(wording, self._demonstrations, text)
-            fitted, kept = fit_prompt(place.engine, prompt, max_tokens=8)
+            fitted, kept = fit_prompt(context.engine, prompt, max_tokens=8)
             self._counts.trimmed += len(kept) < len(self._demonstrations)
             by_prefix["".join((fitted.header, *fitted.demonstrations))].append((i, fitted))
         adapter: Path | None = None  # a tuned model has forgotten how to answer few-shot
         scores: dict[int, tuple[float, float]] = {}
         for prefix, asked in by_prefix.items():
-            rows = place.engine.score(
+            rows = context.engine.score(
                 prefix,
                 [prompt.question for _, prompt in asked],
                 [f" {wording.yes}", f" {wording.no}"],
@@ -148,11 +148,11 @@ class Classifier:
         return [scores[i] for i in range(len(texts))]
 
 
-def _demonstrations(place: Workplace) -> list[SeedTask]:
-    step = place.config.generation.classification
-    rng = derived_rng(place.config.seed, "classification demonstrations")
-    yes = [d for d in place.prompts.classification if d.is_classification]
-    no = [d for d in place.prompts.classification if not d.is_classification]
+def _demonstrations(context: StageContext) -> list[SeedTask]:
+    step = context.config.generation.classification
+    rng = derived_rng(context.config.seed, "classification demonstrations")
+    yes = [d for d in context.prompts.classification if d.is_classification]
+    no = [d for d in context.prompts.classification if not d.is_classification]
     shown = yes[: step.yes_demonstrations] + no[: step.no_demonstrations]
     rng.shuffle(shown)
     return shown

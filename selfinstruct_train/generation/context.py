@@ -18,7 +18,7 @@ from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import RowStore
 
 
-class Workplace(NamedTuple):
+class StageContext(NamedTuple):
     """Everything that a step works with."""
 
     config: Config

@@ -24,7 +24,7 @@ _SHORT_ANSWER = 8
 """Words up to which an answer is a fact rather than free text."""
 
 
-class Fault(NamedTuple):
+class FilterResult(NamedTuple):
     """Why a text is dropped."""
 
     reason: str
@@ -42,28 +42,28 @@ class InstructionFilter:
             rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]"
         )
 
-    def fault(self, text: str) -> Fault | None:
+    def fault(self, text: str) -> FilterResult | None:
         """The first predicate that the text fails, or None."""
         return next(self._faults(text), None)
 
-    def _faults(self, text: str) -> Iterator[Fault]:
+    def _faults(self, text: str) -> Iterator[FilterResult]:
         words = count_words(text)
         if words < self._config.min_words:
-            yield Fault("too_short", f"{words} words")
+            yield FilterResult("too_short", f"{words} words")
         if words > self._config.max_words:
-            yield Fault("too_long", f"{words} words")
+            yield FilterResult("too_long", f"{words} words")
         if self._unsuitable and (found := self._unsuitable.search(text)):
-            yield Fault("unsuitable_word", found.group())
+            yield FilterResult("unsuitable_word", found.group())
         prefix = self._rules.program_prefix
         if not self._config.allow_programs and text.lower().startswith(prefix.lower()):
-            yield Fault("program", prefix)
+            yield FilterResult("program", prefix)
         start = without_opening_marks(text)
         if regex.match(r"\p{P}", start):
-            yield Fault("leading_punctuation", start[0])
+            yield FilterResult("leading_punctuation", start[0])
         elif not self._start.match(start):
-            yield Fault("foreign_start", start[:1])
+            yield FilterResult("foreign_start", start[:1])
         if loop := repeated_ngram(text, self._config.max_repeats):
-            yield Fault("loop", loop)
+            yield FilterResult("loop", loop)
 
 
 def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
@@ -85,21 +85,21 @@ def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
     return None
 
 
-class Judged(NamedTuple):
+class CheckedInstance(NamedTuple):
     """An instance and why it is dropped, None if it is kept."""
 
     instance: Instance
-    fault: Fault | None
+    fault: FilterResult | None
 
 
-def judge_instances(
+def check_instances(
     instruction: str,
     instances: Iterable[Instance],
     is_classification: bool,
     most: int,
     max_repeats: int,
     wording: Wording | None = None,
-) -> list[Judged]:
+) -> list[CheckedInstance]:
     """Judge the instances of one instruction, in order.
 
     One input with two different outputs says that one of them is wrong, and nobody knows which:
@@ -118,26 +118,26 @@ def judge_instances(
     outputs: dict[str, set[str]] = {}
     for instance in found:
         outputs.setdefault(instance.input, set()).add(instance.output)
-    judged: list[Judged] = []
+    judged: list[CheckedInstance] = []
     seen: Counter[Instance] = Counter()
     kept = 0
     first: str | None = None
     for instance in found:
-        fault = instance_fault(instruction, instance, max_repeats, wording)
+        fault = check_instance(instruction, instance, max_repeats, wording)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
-            fault = Fault("conflicting_outputs", f"{len(answers)} outputs for one input")
+            fault = FilterResult("conflicting_outputs", f"{len(answers)} outputs for one input")
         if fault is None and seen[instance]:
-            fault = Fault("duplicate", "same input and output")
+            fault = FilterResult("duplicate", "same input and output")
         if fault is None and first is not None and _contradicts(instance, first):
-            fault = Fault("second_answer", f"the first answer is {first[:80]!r}")
+            fault = FilterResult("second_answer", f"the first answer is {first[:80]!r}")
         if fault is None and kept >= most:
-            fault = Fault("too_many", f"more than {most} for one instruction")
+            fault = FilterResult("too_many", f"more than {most} for one instruction")
         seen[instance] += 1
         kept += fault is None
         if fault is None and not instance.input and first is None:
             first = instance.output
-        judged.append(Judged(instance, fault))
+        judged.append(CheckedInstance(instance, fault))
     return judged
 
 
@@ -147,23 +147,23 @@ def _contradicts(instance: Instance, first: str) -> bool:
     return not instance.input and instance.output != first and min(lengths) <= _SHORT_ANSWER
 
 
-def instance_fault(
+def check_instance(
     instruction: str, instance: Instance, max_repeats: int, wording: Wording | None = None
-) -> Fault | None:
+) -> FilterResult | None:
     """The first predicate that an instance fails by itself, or None."""
     given, output = instance.input, instance.output
     if not output:
-        return Fault("empty_output", "")
+        return FilterResult("empty_output", "")
     if output == given:
-        return Fault("output_is_input", output)
+        return FilterResult("output_is_input", output)
     if output == instruction:
-        return Fault("output_is_instruction", output)
+        return FilterResult("output_is_instruction", output)
     if wording and (label := find_label(wording, output) or find_label(wording, given)):
-        return Fault("leftover_label", label)
+        return FilterResult("leftover_label", label)
     if ends_with_colon(output):
-        return Fault("ends_with_colon", output[-40:])
+        return FilterResult("ends_with_colon", output[-40:])
     if ends_with_colon(given):
-        return Fault("ends_with_colon", given[-40:])
+        return FilterResult("ends_with_colon", given[-40:])
     if loop := repeated_ngram(output, max_repeats) or repeated_ngram(given, max_repeats):
-        return Fault("loop", loop)
+        return FilterResult("loop", loop)
     return None

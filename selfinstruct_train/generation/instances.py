@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.classification import Task
-from selfinstruct_train.generation.context import Counts, Workplace
+from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
@@ -35,12 +35,12 @@ from selfinstruct_train.records import (
 class InstanceWriter:
     """Writes instances for the instructions of the round and keeps those that pass the filters."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._place = place
-        self._kept = place.directory.store(place.directory.instances, GeneratedInstance)
-        self._rejected = place.directory.store(place.directory.rejected("instances"), Rejection)
-        self._journal = place.journal("instances")
-        self._counts = Counts(f"round {place.round} instances", place.report)
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._kept = context.directory.store(context.directory.instances, GeneratedInstance)
+        self._rejected = context.directory.store(context.directory.rejected("instances"), Rejection)
+        self._journal = context.journal("instances")
+        self._counts = Counts(f"round {context.round} instances", context.report)
         self._done = self._without = 0
 
     @property
@@ -54,12 +54,12 @@ class InstanceWriter:
         Raises:
             EngineError: the engine failed, or a prompt cannot fit the context.
         """
-        place, journal, counts = self._place, self._journal, self._counts
+        context, journal, counts = self._context, self._journal, self._counts
         total = self._done + len(tasks)
-        for batch in _batches(tasks, place.config.generation.instances.requests_per_batch):
-            written = _write_batch(place, journal, batch, self._done, counts)
-            for reanswer in reanswers(place):
-                written = ask_again(place, journal, reanswer, written, self._done, counts)
+        for batch in _batches(tasks, context.config.generation.instances.requests_per_batch):
+            written = _write_batch(context, journal, batch, self._done, counts)
+            for reanswer in reanswers(context):
+                written = ask_again(context, journal, reanswer, written, self._done, counts)
             sorted_out = [_rows(row) for row in written]
             self._kept.emit(row for kept, _ in sorted_out for row in kept)
             counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
@@ -71,7 +71,7 @@ class InstanceWriter:
     def finish(self) -> None:
         """Write the completion mark."""
         counts = self._counts
-        self._place.directory.finish(
+        self._context.directory.finish(
             "instances",
             counts.seconds,
             instructions=self._done,
@@ -92,15 +92,15 @@ def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
 
 
 def _write_batch(
-    place: Workplace, journal: Journal, batch: Sequence[Task], first: int, counts: Counts
+    context: StageContext, journal: Journal, batch: Sequence[Task], first: int, counts: Counts
 ) -> list[Written]:
-    step = place.config.generation.instances
+    step = context.config.generation.instances
     requests, shown = [], []
     for i, task in enumerate(batch, first):
-        prompt = _prompt(place, task)
-        fitted, kept = fit_prompt(place.engine, prompt, step.max_tokens)
+        prompt = _prompt(context, task)
+        fitted, kept = fit_prompt(context.engine, prompt, step.max_tokens)
         counts.trimmed += len(kept) < len(prompt.demonstrations)
-        demonstrations = _demonstrations(place, task.is_classification)
+        demonstrations = _demonstrations(context, task.is_classification)
         shown.append(tuple(demonstrations[n].id for n in kept))
         sampling = Sampling(
             max_tokens=step.max_tokens,
@@ -108,36 +108,36 @@ def _write_batch(
             top_p=step.top_p,
             top_k=step.top_k,
             repetition_penalty=step.repetition_penalty,
-            stop=(f"\n{place.prompts.wording.task}",),
-            seed=derived_seed(place.config.seed, place.round, "instances", task.row.id),
+            stop=(f"\n{context.prompts.wording.task}",),
+            seed=derived_seed(context.config.seed, context.round, "instances", task.row.id),
         )
-        requests.append(Request(place.request_id("instances", i), fitted.text, sampling))
+        requests.append(Request(context.request_id("instances", i), fitted.text, sampling))
     completions = journal.ask(requests, None)
     counts.tokens += sum(c.completion_tokens for c in completions)
     written = []
     for task, request, completion, ids in zip(batch, requests, completions, shown, strict=True):
-        provenance = place.provenance(request, ids, None)
-        filtered = filter_instances(place, task, _read(place, task, completion))
+        provenance = context.provenance(request, ids, None)
+        filtered = filter_instances(context, task, _read(context, task, completion))
         instances = [WrittenInstance(*result, provenance) for result in filtered]
         written.append(Written(task, instances, provenance))
     return written
 
 
-def _demonstrations(place: Workplace, is_classification: bool) -> tuple[SeedTask, ...]:
-    prompts = place.prompts
+def _demonstrations(context: StageContext, is_classification: bool) -> tuple[SeedTask, ...]:
+    prompts = context.prompts
     group = prompts.output_first if is_classification else prompts.input_first
-    return group[: place.config.generation.instances.demonstrations]
+    return group[: context.config.generation.instances.demonstrations]
 
 
-def _prompt(place: Workplace, task: Task) -> Prompt:
+def _prompt(context: StageContext, task: Task) -> Prompt:
     make = output_first_prompt if task.is_classification else input_first_prompt
-    demonstrations = _demonstrations(place, task.is_classification)
-    return make(place.prompts.wording, demonstrations, task.row.instruction)
+    demonstrations = _demonstrations(context, task.is_classification)
+    return make(context.prompts.wording, demonstrations, task.row.instruction)
 
 
-def _read(place: Workplace, task: Task, completion: StoredCompletion) -> list[Instance]:
+def _read(context: StageContext, task: Task, completion: StoredCompletion) -> list[Instance]:
     read = read_output_first if task.is_classification else read_input_first
-    return read(place.prompts.wording, completion.text, completion.finish_reason == "length")
+    return read(context.prompts.wording, completion.text, completion.finish_reason == "length")
 
 
 def _rows(written: Written) -> tuple[list[GeneratedInstance], list[Rejection]]:

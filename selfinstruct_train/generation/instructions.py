@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.engines.base import Request
-from selfinstruct_train.generation.context import Counts, Workplace
+from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.filters import InstructionFilter
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Candidate, Entry, Pool, derived_rng, derived_seed
@@ -39,16 +39,18 @@ class InstructionWriter:
     same.
     """
 
-    def __init__(self, place: Workplace, pool: Pool) -> None:
-        config = place.config.generation
-        self._place = place
+    def __init__(self, context: StageContext, pool: Pool) -> None:
+        config = context.config.generation
+        self._context = context
         self._pool = pool
-        self._accepted = place.directory.store(place.directory.instructions, Instruction)
-        self._rejected = place.directory.store(place.directory.rejected("instructions"), Rejection)
-        self._journal = place.journal("instructions")
-        self._screen = InstructionFilter(config.filters, place.rules)
-        self._adapter = place.adapter if config.instruction_writer == "tuned" else None
-        self._counts = Counts(f"round {place.round} instructions", place.report)
+        self._accepted = context.directory.store(context.directory.instructions, Instruction)
+        self._rejected = context.directory.store(
+            context.directory.rejected("instructions"), Rejection
+        )
+        self._journal = context.journal("instructions")
+        self._screen = InstructionFilter(config.filters, context.rules)
+        self._adapter = context.adapter if config.instruction_writer == "tuned" else None
+        self._counts = Counts(f"round {context.round} instructions", context.report)
         self._recent: deque[bool] = deque(maxlen=config.saturation_window)
         self._waiting: list[_Found] = []
         self._requests = self._candidates = self._unused_room = 0
@@ -78,7 +80,9 @@ class InstructionWriter:
             # As many as are missing at most, so that none is accepted beyond the target.
             missing = target - counts.kept
             found, self._waiting = self._waiting[:missing], self._waiting[missing:]
-            kept, dropped = _screen(self._place, self._pool, self._screen, found, self._candidates)
+            kept, dropped = _screen(
+                self._context, self._pool, self._screen, found, self._candidates
+            )
             self._candidates += len(found)
             self._accepted.emit(row for row, _ in kept)
             counts.drop(self._rejected, [row for row, _ in dropped])
@@ -93,7 +97,7 @@ class InstructionWriter:
         """Write the completion mark, which says why the stage ended."""
         reason = self._why_stop() or "enough"
         counts = self._counts
-        self._place.directory.finish(
+        self._context.directory.finish(
             "instructions",
             counts.seconds,
             requests=self._requests,
@@ -107,20 +111,20 @@ class InstructionWriter:
         counts.show(counts.kept, None, note=reason)
 
     def _ask_batch(self, missing: int) -> None:
-        config = self._place.config.generation
+        config = self._context.config.generation
         step, counts = config.instructions, self._counts
         size = min(
             step.requests_per_batch, config.max_requests - self._requests, self._needed(missing)
         )
-        batch = [_ask(self._place, self._pool, self._requests + i) for i in range(size)]
+        batch = [_ask(self._context, self._pool, self._requests + i) for i in range(size)]
         counts.trimmed += sum(asked.trimmed for asked in batch)
         completions = self._journal.ask([asked.request for asked in batch], self._adapter)
-        label = self._place.prompts.wording.task
+        label = self._context.prompts.wording.task
         self._requests += size
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
             shown = [entry.id for entry in asked.shown]
-            provenance = self._place.provenance(asked.request, shown, self._adapter)
+            provenance = self._context.provenance(asked.request, shown, self._adapter)
             for text in _read(completion, len(shown) + 1, step.last_item, label):
                 self._waiting.append(_Found(text, provenance))
         # What the lists had room for, counted only while nothing at all comes back.
@@ -129,7 +133,7 @@ class InstructionWriter:
 
     def _needed(self, missing: int) -> int:
         """Requests that should yield what is missing, by what they have yielded so far."""
-        step = self._place.config.generation.instructions
+        step = self._context.config.generation.instructions
         if self._counts.kept:
             return math.ceil(missing * self._requests / self._counts.kept)
         if self._requests:
@@ -138,7 +142,7 @@ class InstructionWriter:
         return math.ceil(missing / (step.last_item - 1 - shown))
 
     def _why_stop(self) -> str | None:
-        config = self._place.config.generation
+        config = self._context.config.generation
         recent = self._recent
         if len(recent) == config.saturation_window:
             rate = sum(recent) / len(recent)
@@ -177,17 +181,17 @@ class FinishedInstructions:
         """Nothing: the completion mark is there."""
 
 
-def _ask(place: Workplace, pool: Pool, index: int) -> _Asked:
-    step = place.config.generation.instructions
-    key = (place.config.seed, place.round, "instructions", index)
+def _ask(context: StageContext, pool: Pool, index: int) -> _Asked:
+    step = context.config.generation.instructions
+    key = (context.config.seed, context.round, "instructions", index)
     shown = pool.demonstrations(
         derived_rng(*key, "demonstrations"), step.seed_demonstrations, step.machine_demonstrations
     )
-    prompt = instruction_prompt(place.prompts.wording, [entry.instruction for entry in shown])
-    fitted, kept = fit_prompt(place.engine, prompt, step.max_tokens)
+    prompt = instruction_prompt(context.prompts.wording, [entry.instruction for entry in shown])
+    fitted, kept = fit_prompt(context.engine, prompt, step.max_tokens)
     if len(kept) < len(shown):
         shown = [shown[i] for i in kept]
-        fitted = instruction_prompt(place.prompts.wording, [entry.instruction for entry in shown])
+        fitted = instruction_prompt(context.prompts.wording, [entry.instruction for entry in shown])
     sampling = Sampling(
         max_tokens=step.max_tokens,
         temperature=step.temperature,
@@ -197,7 +201,7 @@ def _ask(place: Workplace, pool: Pool, index: int) -> _Asked:
         stop=("\n\n", f"\n{step.last_item}.", f"\n{step.last_item})"),
         seed=derived_seed(*key, "sampling"),
     )
-    request = Request(place.request_id("instructions", index), fitted.text, sampling)
+    request = Request(context.request_id("instructions", index), fitted.text, sampling)
     return _Asked(request, tuple(shown), len(kept) < len(prompt.demonstrations))
 
 
@@ -208,7 +212,7 @@ def _read(completion: StoredCompletion, first: int, last_item: int, task: str) -
 
 
 def _screen(
-    place: Workplace,
+    context: StageContext,
     pool: Pool,
     screen: InstructionFilter,
     found: Sequence[_Found],
@@ -229,7 +233,7 @@ def _screen(
             )
             dropped.append((row, number))
         else:
-            candidate = Candidate(f"r{place.round}-{number:06d}", text)
+            candidate = Candidate(f"r{context.round}-{number:06d}", text)
             passed.append((candidate, provenance, number))
     admissions = pool.admit([candidate for candidate, _, _ in passed])
     for (candidate, provenance, number), admission in zip(passed, admissions, strict=True):

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from selfinstruct_train.engines.asking import Journal
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.classification import Task
-from selfinstruct_train.generation.context import Counts, Workplace
-from selfinstruct_train.generation.filters import Fault, Judged, judge_instances
+from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.filters import CheckedInstance, FilterResult, check_instances
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
 from selfinstruct_train.records import Instance, Provenance, Sampling
@@ -25,7 +25,7 @@ class WrittenInstance(NamedTuple):
     """An instance, why it is dropped (None if it is kept), and where its answer comes from."""
 
     instance: Instance
-    fault: Fault | None
+    fault: FilterResult | None
     provenance: Provenance
 
 
@@ -54,10 +54,10 @@ class Reanswer(NamedTuple):
     covers_classification: bool
 
 
-def reanswers(place: Workplace) -> list[Reanswer]:
+def reanswers(context: StageContext) -> list[Reanswer]:
     """What the config asks for, in order."""
-    generation, wording = place.config.generation, place.prompts.wording
-    shown = place.prompts.input_first[: generation.instances.demonstrations]
+    generation, wording = context.config.generation, context.prompts.wording
+    shown = context.prompts.input_first[: generation.instances.demonstrations]
     found = []
     if generation.instances.answers != "as_written":
         found.append(
@@ -73,15 +73,15 @@ def reanswers(place: Workplace) -> list[Reanswer]:
             )
         )
     tuned_writes = generation.instance_writer == "tuned"
-    if place.adapter is not None and (tuned_writes or generation.instances.consistency):
+    if context.adapter is not None and (tuned_writes or generation.instances.consistency):
         found.append(
             Reanswer(
                 "tuned",
                 # Few-shot prompts are lost on a tuned model: it is asked in its own template.
-                lambda text, given: Prompt("", (), place.tuned_prompt(text, given)),
+                lambda text, given: Prompt("", (), context.tuned_prompt(text, given)),
                 (),
                 (),
-                place.adapter,
+                context.adapter,
                 tuned_writes,
                 covers_classification=True,
             )
@@ -90,7 +90,7 @@ def reanswers(place: Workplace) -> list[Reanswer]:
 
 
 def ask_again(
-    place: Workplace,
+    context: StageContext,
     journal: Journal,
     reanswer: Reanswer,
     written: Sequence[Written],
@@ -103,7 +103,7 @@ def ask_again(
     now be the same twice, or contradict itself.
 
     Args:
-        place: where to work.
+        context: where to work.
         journal: of the instances' completions.
         reanswer: whom to ask, and what for.
         written: a batch of tasks and their instances.
@@ -121,7 +121,7 @@ def ask_again(
             continue
         for j, found in enumerate(instances):
             if found.fault is None:
-                request, ids = _request(place, reanswer, task, found.instance, first + i, j)
+                request, ids = _request(context, reanswer, task, found.instance, first + i, j)
                 asked.append((i, j))
                 requests.append(request)
                 shown.append(ids)
@@ -132,55 +132,62 @@ def ask_again(
         before = written[i].instances[j]
         answer = completion.text.strip()
         if completion.finish_reason == "length":
-            after = before._replace(fault=Fault("second_answer_cut", answer[-40:]))
+            after = before._replace(fault=FilterResult("second_answer_cut", answer[-40:]))
         elif reanswer.replaces:
             after = WrittenInstance(
                 Instance(input=before.instance.input, output=answer),
                 None,
-                place.provenance(request, ids, reanswer.adapter),
+                context.provenance(request, ids, reanswer.adapter),
             )
         elif answer != before.instance.output:
             evidence = f"the {reanswer.name} model, asked again, answers {answer[:80]!r}"
-            after = before._replace(fault=Fault("inconsistent", evidence))
+            after = before._replace(fault=FilterResult("inconsistent", evidence))
         else:
             continue
         result[i].instances[j] = after
     if reanswer.replaces:
         for i in dict.fromkeys(i for i, _ in asked):
-            _filter_again(place, result[i])
+            _filter_again(context, result[i])
     return result
 
 
-def filter_instances(place: Workplace, task: Task, found: Sequence[Instance]) -> list[Judged]:
+def filter_instances(
+    context: StageContext, task: Task, found: Sequence[Instance]
+) -> list[CheckedInstance]:
     """What the instance filters say of a task's instances, in order."""
-    config = place.config.generation
-    return judge_instances(
+    config = context.config.generation
+    return check_instances(
         task.row.instruction,
         found,
         task.is_classification,
         config.instances.max_per_instruction,
         config.filters.max_repeats,
-        place.prompts.wording,
+        context.prompts.wording,
     )
 
 
-def _filter_again(place: Workplace, written: Written) -> None:
+def _filter_again(context: StageContext, written: Written) -> None:
     kept = [j for j, found in enumerate(written.instances) if found.fault is None]
-    results = filter_instances(place, written.task, [written.instances[j].instance for j in kept])
+    results = filter_instances(context, written.task, [written.instances[j].instance for j in kept])
     for j, (_, fault) in zip(kept, results, strict=True):
         written.instances[j] = written.instances[j]._replace(fault=fault)
 
 
 def _request(
-    place: Workplace, reanswer: Reanswer, task: Task, instance: Instance, number: int, place_in: int
+    context: StageContext,
+    reanswer: Reanswer,
+    task: Task,
+    instance: Instance,
+    number: int,
+    place_in: int,
 ) -> tuple[Request, tuple[str, ...]]:
     """The request, and the ids of the demonstrations that its prompt has room for."""
-    most = place.config.generation.instances.max_tokens
+    most = context.config.generation.instances.max_tokens
     prompt = reanswer.prompt(task.row.instruction, instance.input)
     shown = reanswer.shown
     if prompt.demonstrations:
-        prompt, kept = fit_prompt(place.engine, prompt, most)
+        prompt, kept = fit_prompt(context.engine, prompt, most)
         shown = tuple(shown[n] for n in kept)
-    request_id = f"{place.request_id(reanswer.name, number)}-{place_in}"
+    request_id = f"{context.request_id(reanswer.name, number)}-{place_in}"
     sampling = Sampling(max_tokens=most, stop=reanswer.stop)
     return Request(request_id, prompt.text, sampling), shown

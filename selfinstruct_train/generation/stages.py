@@ -8,7 +8,7 @@ from pathlib import Path
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.classification import Classifier
-from selfinstruct_train.generation.context import Workplace
+from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.pool import Pool
@@ -64,16 +64,16 @@ def generate_round(
     name = config.generation.prompts
     prompts = load_prompt_set(name)
     require_demonstrations(prompts, name)
-    place = Workplace(
+    context = StageContext(
         config, engine, directory, number, prompts, load_rules(name), adapter, tuned_prompt, report
     )
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
-        instructions = InstructionWriter(place, _pool(config, run, number, seeds))
+        instructions = InstructionWriter(context, _pool(config, run, number, seeds))
     else:
         rows = directory.store(directory.instructions, Instruction).stream()
         instructions = FinishedInstructions(rows)
-    classifier, instances = Classifier(place, seeds), InstanceWriter(place)
+    classifier, instances = Classifier(context, seeds), InstanceWriter(context)
     wanted = config.generation.instructions_per_round
     target, written = wanted, 0
     while fresh := instructions.write(target):

@@ -221,7 +221,7 @@ def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Que
             raise RunError(
                 f"{path}, line {number}: a verdict of another judge or prompt, or on another "
                 "answer; restore the setting, name another folder, or delete this file to have "
-                "everything judged anew"
+                "everything judged again"
             )
 
 

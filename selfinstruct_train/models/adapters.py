@@ -18,7 +18,7 @@ _KEPT = 2
 class _Key(NamedTuple):
     path: Path
     modified: int
-    """Nanoseconds; an adapter that was trained anew under the same name is another adapter."""
+    """Nanoseconds; an adapter that was trained again under the same name is another adapter."""
 
 
 class AdapterSwitch:

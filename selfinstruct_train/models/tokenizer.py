@@ -63,7 +63,7 @@ def freeze_clock(tokenizer: PreTrainedTokenizerBase, moment: datetime) -> None:
 
 
 def set_pad_token(tokenizer: PreTrainedTokenizerBase, rows: int) -> str:
-    """Give the tokenizer a pad token that is no end token, in the embedding as it is.
+    """Give the tokenizer a pad token that is not an end token, in the embedding as it is.
 
     Args:
         tokenizer: the model's.

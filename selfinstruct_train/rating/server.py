@@ -90,7 +90,7 @@ def rate(run: RunDirectory, port: int, rater: str | None) -> None:
         rater: name that the page starts with; None lets the page ask.
 
     Raises:
-        RunError: the folder is no run or has no answers, or the port is taken.
+        RunError: the folder is not a run or has no answers, or the port is taken.
         ConfigError: the name cannot be used.
         DataError: a stored row cannot be read.
     """

@@ -54,7 +54,7 @@ def read_questions(run: RunDirectory) -> tuple[Question, ...]:
     those who stop early have graded the same fair sample.
 
     Raises:
-        RunError: the folder is no run, or nothing of it was evaluated.
+        RunError: the folder is not a run, or nothing of it was evaluated.
         DataError: a stored row cannot be read.
     """
     questions: list[Question] = []

@@ -129,7 +129,7 @@ def read_ratings(run: RunDirectory) -> tuple[Rating, ...]:
     """The grades that stand, in the order in which they were first given.
 
     Raises:
-        RunError: the folder is no run.
+        RunError: the folder is not a run.
         DataError: a line of the file is no rating.
     """
     run.config()

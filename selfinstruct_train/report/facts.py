@@ -190,7 +190,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
     """Read a run directory, finished or not; nothing in it is changed.
 
     Raises:
-        RunError: the folder is no run, or no stage of it is finished.
+        RunError: the folder is not a run, or no stage of it is finished.
         DataError: a row or file cannot be read.
     """
     # Only the main process reports: a run of several would ask its peers, and wait for ever.

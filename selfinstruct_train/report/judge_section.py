@@ -35,7 +35,7 @@ class JudgeSection(NamedTuple):
     judges: tuple[str, ...]
     """Names of the models that judged."""
     warning: str
-    """Why the judge is no impartial one; empty where nothing is known against it."""
+    """Why the judge is not an impartial one; empty where nothing is known against it."""
     sentences: tuple[str, ...]
     plots: tuple[Plot, ...]
     judged: tuple[Judged, ...]
@@ -87,7 +87,7 @@ def _warning(judges: set[str], config: Config) -> str:
         return ""
     return (
         f"{', '.join(sorted(own))} judged itself: it is the model that was tuned and that wrote "
-        "the data. It is no impartial judge; name another in evaluation.judge.model before you "
+        "the data. It is not an impartial judge; name another in evaluation.judge.model before you "
         "rely on these verdicts."
     )
 

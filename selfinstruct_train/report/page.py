@@ -90,7 +90,7 @@ def write_report(run: RunDirectory) -> Path:
         Path of the page, inside the run directory.
 
     Raises:
-        RunError: the folder is no run, nothing in it is finished, or it cannot be written.
+        RunError: the folder is not a run, nothing in it is finished, or it cannot be written.
         DataError: a row of the run cannot be read.
     """
     write_atomically(run.report, render_page(read_facts(run)))

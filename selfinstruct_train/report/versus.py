@@ -51,7 +51,8 @@ def write_versus(a: Path, b: Path, suite: str, page: Path) -> Comparison:
 
     Raises:
         DataError: the suite or a file is at fault, or a file does not answer the suite.
-        RunError: a folder is no run, was not evaluated on the suite, or the page cannot be written.
+        RunError: a folder is not a run or was not evaluated on the suite, or the page cannot be
+            written.
     """
     loaded = load_suite(suite)
     first, second = read_systems(a, b, loaded)

@@ -108,7 +108,7 @@ class Loop:
         return loaded
 
     @functools.cached_property
-    def _examinee(self) -> Engine:
+    def _evaluation_engine(self) -> Engine:
         # Adapters are made during the run, so only this process's own model is sure to have them.
         if self._writes_here:
             return self.engine
@@ -194,7 +194,7 @@ class Loop:
         wording = self._prompts.wording
         comparisons = evaluate_round(
             config,
-            self._examinee,
+            self._evaluation_engine,
             self.run,
             number,
             adapter=directory.adapter,
@@ -322,8 +322,8 @@ class Loop:
         rows = self._without_contamination(directory, rows)
         self.engine.close()
         own = self.config.training.load == "own"
-        if "_examinee" in vars(self):
-            self._examinee.close()
+        if "_evaluation_engine" in vars(self):
+            self._evaluation_engine.close()
         model = load_model(self.config.model, self._described) if own else self.model
         began = time.monotonic()
 

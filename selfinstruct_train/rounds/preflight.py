@@ -35,7 +35,7 @@ from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode
-from selfinstruct_train.training.adapter import put_adapter_on
+from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
 
 Stage = Literal["generate", "train", "evaluate"]
@@ -190,7 +190,7 @@ def _check_adapter(config: Config, model: ModelDescription) -> tuple[int, int]:
                 "another model"
             ) from None
         parameters = base.num_parameters()
-        tuned = put_adapter_on(base, config.training, 0, None)
+        tuned = attach_adapter(base, config.training, 0, None)
     return parameters, sum(p.numel() for p in tuned.parameters() if p.requires_grad)
 
 

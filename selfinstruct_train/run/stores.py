@@ -199,13 +199,13 @@ def write_atomically(path: Path, text: str) -> None:
         ) from None
 
 
-def read_json(path: Path, model: type[ModelT], mend: str) -> ModelT:
+def read_json(path: Path, model: type[ModelT], fix: str) -> ModelT:
     """Read a file that holds one JSON object, as `write_atomically` left it.
 
     Args:
         path: the file.
         model: what the object must be.
-        mend: what the user can do about a damaged one, as the end of a sentence.
+        fix: what the user can do about a damaged one, as the end of a sentence.
 
     Raises:
         DataError: the file cannot be read, or holds something else.
@@ -215,7 +215,7 @@ def read_json(path: Path, model: type[ModelT], mend: str) -> ModelT:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     except ValidationError as error:
-        raise DataError(f"{path}: {error.errors()[0]['msg']}; {mend}") from None
+        raise DataError(f"{path}: {error.errors()[0]['msg']}; {fix}") from None
 
 
 def _encoded(rows: Iterable[Row]) -> bytes:

@@ -38,7 +38,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 line = line.replace(BYTE_ORDER_MARK, "")
                 if "\0" in line:
                     raise DataError(
-                        f"{path}, line {number}: holds a NUL character, so this is no text, or "
+                        f"{path}, line {number}: holds a NUL character, so this is not text, or "
                         "one that was damaged; restore the file or remove the character"
                     )
                 if line.strip():

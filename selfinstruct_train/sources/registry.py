@@ -340,11 +340,11 @@ def _fetch(source: Source, file: SourceFile, origin: str | None, target: Path) -
         return
     place = _place(source, file, origin)
     if "://" in place:
-        mend = f"pass a local file: selfinstruct data pull {source.name} --from PATH"
-        _keep(target, file, place, mend, lambda out: _download(place, out, mend))
+        fix = f"pass a local file: selfinstruct data pull {source.name} --from PATH"
+        _keep(target, file, place, fix, lambda out: _download(place, out, fix))
     else:
-        mend = "pass the official file, or use this one by its path instead of by the name"
-        _keep(target, file, place, mend, lambda out: _copy(Path(place), out))
+        fix = "pass the official file, or use this one by its path instead of by the name"
+        _keep(target, file, place, fix, lambda out: _copy(Path(place), out))
 
 
 def _place(source: Source, file: SourceFile, origin: str | None) -> str:
@@ -357,7 +357,7 @@ def _place(source: Source, file: SourceFile, origin: str | None) -> str:
 
 
 def _keep(
-    target: Path, file: SourceFile, place: str, mend: str, write: Callable[[IO[bytes]], None]
+    target: Path, file: SourceFile, place: str, fix: str, write: Callable[[IO[bytes]], None]
 ) -> None:
     """Write beside the target, check the hash, then put it in place: never a half file."""
     scratch: Path | None = None
@@ -372,7 +372,7 @@ def _keep(
         if file.sha256 is not None and digest != file.sha256:
             raise DataError(
                 f"{place}: is not the file that was asked for (sha256 {digest}, expected "
-                f"{file.sha256}); {mend}"
+                f"{file.sha256}); {fix}"
             )
         scratch.replace(target)
     except OSError as error:
@@ -385,9 +385,9 @@ def _keep(
             scratch.unlink(missing_ok=True)
 
 
-def _download(url: str, out: IO[bytes], mend: str) -> None:
+def _download(url: str, out: IO[bytes], fix: str) -> None:
     if not url.startswith(("http://", "https://")):
-        raise DataError(f"{url}: only http and https addresses are fetched; {mend}")
+        raise DataError(f"{url}: only http and https addresses are fetched; {fix}")
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
             promised, received = response.headers.get("Content-Length"), 0
@@ -395,10 +395,10 @@ def _download(url: str, out: IO[bytes], mend: str) -> None:
                 received += len(piece)
                 out.write(piece)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DataError(f"{url}: cannot be fetched ({error}); {mend}") from None
+        raise DataError(f"{url}: cannot be fetched ({error}); {fix}") from None
     # A reader of pieces is not told that the connection broke before the end.
     if promised is not None and received != int(promised):
-        raise DataError(f"{url}: broke off after {received} of {promised} bytes; {mend}")
+        raise DataError(f"{url}: broke off after {received} of {promised} bytes; {fix}")
 
 
 def _copy(path: Path, out: IO[bytes]) -> None:

@@ -90,7 +90,7 @@ class OverlapFilter:
         return set(rarest[: max(size, 0)])
 
     def _reorder(self) -> None:
-        """Rank tokens by rarity anew, whenever the pool has doubled: the order only saves time."""
+        """Rank tokens by rarity again, whenever the pool has doubled: the order only saves time."""
         counts = Counter(token for code in self._codes for token in numbers(code))
         self._rank = {token: i for i, (token, _) in enumerate(reversed(counts.most_common()))}
         self._postings = {}

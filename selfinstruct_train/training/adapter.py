@@ -1,4 +1,4 @@
-"""The adapter on the lent model: put on, saved, and every trace of it taken off again."""
+"""The adapter on the loaded model: put on, saved, and every trace of it taken off again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.run.stores import write_atomically
 
 
-def put_adapter_on(
+def attach_adapter(
     base: Any, config: TrainingConfig, seed: int, start_adapter: Path | None
 ) -> PeftModel:
     """Wrap the base in a fresh adapter, or in ``start_adapter`` to go on from it.
@@ -85,7 +85,7 @@ def save_adapter(tuned: PeftModel, folder: Path) -> None:
 
 
 @contextmanager
-def lent(model: Any) -> Iterator[None]:
+def restored_after(model: Any) -> Iterator[None]:
     """Put back what peft, TRL and transformers change on a model that they are given.
 
     TRL replaces the model's forward by one with a fused language-model head, the trainer writes
@@ -105,7 +105,7 @@ def lent(model: Any) -> Iterator[None]:
         for key in ("forward", "model_tags", "peft_config"):
             model.__dict__.pop(key, None)
         model.__dict__.update(own)
-        # The model's parts share the config object, so it is filled anew rather than replaced.
+        # The model's parts share the config object, so it is filled again rather than replaced.
         model.config.__dict__.clear()
         model.config.__dict__.update(config.__dict__)
         model.generation_config = generation_config

@@ -55,7 +55,7 @@ class GateReport(Row):
 
 
 class AdapterCheck(Row):
-    """What was seen of the saved adapter, loaded anew."""
+    """What was seen of the saved adapter, loaded again."""
 
     largest_difference: float
     """Between a logit of the model in memory and of the saved one."""
@@ -210,12 +210,12 @@ def check_adapter(
 
     saved = PeftModel.from_pretrained(base, str(adapter))
     try:
-        anew = row_logits(saved, examples)
+        again = row_logits(saved, examples)
         asked = _spread(examples, _PROMPTS_ASKED)
         stopped = _count_stopped(saved, asked, tokenizer, context_length)
     finally:
         saved.unload()
-    difference = max((a - b).abs().max().item() for a, b in zip(anew, in_memory, strict=True))
+    difference = max((a - b).abs().max().item() for a, b in zip(again, in_memory, strict=True))
     largest = max(a.abs().max().item() for a in in_memory)
     if not difference <= LOGIT_TOLERANCE * largest:
         raise TrainingError(

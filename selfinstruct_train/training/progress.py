@@ -96,7 +96,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log where a checkpoint is saved and at the end, and leave out the last checkpoint."""
         last = state.global_step >= state.max_steps
-        # Means of the loss start anew at a checkpoint, as they do for whoever resumes from it.
+        # Means of the loss start again at a checkpoint, as they do for whoever resumes from it.
         if last or state.global_step % args.save_steps == 0:
             control.should_log = True
         # The adapter itself is saved now; a trainer resumed at its last step would take one more.

@@ -25,7 +25,7 @@ from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training import checks
-from selfinstruct_train.training.adapter import lent, put_adapter_on, save_adapter
+from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.arguments import trainer_arguments
 from selfinstruct_train.training.dataset import (
     Example,
@@ -81,7 +81,7 @@ def train(
     forward and settings.
 
     Args:
-        loaded: the base, which is lent, and its tokenizer.
+        loaded: the base, which is restored_after, and its tokenizer.
         rows: what to learn.
         config: how.
         directory: where data, adapter, checkpoints and figures go.
@@ -118,8 +118,8 @@ def train(
     with _quietly():
         arguments = trainer_arguments(loaded, config, directory, seed, world, max_steps_override)
     recorder = Recorder(directory, world, on_step, resumed=checkpoint)
-    with lent(loaded.model), _quietly():
-        tuned = put_adapter_on(loaded.model, config, seed, start_adapter)
+    with restored_after(loaded.model), _quietly():
+        tuned = attach_adapter(loaded.model, config, seed, start_adapter)
         try:
             trainer = SFTTrainer(
                 model=tuned,
@@ -175,7 +175,7 @@ def train(
         shutil.rmtree(directory.checkpoints, ignore_errors=True)
         return result
 
-    with lent(loaded.model), _quietly():
+    with restored_after(loaded.model), _quietly():
         return world.on_main(finish)
 
 

@@ -347,7 +347,7 @@ def test_a_slow_server_is_tried_again_and_then_given_up(start: StartServer) -> N
 )
 def test_a_malformed_reply_is_an_error_that_shows_it(start: StartServer, text: str) -> None:
     server = start(lambda body, n: Answer(text))
-    with pytest.raises(EngineError, match="answered what is no completion"):
+    with pytest.raises(EngineError, match="answered what is not a completion"):
         answers(engine(server.url), requests("a"))
 
 

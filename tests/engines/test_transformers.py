@@ -277,9 +277,9 @@ def test_memory_decides_the_slots_and_what_never_fits_is_refused_alone(make_load
     wanted = {r.id: by_generate(loaded, r) for r in asked}
     one = engine(loaded)
     one._is_together()
-    small = 100 * one._passes.token_bytes
+    small = 100 * one._runner.token_bytes
     free = int(small / 0.6)
-    monkeypatch.setattr(engine_module, "free_memory", lambda _: free - one._passes.kept_bytes)
+    monkeypatch.setattr(engine_module, "free_memory", lambda _: free - one._runner.kept_bytes)
     found: list[Completion] = []
     with pytest.raises(EngineError, match="request large: its 12. tokens need more memory"):
         for completion in one.generate(asked):
@@ -294,7 +294,7 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
     one = engine(loaded, 16)
     one._is_together()
     sizes = []
-    step = one._passes.step
+    step = one._runner.step
 
     def tight(slots, *args):
         sizes.append(slots.count)
@@ -302,7 +302,7 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
             raise torch.OutOfMemoryError("full")
         return step(slots, *args)
 
-    monkeypatch.setattr(one._passes, "step", tight)
+    monkeypatch.setattr(one._runner, "step", tight)
     found = {c.id: c for c in one.generate(asked)}
     assert {k: c.token_ids for k, c in found.items()} == {
         k: c.token_ids for k, c in expected.items()
@@ -317,20 +317,20 @@ def test_memory_short_at_the_first_trial_does_not_decide_about_later_batches(
     asked = requests(prompts(6, PREFIX))
     expected = answers(loaded, asked)
     one = engine(loaded, 8)
-    compute = one._passes._compute
+    compute = one._runner._compute
     counts = []
-    step = one._passes.step
+    step = one._runner.step
 
     def full(*args):
-        monkeypatch.setattr(one._passes, "_compute", compute)
+        monkeypatch.setattr(one._runner, "_compute", compute)
         raise torch.OutOfMemoryError("full")
 
     def counted(slots, *args):
         counts.append(slots.count)
         return step(slots, *args)
 
-    monkeypatch.setattr(one._passes, "_compute", full)
-    monkeypatch.setattr(one._passes, "step", counted)
+    monkeypatch.setattr(one._runner, "_compute", full)
+    monkeypatch.setattr(one._runner, "step", counted)
     first = {c.id: c.token_ids for c in one.generate(asked)}
     assert "out of memory: going on with 1" in caplog.text
     assert not counts
@@ -346,6 +346,6 @@ def test_other_errors_are_not_taken_for_lack_of_memory(make_loaded, monkeypatch)
     def broken(*args):
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(one._passes, "step", broken)
+    monkeypatch.setattr(one._runner, "step", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         list(one.generate(requests(["a"])))

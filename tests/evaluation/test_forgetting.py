@@ -103,8 +103,8 @@ def test_a_damaged_model_is_seen_and_the_stored_figures_are_taken_again(
     assert found is not None and found.ci_low is not None and found.ci_low > 0
     assert found.delta == pytest.approx(found.tuned - found.base)
     assert "worse at plain text" in found.sentence
-    mended = make_case(1.0, 900)
-    assert measure_forgetting(mended.config, mended.loaded, mended.run, 0) == found
+    fixed = make_case(1.0, 900)
+    assert measure_forgetting(fixed.config, fixed.loaded, fixed.run, 0) == found
     other = make_case(1.0, 800)
     again = measure_forgetting(other.config, other.loaded, other.run, 0)
     assert again is not None and again.delta == 0.0

@@ -215,9 +215,9 @@ def test_prompts_of_the_hub_file_may_differ_in_white_space_and_show_examples(
 @pytest.mark.parametrize(
     ("prompts", "completions", "said"),
     [
-        (["Do it", None], ["x", "y"], "row 2: prompt or completion is no text"),
-        (["Do it"], [None], "row 1: prompt or completion is no text"),
-        ([7], ["x"], "row 1: prompt or completion is no text"),
+        (["Do it", None], ["x", "y"], "row 2: prompt or completion is not text"),
+        (["Do it"], [None], "row 1: prompt or completion is not text"),
+        ([7], ["x"], "row 1: prompt or completion is not text"),
         (["Do it", "  "], ["x", "y"], "row 2: has no prompt"),
         ([], [], "holds no rows"),
     ],
@@ -234,7 +234,7 @@ def test_rows_of_the_hub_file_without_text_are_named(
 def test_a_file_without_prompts_is_no_suite(tmp_path: Path) -> None:
     path = tmp_path / "test.parquet"
     path.write_text("no parquet")
-    with pytest.raises(DataError, match="is no parquet file"):
+    with pytest.raises(DataError, match="is not a parquet file"):
         load_suite(str(path))
     parquet.write_table(pyarrow.table({"text": ["x"]}), path)
     with pytest.raises(DataError, match="columns 'prompt' and 'completion'"):

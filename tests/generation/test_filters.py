@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.generation.filters import InstructionFilter, judge_instances, repeated_ngram
+from selfinstruct_train.generation.filters import InstructionFilter, check_instances, repeated_ngram
 from selfinstruct_train.packs.pack import load_rules
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import count_words
@@ -71,7 +71,7 @@ def test_words_are_counted_in_scripts_without_blanks() -> None:
 
 def judged(*pairs: tuple[str, str], classification: bool = False, most: int = 5) -> list[str]:
     instances = [Instance(input=a, output=b) for a, b in pairs]
-    found = judge_instances("Do it.", instances, classification, most, 4)
+    found = check_instances("Do it.", instances, classification, most, 4)
     return [j.fault.reason if j.fault else "kept" for j in found]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_train.generation.filters import instance_fault, judge_instances
+from selfinstruct_train.generation.filters import check_instance, check_instances
 from selfinstruct_train.generation.prompting import (
     input_first_prompt,
     instruction_prompt,
@@ -117,9 +117,9 @@ def test_placeholders_belong_to_the_pack() -> None:
     ["Katze Output: Hund", "Katze\nInput: dog\nOutput: Hund", "a\n**Label:** b", "a\nTask 3: b"],
 )
 def test_a_label_left_in_an_answer_drops_it(output: str) -> None:
-    fault = instance_fault("Say it.", Instance(output=output), 4, EN.wording)
+    fault = check_instance("Say it.", Instance(output=output), 4, EN.wording)
     assert fault is not None and fault.reason == "leftover_label"
-    found = judge_instances("Say it.", [Instance(output=output)], False, 5, 4, EN.wording)
+    found = check_instances("Say it.", [Instance(output=output)], False, 5, 4, EN.wording)
     assert [one.fault and one.fault.reason for one in found] == ["leftover_label"]
 
 
@@ -201,7 +201,7 @@ def test_items_of_any_text_write_back_to_the_same_items(text: str, first: int, c
 def test_an_answer_that_was_read_begins_no_line_with_a_label(text: str) -> None:
     for row in read_input_first(EN.wording, text, False):
         label = find_label(EN.wording, "x " + row.output)
-        assert label is None or judge_instances("i", [row], False, 5, 4, EN.wording)[0].fault
+        assert label is None or check_instances("i", [row], False, 5, 4, EN.wording)[0].fault
 
 
 def _task(rows: list[Instance]):  # type: ignore[no-untyped-def]

@@ -23,9 +23,9 @@ class Stopped(Exception):
 def main(folder: Path) -> None:
     world = join_world()
     assert world.size == 2
-    lent = small.loaded_model()
+    base_model = small.loaded_model()
     tokens = torch.arange(2, 40)[None]
-    logits = lent.model(tokens).logits
+    logits = base_model.model(tokens).logits
     config = small.settings(lora_dropout=0.0)
     calls = []
 
@@ -34,9 +34,11 @@ def main(folder: Path) -> None:
 
     for name in ("first", "second"):
         directory = RoundDirectory(folder / name, world)
-        result = train(lent, small.rows(), config, directory, seed=1, world=world, on_step=count)
+        result = train(
+            base_model, small.rows(), config, directory, seed=1, world=world, on_step=count
+        )
         assert result.steps == 6
-        assert torch.equal(lent.model(tokens).logits, logits)
+        assert torch.equal(base_model.model(tokens).logits, logits)
     assert len(calls) == (12 if world.is_main else 0)
 
 

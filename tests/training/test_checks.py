@@ -181,10 +181,10 @@ def test_packing_that_leaks_between_rows_is_refused(
 def test_an_adapter_that_is_not_the_trained_one_is_refused(
     small: ModuleType, tmp_path: Path, examples: list[Example]
 ) -> None:
-    lent = small.loaded_model()
+    base_model = small.loaded_model()
     torch.manual_seed(0)
     tuned = get_peft_model(
-        lent.model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+        base_model.model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
     )
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
@@ -199,7 +199,7 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(
 
     def check(adapter: str) -> checks.AdapterCheck:
         return checks.check_adapter(
-            lent.model, tmp_path / adapter, in_memory, examples, lent.tokenizer, 256
+            base_model.model, tmp_path / adapter, in_memory, examples, base_model.tokenizer, 256
         )
 
     seen = check("right")

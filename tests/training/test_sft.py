@@ -18,10 +18,12 @@ from selfinstruct_train.training import sft
 from selfinstruct_train.training.arguments import seeds_only_lengths, share_out
 
 
-def tune(small: ModuleType, path: Path, lent: Any = None, **options: Any) -> sft.TrainingResult:
+def tune(
+    small: ModuleType, path: Path, base_model: Any = None, **options: Any
+) -> sft.TrainingResult:
     config = options.pop("config", None) or small.settings()
     return sft.train(
-        lent or small.loaded_model(),
+        base_model or small.loaded_model(),
         options.pop("rows", None) or small.rows(),
         config,
         RoundDirectory(path),
@@ -97,8 +99,8 @@ def test_the_loss_falls_and_the_tuned_model_learns_to_stop(
 def test_the_base_is_handed_back_as_it_was(
     small: ModuleType, tmp_path: Path, architecture: str, checkpointing: bool
 ) -> None:
-    lent = small.loaded_model(architecture)
-    model, tokens = lent.model, torch.arange(2, 40)[None]
+    base_model = small.loaded_model(architecture)
+    model, tokens = base_model.model, torch.arange(2, 40)[None]
     names = [name for name, _ in model.named_modules()]
     attributes, config = set(vars(model)), model.config.to_dict()
     logits = model(tokens).logits
@@ -106,7 +108,7 @@ def test_the_base_is_handed_back_as_it_was(
     tune(
         small,
         tmp_path,
-        lent,
+        base_model,
         config=small.settings(max_steps=2, gradient_checkpointing=checkpointing),
     )
 
@@ -120,16 +122,16 @@ def test_the_base_is_handed_back_as_it_was(
 
 
 def test_the_base_is_handed_back_when_training_fails(small: ModuleType, tmp_path: Path) -> None:
-    lent = small.loaded_model()
+    base_model = small.loaded_model()
     tokens = torch.arange(2, 40)[None]
-    logits = lent.model(tokens).logits
+    logits = base_model.model(tokens).logits
 
     def fail(step: TrainingStep, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune(small, tmp_path, lent, on_step=fail)
-    assert torch.equal(lent.model(tokens).logits, logits)
+        tune(small, tmp_path, base_model, on_step=fail)
+    assert torch.equal(base_model.model(tokens).logits, logits)
 
 
 class Stopped(Exception):
@@ -233,9 +235,9 @@ def test_a_finished_training_is_not_repeated(small: ModuleType, tmp_path: Path) 
 def test_an_adapter_in_force_does_not_enter_the_training(
     small: ModuleType, tmp_path: Path, undisturbed: Path
 ) -> None:
-    lent = small.loaded_model()
-    lent.adapters.activate(undisturbed / "adapter")
-    tune(small, tmp_path, lent)
+    base_model = small.loaded_model()
+    base_model.adapters.activate(undisturbed / "adapter")
+    tune(small, tmp_path, base_model)
     assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
 
 
@@ -326,11 +328,11 @@ def test_the_adapter_stays_float32_on_a_bfloat16_base(small: ModuleType, tmp_pat
 
 
 def test_a_diverged_training_says_so(small: ModuleType, tmp_path: Path) -> None:
-    lent = small.loaded_model()
+    base_model = small.loaded_model()
     with torch.no_grad():
-        lent.model.lm_head.weight[5] = float("nan")
+        base_model.model.lm_head.weight[5] = float("nan")
     with pytest.raises(TrainingError, match="lower training.learning_rate"):
-        tune(small, tmp_path, lent)
+        tune(small, tmp_path, base_model)
 
 
 def test_unknown_target_modules_are_named(small: ModuleType, tmp_path: Path) -> None:
@@ -354,8 +356,8 @@ def test_real_tokenizers_pass_the_gate(
         pytest.skip(f"no {small.material()}/tokenizers/{name}; set SELFINSTRUCT_MATERIAL")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.pad_token = "<|padding|>" if "neox" in architecture else "<|im_start|>"
-    lent = small.loaded_model(architecture, tokenizer)
-    result = tune(small, tmp_path, lent, config=small.settings(max_steps=2, lora_r=2))
+    base_model = small.loaded_model(architecture, tokenizer)
+    result = tune(small, tmp_path, base_model, config=small.settings(max_steps=2, lora_r=2))
     assert result.gate.eos_token == tokenizer.eos_token
     assert result.gate.pad_token != result.gate.eos_token
     assert (result.gate.joined_differently, result.gate.unspaced, result.gate.warnings) == (

@@ -65,7 +65,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
         return 0
 
     def _allocate(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        # Zeros, because hidden places are multiplied by a weight of 0, which does not mend a NaN.
+        # Zeros, because hidden places are multiplied by a weight of 0, which does not fix a NaN.
         self.keys, self.values = (
             states.new_zeros(
                 self._slots.count, states.shape[1], self._slots.capacity, states.shape[3]

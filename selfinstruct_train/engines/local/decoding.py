@@ -9,54 +9,56 @@ import torch
 
 from selfinstruct_train.engines.base import Completion
 from selfinstruct_train.engines.local.attention import Prefix
-from selfinstruct_train.engines.local.model_runner import Passes
+from selfinstruct_train.engines.local.model_runner import ModelRunner
 from selfinstruct_train.engines.local.sampling import Chooser
-from selfinstruct_train.engines.local.sequence import Draft
+from selfinstruct_train.engines.local.sequence import DecodingSequence
 
 
 class Decoder:
     """Slots under one prefix; the first ``len(rows)`` are busy."""
 
-    def __init__(self, passes: Passes, prefix: Prefix | None, slots: int, capacity: int) -> None:
-        self._passes = passes
+    def __init__(
+        self, runner: ModelRunner, prefix: Prefix | None, slots: int, capacity: int
+    ) -> None:
+        self._runner = runner
         self._prefix = prefix
         self._shared = len(prefix.tokens) if prefix else 0
-        self._slots = passes.take_slots(slots, capacity)
+        self._slots = runner.take_slots(slots, capacity)
         self._count = slots
         self._refill = max(1, slots // 8)
         """Free slots that are worth a pass to fill them."""
-        self._rows: list[Draft] = []
-        self._lengths = torch.zeros(slots, dtype=torch.long, device=passes.device)
+        self._rows: list[DecodingSequence] = []
+        self._lengths = torch.zeros(slots, dtype=torch.long, device=runner.device)
         self._seen = torch.zeros(
-            slots, self._shared + capacity + 1, dtype=torch.long, device=passes.device
+            slots, self._shared + capacity + 1, dtype=torch.long, device=runner.device
         )
         self._chooser: Chooser | None = None
 
-    def write(self, drafts: Sequence[Draft]) -> Iterator[Completion]:
+    def write(self, sequences: Sequence[DecodingSequence]) -> Iterator[Completion]:
         """Yield the completions as they are finished."""
-        waiting = deque(drafts)
+        waiting = deque(sequences)
         while waiting or self._rows:
             free = self._count - len(self._rows)
             if waiting and (free >= min(self._refill, len(waiting)) or not self._rows):
                 yield from self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))])
             if self._rows:
                 yield from self._step()
-        self._passes.keep_slots(self._slots)
+        self._runner.keep_slots(self._slots)
 
     @torch.inference_mode()
-    def _admit(self, drafts: Sequence[Draft]) -> list[Completion]:
+    def _admit(self, sequences: Sequence[DecodingSequence]) -> list[Completion]:
         done = []
         self._chooser = None
-        for group in _fitting(drafts, self._shared, self._passes.fill_tokens):
+        for group in _fitting(sequences, self._shared, self._runner.fill_tokens):
             first = len(self._rows)
-            suffixes = [draft.prompt[self._shared :] for draft in group]
-            logits = self._passes.fill(self._slots, first, self._prefix, suffixes)
-            for row, draft in enumerate(group, first):
-                self._lengths[row] = len(draft.prompt) - self._shared
-                self._seen[row] = draft.prompt[0]
-                self._seen[row, : len(draft.prompt)] = torch.tensor(draft.prompt)
-            chooser = Chooser([d.request.sampling for d in group], self._passes.device)
-            longest = max(len(draft.prompt) for draft in group)
+            suffixes = [sequence.prompt[self._shared :] for sequence in group]
+            logits = self._runner.fill(self._slots, first, self._prefix, suffixes)
+            for row, sequence in enumerate(group, first):
+                self._lengths[row] = len(sequence.prompt) - self._shared
+                self._seen[row] = sequence.prompt[0]
+                self._seen[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
+            chooser = Chooser([d.request.sampling for d in group], self._runner.device)
+            longest = max(len(sequence.prompt) for sequence in group)
             seen = self._seen[first : first + len(group), :longest]
             choice = chooser.choose(logits, seen, [0] * len(group))
             self._rows.extend(group)
@@ -68,10 +70,10 @@ class Decoder:
         rows = self._rows
         lengths = self._lengths[: len(rows)]
         longest = max(len(d.prompt) + len(d.tokens) for d in rows) - 1 - self._shared
-        tokens = torch.tensor([d.tokens[-1] for d in rows], device=self._passes.device)
-        logits = self._passes.step(self._slots, self._prefix, tokens, lengths, longest)
+        tokens = torch.tensor([d.tokens[-1] for d in rows], device=self._runner.device)
+        logits = self._runner.step(self._slots, self._prefix, tokens, lengths, longest)
         if self._chooser is None:
-            self._chooser = Chooser([d.request.sampling for d in rows], self._passes.device)
+            self._chooser = Chooser([d.request.sampling for d in rows], self._runner.device)
         self._seen[self._slots.rows, lengths + self._shared] = tokens
         seen = self._seen[: len(rows), : self._shared + longest + 1]
         choice = self._chooser.choose(logits, seen, [len(d.tokens) for d in rows])
@@ -103,16 +105,18 @@ class Decoder:
         return done
 
 
-def _fitting(drafts: Sequence[Draft], shared: int, most: int) -> Iterator[list[Draft]]:
+def _fitting(
+    sequences: Sequence[DecodingSequence], shared: int, most: int
+) -> Iterator[list[DecodingSequence]]:
     """Cut into groups that one pass can take."""
-    group: list[Draft] = []
+    group: list[DecodingSequence] = []
     longest = 0
-    for draft in drafts:
-        length = max(longest, len(draft.prompt) - shared)
+    for sequence in sequences:
+        length = max(longest, len(sequence.prompt) - shared)
         if group and length * (len(group) + 1) > most:
             yield group
-            group, length = [], len(draft.prompt) - shared
-        group.append(draft)
+            group, length = [], len(sequence.prompt) - shared
+        group.append(sequence)
         longest = length
     if group:
         yield group

@@ -31,7 +31,7 @@ _FILL_TOKENS_GPU = 8192
 caches."""
 
 
-class Passes:
+class ModelRunner:
     """The model as the decoder and the scorer use it."""
 
     def __init__(self, loaded: LoadedModel) -> None:

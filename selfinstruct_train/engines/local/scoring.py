@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from selfinstruct_train.engines.local.model_runner import Passes
+from selfinstruct_train.engines.local.model_runner import ModelRunner
 from selfinstruct_train.engines.local.prefixes import shared_length
 
 
@@ -21,14 +21,14 @@ class ScoringPrompt(NamedTuple):
 
 
 def score_together(
-    passes: Passes, questions: Sequence[ScoringPrompt], adapter: str | None, tokens: int
+    runner: ModelRunner, questions: Sequence[ScoringPrompt], adapter: str | None, tokens: int
 ) -> list[float]:
     """Summed natural log-probability of each question's tokens.
 
     Continuations of one token share one row, since the same logits answer them all.
 
     Args:
-        passes: the model, with the adapter in force.
+        runner: the model, with the adapter in force.
         questions: what to score.
         adapter: name of the adapter in force.
         tokens: most tokens, padding included, of one pass.
@@ -37,7 +37,7 @@ def score_together(
     for i, question in enumerate(questions):
         asked[(*question.given, *question.scored[:-1])].append(i)
     shared = min(shared_length(list(asked)), min(len(q.given) for q in questions) - 1)
-    prefix = passes.prefix(questions[0].given[:shared], adapter)
+    prefix = runner.prefix(questions[0].given[:shared], adapter)
     answers = [0.0] * len(questions)
     for rows in _fitting(sorted(asked, key=len), shared, tokens):
         starts = [min(len(questions[i].given) for i in asked[row]) - 1 for row in rows]
@@ -46,7 +46,7 @@ def score_together(
             [min(start + t, len(row) - 1) - shared for t in range(width)]
             for row, start in zip(rows, starts, strict=True)
         ]
-        logits = passes.logits(prefix, [row[shared:] for row in rows], places)
+        logits = runner.logits(prefix, [row[shared:] for row in rows], places)
         logprobs = torch.log_softmax(logits.float(), -1)
         for row, start, table in zip(rows, starts, logprobs, strict=True):
             for i in asked[row]:

@@ -43,7 +43,7 @@ class Reader:
         return text
 
 
-class Draft:
+class DecodingSequence:
     """One request under way."""
 
     def __init__(self, request: Request, prompt: Sequence[int], room: int, reader: Reader) -> None:
@@ -55,9 +55,9 @@ class Draft:
         self._logprob = 0.0
         self._lasts = {stop[-1] for stop in request.sampling.stop if stop}
 
-    def anew(self) -> Draft:
+    def restarted(self) -> DecodingSequence:
         """The same request from its beginning."""
-        return Draft(self.request, self.prompt, self.limit, self._reader)
+        return DecodingSequence(self.request, self.prompt, self.limit, self._reader)
 
     def add(self, token: int, logprob: float) -> Completion | None:
         """Take the next token; the completion, if that ended it."""
@@ -81,7 +81,7 @@ class Draft:
         count = len(self.tokens)
         return Completion(
             id=self.request.id,
-            # A character of which only the first bytes came before the cut is no text.
+            # A character of which only the first bytes came before the cut is not text.
             text=text if reason == "stop" else text.rstrip(_TORN),
             token_ids=tuple(self.tokens),
             finish_reason=reason,

@@ -8,31 +8,31 @@ import torch
 
 from selfinstruct_train.engines.base import Completion
 from selfinstruct_train.engines.local.sampling import Chooser
-from selfinstruct_train.engines.local.sequence import Draft
+from selfinstruct_train.engines.local.sequence import DecodingSequence
 from selfinstruct_train.models.load import LoadedModel
 
 
 @torch.no_grad()
-def write_alone(loaded: LoadedModel, draft: Draft) -> Completion:
+def write_sequentially(loaded: LoadedModel, sequence: DecodingSequence) -> Completion:
     """Write one completion."""
     loaded.model.eval()
-    chooser = Chooser([draft.request.sampling], loaded.device)
-    tokens, cache = draft.prompt, None
+    chooser = Chooser([sequence.request.sampling], loaded.device)
+    tokens, cache = sequence.prompt, None
     while True:
         output = loaded.model(
             torch.tensor([tokens], device=loaded.device), past_key_values=cache, use_cache=True
         )
         cache = output.past_key_values
-        seen = torch.tensor([draft.prompt + draft.tokens], device=loaded.device)
-        choice = chooser.choose(output.logits[:, -1], seen, [len(draft.tokens)])
-        done = draft.add(choice.tokens[0], choice.logprobs[0])
+        seen = torch.tensor([sequence.prompt + sequence.tokens], device=loaded.device)
+        choice = chooser.choose(output.logits[:, -1], seen, [len(sequence.tokens)])
+        done = sequence.add(choice.tokens[0], choice.logprobs[0])
         if done is not None:
             return done
         tokens = choice.tokens
 
 
 @torch.no_grad()
-def score_alone(loaded: LoadedModel, given: Sequence[int], scored: Sequence[int]) -> float:
+def score_sequentially(loaded: LoadedModel, given: Sequence[int], scored: Sequence[int]) -> float:
     """Log-probability of the tokens ``scored`` after the tokens ``given``."""
     loaded.model.eval()
     ids = torch.tensor([[*given, *scored]], device=loaded.device)

@@ -15,11 +15,11 @@ import torch
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.local.decoding import Decoder
-from selfinstruct_train.engines.local.model_runner import Passes
+from selfinstruct_train.engines.local.model_runner import ModelRunner
 from selfinstruct_train.engines.local.prefixes import agreement, group_by_beginning, shared_length
 from selfinstruct_train.engines.local.scoring import ScoringPrompt, score_together
-from selfinstruct_train.engines.local.sequence import Draft, Reader
-from selfinstruct_train.engines.local.sequential import score_alone, write_alone
+from selfinstruct_train.engines.local.sequence import DecodingSequence, Reader
+from selfinstruct_train.engines.local.sequential import score_sequentially, write_sequentially
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.load import LoadedModel, end_tokens
 from selfinstruct_train.models.memory import free_memory, is_out_of_memory
@@ -39,7 +39,7 @@ class TransformersEngine:
         self._loaded = loaded
         self._config = config
         self._reader = Reader(loaded.tokenizer, end_tokens(loaded))
-        self._passes = Passes(loaded)
+        self._runner = ModelRunner(loaded)
         self._together: bool | None = None
 
     @property
@@ -69,7 +69,7 @@ class TransformersEngine:
             first.
         """
         refused: list[str] = []
-        drafts: list[Draft] = []
+        sequences: list[DecodingSequence] = []
         prompts = self._encode([request.prompt for request in requests])
         for request, prompt in zip(requests, prompts, strict=True):
             if (room := self.context_length - len(prompt)) < 1:
@@ -78,19 +78,19 @@ class TransformersEngine:
                     f"the context of {self.context_length} tokens; shorten it"
                 )
             else:
-                drafts.append(Draft(request, prompt, room, self._reader))
-        if drafts and self._is_together():
-            for group in group_by_beginning([draft.prompt for draft in drafts]):
-                yield from self._write([drafts[i] for i in group], adapter, refused)
+                sequences.append(DecodingSequence(request, prompt, room, self._reader))
+        if sequences and self._is_together():
+            for group in group_by_beginning([sequence.prompt for sequence in sequences]):
+                yield from self._write([sequences[i] for i in group], adapter, refused)
         else:
-            for draft in drafts:
+            for sequence in sequences:
                 self._loaded.adapters.activate(adapter)
                 try:
-                    completion = write_alone(self._loaded, draft)
+                    completion = write_sequentially(self._loaded, sequence)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
-                    refused.append(f"request {draft.request.id}: out of memory; shorten it")
+                    refused.append(f"request {sequence.request.id}: out of memory; shorten it")
                 else:
                     yield completion
         if refused:
@@ -121,33 +121,33 @@ class TransformersEngine:
         if questions and self._is_together():
             rows = self._score(questions, name)
         else:
-            rows = [score_alone(self._loaded, q.given, q.scored) for q in questions]
+            rows = [score_sequentially(self._loaded, q.given, q.scored) for q in questions]
         width = len(continuations)
         return [rows[i * width : (i + 1) * width] for i in range(len(suffixes))]
 
     def close(self) -> None:
         """Drop the cached keys and values; the model stays, for it is what gets trained."""
-        self._passes.forget()
+        self._runner.forget()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _write(
-        self, drafts: Sequence[Draft], adapter: Path | None, refused: list[str]
+        self, sequences: Sequence[DecodingSequence], adapter: Path | None, refused: list[str]
     ) -> Iterator[Completion]:
         name = self._loaded.adapters.activate(adapter)
-        shared = shared_length([draft.prompt for draft in drafts])
-        free = free_memory(self._loaded.device) + self._passes.kept_bytes
-        budget = int(free * self._config.memory_fraction) // self._passes.token_bytes - shared
+        shared = shared_length([sequence.prompt for sequence in sequences])
+        free = free_memory(self._loaded.device) + self._runner.kept_bytes
+        budget = int(free * self._config.memory_fraction) // self._runner.token_bytes - shared
         waiting = []
-        for draft in drafts:
-            if (need := _places(draft) - shared) > budget:
+        for sequence in sequences:
+            if (need := _places(sequence) - shared) > budget:
                 refused.append(
-                    f"request {draft.request.id}: its {need} tokens need more memory than is "
+                    f"request {sequence.request.id}: its {need} tokens need more memory than is "
                     "free; shorten it, lower max_tokens or raise "
                     "generation.engine.memory_fraction"
                 )
             else:
-                waiting.append(draft)
+                waiting.append(sequence)
         if not waiting:
             return
         capacity = max(map(_places, waiting)) - shared
@@ -156,8 +156,8 @@ class TransformersEngine:
         while waiting:
             finished: set[str] = set()
             try:
-                prefix = self._passes.prefix(drafts[0].prompt[:shared], name)
-                for completion in Decoder(self._passes, prefix, slots, capacity).write(waiting):
+                prefix = self._runner.prefix(sequences[0].prompt[:shared], name)
+                for completion in Decoder(self._runner, prefix, slots, capacity).write(waiting):
                     finished.add(completion.id)
                     yield completion
                     self._loaded.adapters.activate(adapter)
@@ -165,7 +165,9 @@ class TransformersEngine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            waiting = [draft.anew() for draft in waiting if draft.request.id not in finished]
+            waiting = [
+                sequence.restarted() for sequence in waiting if sequence.request.id not in finished
+            ]
             if slots == 1:
                 refused.append(f"request {waiting[0].request.id}: out of memory; shorten it")
                 waiting = waiting[1:]
@@ -173,7 +175,7 @@ class TransformersEngine:
 
     def _shrink(self, size: int, to: int | None = None) -> int:
         # Called outside of `except`: the error's traceback would keep the failed tensors alive.
-        self._passes.forget()
+        self._runner.forget()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
         smaller = to or max(1, size // 2)
@@ -186,10 +188,10 @@ class TransformersEngine:
         return smaller
 
     def _score(self, questions: Sequence[ScoringPrompt], name: str | None) -> list[float]:
-        tokens = self._passes.fill_tokens
+        tokens = self._runner.fill_tokens
         while True:
             try:
-                return score_together(self._passes, questions, name, tokens)
+                return score_together(self._runner, questions, name, tokens)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or tokens == 1:
                     raise
@@ -215,7 +217,7 @@ class TransformersEngine:
         """
         if self._together is None:
             try:
-                self._together = self._passes.works()
+                self._together = self._runner.works()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -234,5 +236,5 @@ class TransformersEngine:
         return [tokens or [start] for tokens in encoded]
 
 
-def _places(draft: Draft) -> int:
-    return len(draft.prompt) + draft.limit
+def _places(sequence: DecodingSequence) -> int:
+    return len(sequence.prompt) + sequence.limit

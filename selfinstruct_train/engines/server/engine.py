@@ -287,7 +287,7 @@ class ServerEngine:
                 "generation.engine.kind to transformers"
             )
         if self._chats:
-            # A reply begins anew: its first word has no blank before it, or may have.
+            # A reply begins again: its first word has no blank before it, or may have.
             continuations = [continuation.strip() for continuation in continuations]
             top = stripped(top)
         named = [

@@ -75,7 +75,7 @@ class Failures:
             # Gateways pass the errors of the server behind them on as a success.
             return self.by_status(found.error.status, {}, text, question, tried)
         said = (
-            f"{self._config.base_url}: answered what is no completion (try {tried}: "
+            f"{self._config.base_url}: answered what is not a completion (try {tried}: "
             f"{self._clean(text)!r}); generation.engine.base_url must be the address that stands "
             f"before /{'chat/' * (self._config.server_endpoint == 'chat')}completions"
         )

@@ -117,7 +117,7 @@ class ErrorBody(NamedTuple):
 
 
 class NoReply(NamedTuple):
-    """A body that is no completion."""
+    """A body that is not a completion."""
 
     incomplete: bool
     """Empty or cut off, so that another try may bring the rest."""

@@ -199,7 +199,7 @@ def _run_task(
     except Exception as error:  # tasks, data sets and the hub fail with a dozen unrelated classes
         detail = (str(error).splitlines() or [""])[0][:200]
         raise RunError(
-            f"evaluation.harness: task '{task}' failed ({type(error).__name__}: {detail}); mend it "
+            f"evaluation.harness: task '{task}' failed ({type(error).__name__}: {detail}); fix it "
             "or leave it out, and run the same command again: finished tasks are kept"
         ) from error
     return results
