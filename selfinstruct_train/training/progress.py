@@ -43,7 +43,7 @@ def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None
     elif begun.read_text("utf-8").strip() != fingerprint:
         if any(directory.checkpoints.glob(f"checkpoint-*/{_COMPLETE}")):
             raise RunError(
-                f"{directory.checkpoints}: holds a training on other data, with other settings, "
+                f"{directory.checkpoints}: holds a training on other data or with other settings, "
                 "precision or number of processes; restore them, add --redo train to the command, "
                 "or use a new output_dir"
             )
