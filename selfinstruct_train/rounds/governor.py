@@ -17,7 +17,7 @@ class RoundResult(Row):
 
 
 class Decision(Row):
-    """What the loop does next."""
+    """decision.json: what the loop does after a round."""
 
     action: Literal["go_on", "stop"]
     """``go_on``: the next round, as long as the config asks for one."""
@@ -31,6 +31,4 @@ def decide(history: Sequence[RoundResult]) -> Decision:
     Args:
         history: the rounds so far, in order; nothing else bears on the decision.
     """
-    return Decision(
-        action="go_on", reason=f"{len(history)} rounds are done, and no rule ends a run early"
-    )
+    return Decision(action="go_on", reason="no rule ends a run before its last round")

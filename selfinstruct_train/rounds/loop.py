@@ -44,7 +44,7 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.rounds.contents import read_contents
-from selfinstruct_train.rounds.governor import RoundResult, decide
+from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
 from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
@@ -239,6 +239,8 @@ class Loop:
     def go_round(self, *steps: Callable[[int], None]) -> None:
         """Take the steps of each round, in this order, for as long as the governor lets it go on.
 
+        What it decides after an evaluated round is kept in the round's ``decision.json``.
+
         Args:
             steps: `generate`, `train`, `evaluate`, `judge`, or some of them.
         """
@@ -246,8 +248,11 @@ class Loop:
         for number in range(self.config.rounds):
             for step in steps:
                 step(number)
-            history.append(RoundResult(number=number, comparisons=self._comparisons(number)))
+            shown = RoundResult(number=number, comparisons=self._comparisons(number))
+            history.append(shown)
             decision = decide(history)
+            if shown.comparisons:
+                self._keep(number, decision)
             if decision.action == "stop":
                 self.progress.say(f"stopped after round {number}: {decision.reason}")
                 break
@@ -298,6 +303,11 @@ class Loop:
             return ()
         paths = (best.directory.evaluation(s.name) / COMPARISON_FILE for s in self._suites)
         return tuple(read_comparison(path) for path in paths if path.exists())
+
+    def _keep(self, number: int, decision: Decision) -> None:
+        text = decision.model_dump_json(indent=1) + "\n"
+        path = self.run.round(number).decision
+        self.world.on_main(lambda: write_atomically(path, text))
 
     def _parallel(self, engine: Engine) -> Engine:
         return ParallelEngine(engine, self.world) if self.world.size > 1 else engine

@@ -182,7 +182,7 @@ class RoundDirectory:
             case "train":
                 return [*self.files(stage), self.checkpoints, *marks]
             case "evaluate":
-                return [self.path / "eval", *marks]
+                return [self.path / "eval", self.decision, *marks]
             case "judge":
                 return [*self.path.glob("eval/*/judge"), *marks]
             case _:

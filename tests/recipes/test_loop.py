@@ -49,6 +49,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         "done/instances.json",
         "done/train.json",
         "done/evaluate.json",
+        "decision.json",
     }
     for number in (0, 1):
         folder = whole / f"round-{number}"

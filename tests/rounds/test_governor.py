@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from selfinstruct_train.distributed import ALONE
+from selfinstruct_train.records import Comparison
 from selfinstruct_train.rounds import loop as loop_module
 from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
 from selfinstruct_train.rounds.loop import Loop
+from selfinstruct_train.run.directory import RunDirectory
 
 
 def opened(rounds: int, told: list[str]) -> Loop:
@@ -32,6 +36,27 @@ def test_each_round_takes_its_steps_in_their_order() -> None:
     loop = opened(2, [])
     loop.go_round(lambda n: done.append(("write", n)), lambda n: done.append(("train", n)))
     assert done == [("write", 0), ("train", 0), ("write", 1), ("train", 1)]
+
+
+def test_a_round_that_was_evaluated_keeps_the_decision_and_a_restart_decides_the_same(
+    tmp_path: Path,
+) -> None:
+    shown: Any = {0: (Comparison.model_construct(suite="exam"),), 1: ()}
+
+    def again() -> list[bytes]:
+        loop = opened(2, [])
+        loop.run = RunDirectory(tmp_path)
+        loop.world = ALONE
+        loop._comparisons = lambda number: shown[number]  # type: ignore[method-assign]
+        loop.go_round()
+        return [path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+
+    first = again()
+    assert Decision.model_validate_json(first[0]).action == "go_on" and len(first) == 1
+    assert loop_module.decide([]).reason in first[0].decode()
+    assert again() == first
+    evaluated = RunDirectory(tmp_path).round(0)
+    assert evaluated.decision in evaluated.traces("evaluate")
 
 
 def test_a_stop_ends_the_run_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
