@@ -221,12 +221,12 @@ def judge_match(
     pairwise, grades = None, []
     if "pairwise" in tasks:
         pair_store = RowStore(folder / PAIRS_FILE, PairVerdict, world.is_main)
-        pairs = judge_pairs(judge, pair_store, suite, a, b, report)
+        pairs = judge_pairs(judge, pair_store, suite.name, a, b, report)
         pairwise = summarise_pairs(pairs, a.name, b.name, suite.name, judge.name, confidence)
     if "grade" in tasks:
         for side, answers in zip("ab", (a, b), strict=True):
             grade_store = RowStore(grades_file(folder, side), GradeVerdict, world.is_main)
-            levels = grade_answers(judge, grade_store, suite, answers, report)
+            levels = grade_answers(judge, grade_store, suite.name, answers, report)
             grades.append(
                 summarise_grades(levels, answers.name, suite.name, judge.name, confidence)
             )

@@ -12,7 +12,6 @@ from selfinstruct_train.config import JudgeConfig
 from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, RunError
-from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.judging.results import GradeVerdict, Level, PairVerdict, Preference
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
@@ -74,7 +73,7 @@ def load_judge_prompts(config: JudgeConfig) -> JudgePrompts:
 def judge_pairs(
     judge: Judge,
     store: RowStore[PairVerdict],
-    suite: Suite,
+    suite: str,
     a: Answers,
     b: Answers,
     report: Report,
@@ -86,7 +85,7 @@ def judge_pairs(
     Args:
         judge: who is asked, greedily.
         store: where verdicts are kept; those in it are not asked for again.
-        suite: what both have answered.
+        suite: the name of what both have answered.
         a: one system's answers.
         b: the other's.
         report: is told how far it is.
@@ -109,7 +108,7 @@ def judge_pairs(
                 first=first.response,
                 second=second.response,
             )
-            row_id = f"judge-{suite.name}-{names[0]}-{names[1]}-{number:06d}"
+            row_id = f"judge-{suite}-{names[0]}-{names[1]}-{number:06d}"
             questions.append(_question(judge, row_id, prompt))
             sides.append((one.task_id, names, first, second))
 
@@ -129,18 +128,18 @@ def judge_pairs(
             asked=questions[place].asked,
         )
 
-    return _ask(judge, store, questions, verdict, f"judging {suite.name}", report)
+    return _ask(judge, store, questions, verdict, f"judging {suite}", report)
 
 
 def grade_answers(
-    judge: Judge, store: RowStore[GradeVerdict], suite: Suite, answers: Answers, report: Report
+    judge: Judge, store: RowStore[GradeVerdict], suite: str, answers: Answers, report: Report
 ) -> tuple[GradeVerdict, ...]:
     """Ask for the level of each answer, A to D, the scale of the paper's human evaluation.
 
     Args:
         judge: who is asked, greedily.
         store: where verdicts are kept; those in it are not asked for again.
-        suite: what was answered.
+        suite: the name of what was answered.
         answers: a system's answers.
         report: is told how far it is.
 
@@ -154,7 +153,7 @@ def grade_answers(
     questions = [
         _question(
             judge,
-            f"grade-{suite.name}-{answers.name}-{number:06d}",
+            f"grade-{suite}-{answers.name}-{number:06d}",
             _fill(judge.prompts.grade, instruction=p.instruction, input=p.input, answer=p.response),
         )
         for number, p in enumerate(answers.predictions)
@@ -172,7 +171,7 @@ def grade_answers(
             asked=questions[place].asked,
         )
 
-    stage = f"grading {suite.name}, {answers.name}"
+    stage = f"grading {suite}, {answers.name}"
     return _ask(judge, store, questions, verdict, stage, report)
 
 

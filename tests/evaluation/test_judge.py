@@ -103,7 +103,7 @@ def verdicts_of(path: Path, decide: Decide, a: list[str], b: list[str]) -> tuple
     return judge_pairs(
         judge_of(scripted(decide)),
         RowStore(path / "pairs.jsonl", PairVerdict),
-        suite,
+        suite.name,
         answers("base", suite, a),
         answers("tuned", suite, b),
         quiet,
@@ -230,7 +230,7 @@ def test_a_pair_too_long_for_the_judge_is_not_asked_about(tmp_path: Path) -> Non
     rows = judge_pairs(
         judge_of(engine),
         RowStore(tmp_path / "pairs.jsonl", PairVerdict),
-        suite,
+        suite.name,
         answers("base", suite, ["bad", "bad " * 400]),
         answers("tuned", suite, ["good", "good"]),
         quiet,
@@ -279,11 +279,11 @@ def test_a_stopped_judge_resumes_and_ends_with_the_same_file(tmp_path: Path) -> 
     engine = scripted(better)
     store = RowStore(path, PairVerdict)
     sides = answers("base", suite, a), answers("tuned", suite, b)
-    assert judge_pairs(judge_of(engine), store, suite, *sides, quiet) == whole
+    assert judge_pairs(judge_of(engine), store, suite.name, *sides, quiet) == whole
     assert path.read_bytes() == text
     assert len(engine.asked) == 200 - 128
     engine.asked.clear()
-    judge_pairs(judge_of(engine), RowStore(path, PairVerdict), suite, *sides, quiet)
+    judge_pairs(judge_of(engine), RowStore(path, PairVerdict), suite.name, *sides, quiet)
     assert engine.asked == []
 
 
@@ -327,7 +327,7 @@ def test_levels_are_counted_and_unread_grades_are_at_none(tmp_path: Path) -> Non
     rows = grade_answers(
         judge_of(ScriptedEngine(answer)),
         RowStore(tmp_path / "grades.jsonl", GradeVerdict),
-        suite,
+        suite.name,
         answers("tuned", suite, list(says)),
         quiet,
     )
