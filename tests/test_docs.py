@@ -97,7 +97,10 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
         first = block.lstrip().partition(":")[0]
         if first in Config.model_fields:
             named |= set(keys(yaml.safe_load(block)))
-    assert named <= set(all_keys()), page
+    # What stands under these is the user's: settings to sweep, names of adapters.
+    free = ("training.sweep", "generation.engine.server_adapters")
+    unknown = named - set(all_keys())
+    assert {name for name in unknown if not name.startswith(free)} == set(), page
 
 
 def keys(section: dict[str, object], prefix: str = "") -> Iterator[str]:

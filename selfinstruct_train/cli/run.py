@@ -1,0 +1,100 @@
+"""Commands that work on a run: the whole loop, a stage alone, the checks before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from selfinstruct_train.cli.options import ConfigArgument, OutputDir, Overrides, Redo
+from selfinstruct_train.cli.program import finish_run
+
+
+def run(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
+) -> None:
+    """The whole loop: generate, train, evaluate, round after round. Resumes what is there."""
+    _stages(config, overrides, output_dir, redo, ("generate", "train", "evaluate"))
+
+
+def generate(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
+) -> None:
+    """Steps 1 to 4 alone: instructions, classification, instances, filters."""
+    _stages(config, overrides, output_dir, redo, ("generate",))
+
+
+def train(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
+) -> None:
+    """Step 5 alone: LoRA on what has been generated."""
+    _stages(config, overrides, output_dir, redo, ("train",))
+
+
+def evaluate(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    redo: Redo = None,
+) -> None:
+    """The comparison alone: base, seeds-only and tuned on every suite."""
+    _stages(config, overrides, output_dir, redo, ("evaluate",))
+
+
+def _stages(
+    config: Path,
+    overrides: list[str] | None,
+    output_dir: Path | None,
+    redo: str | None,
+    stages: tuple[Literal["generate", "train", "evaluate"], ...],
+) -> None:
+    from selfinstruct_train.config import load_config
+    from selfinstruct_train.rounds.loop import Loop
+
+    loop = Loop(load_config(config, overrides or (), output_dir), stages, redo)
+    steps = {
+        "generate": (loop.generate,),
+        "train": (loop.train,),
+        "evaluate": (loop.evaluate, loop.judge),
+    }
+    loop.go_round(*(step for stage in stages for step in steps[stage]))
+    if "evaluate" in stages:
+        finish_run(loop)
+
+
+def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Check all that a run needs, as it would itself, without loading the weights of a model."""
+    from selfinstruct_train.config import load_config
+    from selfinstruct_train.rounds.preflight import preflight
+
+    checked = preflight(load_config(config, overrides or ()))
+    print(
+        f"{config}: valid; {len(checked.seeds)} seed tasks, "
+        + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in checked.suites)
+    )
+
+
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(help="Also check what this config needs.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """What is installed and here: versions, devices, memory, disk, compiler, extras, the Hub."""
+    from selfinstruct_train.cli.doctor import describe_config, describe_machine
+
+    for line in describe_machine():
+        print(line)
+    if config is not None:
+        for line in describe_config(config, overrides or ()):
+            print(line)
