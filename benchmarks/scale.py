@@ -37,7 +37,7 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
 from selfinstruct_train.report.page import write_report
 from selfinstruct_train.run.directory import RunDirectory
@@ -157,8 +157,8 @@ def measure(size: int, folder: Path) -> Measured:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_WEIGHTS)
     clock.enter("instructions")
 
-    def report(tally: Tally) -> None:
-        clock.enter(tally.stage.split()[-1])
+    def report(update: ProgressUpdate) -> None:
+        clock.enter(update.stage.split()[-1])
 
     engine = ScriptedEngine(script.answer, script.score)
     engine.asked = _Forgetful()

@@ -14,7 +14,7 @@ from rich.text import Text
 from selfinstruct_train.text.characters import printable
 
 
-class Tally(NamedTuple):
+class ProgressUpdate(NamedTuple):
     """How far a stage is."""
 
     stage: str
@@ -33,7 +33,7 @@ class Tally(NamedTuple):
     note: str = ""
 
     def line(self) -> str:
-        """The tally as one line of text."""
+        """The update as one line of text."""
         parts = [f"{self.stage}: {self.done}" + (f"/{self.total}" if self.total else "")]
         if self.kept or self.dropped:
             parts.append(f"kept {self.kept}")
@@ -51,11 +51,11 @@ class Tally(NamedTuple):
         return " · ".join(parts)
 
 
-Report = Callable[[Tally], None]
+Report = Callable[[ProgressUpdate], None]
 
 
 class Progress:
-    """Shows tallies on standard error; quiet on every process but the main one."""
+    """Shows how far each stage is on standard error; quiet on every process but the main one."""
 
     def __init__(self, quiet: bool = False, every_seconds: float = 10.0) -> None:
         self._quiet = quiet
@@ -65,24 +65,24 @@ class Progress:
         self._stage = ""
         self._shown = 0.0
 
-    def __call__(self, tally: Tally) -> None:
-        """Show a tally, if it is time."""
+    def __call__(self, update: ProgressUpdate) -> None:
+        """Show an update, if it is time."""
         if self._quiet:
             return
         if self._console.is_terminal:
-            if self._live is None or tally.stage != self._stage:
+            if self._live is None or update.stage != self._stage:
                 self.close()
                 self._live = Live(console=self._console, refresh_per_second=4)
                 self._live.start()
-            self._live.update(Text(printable(tally.line())))
+            self._live.update(Text(printable(update.line())))
         elif (
-            tally.stage != self._stage
+            update.stage != self._stage
             or time.monotonic() - self._shown >= self._every
-            or tally.done == tally.total
+            or update.done == update.total
         ):
-            self._console.print(Text(printable(tally.line())), soft_wrap=True)
+            self._console.print(Text(printable(update.line())), soft_wrap=True)
             self._shown = time.monotonic()
-        self._stage = tally.stage
+        self._stage = update.stage
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

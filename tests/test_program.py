@@ -184,11 +184,11 @@ from selfinstruct_train.cli.program import guard
 def program():
     from selfinstruct_train.models.load import load_model
     from selfinstruct_train.config import ModelConfig
-    from selfinstruct_train.progress import Progress, Tally
+    from selfinstruct_train.progress import Progress, ProgressUpdate
     load_model(ModelConfig(name_or_path="embedded"))
     progress = Progress(every_seconds=0)
     for done in range(3):
-        progress(Tally("stage", done, 3, 0, Counter(), 0, 1.0))
+        progress(ProgressUpdate("stage", done, 3, 0, Counter(), 0, 1.0))
     progress.close()
 
 guard(program)

@@ -10,7 +10,7 @@ from selfinstruct_train.config import Config, all_keys, flat_settings, load_conf
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.identity import model_identity
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import GeneratedInstance, Instruction
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
@@ -33,7 +33,7 @@ def config(run: Path, *overrides: str) -> Config:
     return load_config(ROOT / "configs" / "quickstart.yaml", [*SMALL, *overrides], run)
 
 
-def quiet(tally: Tally) -> None:
+def quiet(update: ProgressUpdate) -> None:
     pass
 
 

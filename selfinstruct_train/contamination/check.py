@@ -32,7 +32,7 @@ from selfinstruct_train.contamination.suite_index import (
     GRAVITY,
     ExampleRow,
     Finding,
-    Level,
+    Resemblance,
     SuiteIndex,
     SuiteTasks,
     examples,
@@ -157,7 +157,7 @@ def contaminated_rows(
     )
 
 
-def _is_dropped(row: ExampleRow, level: Level, config: ContaminationConfig) -> bool:
+def _is_dropped(row: ExampleRow, level: Resemblance, config: ContaminationConfig) -> bool:
     least = math.inf if config.drop == "none" else GRAVITY[config.drop]
     return GRAVITY[level] >= least and (row.source == "generated" or config.drop_seeds)
 

@@ -12,11 +12,11 @@ from selfinstruct_train.records import EvalTask, SeedTask
 from selfinstruct_train.text.novelty import NoveltyIndex
 from selfinstruct_train.text.words import TokenizerChoice, choose_tokenizer, words
 
-Level = Literal["instruction", "similar", "exact"]
+Resemblance = Literal["instruction", "similar", "exact"]
 Reason = Literal["suite_exact", "suite_rouge", "suite_ngram"]
 
 NGRAM = 8
-GRAVITY: dict[Level, int] = {"instruction": 1, "similar": 2, "exact": 3}
+GRAVITY: dict[Resemblance, int] = {"instruction": 1, "similar": 2, "exact": 3}
 _MARKS = ".,;:?!\"'“”‘’。，、；：？！"
 # F1 of exactly 7/10 comes out a hair below or above, by the lengths alone.
 _ROUNDING = 1e-9
@@ -58,7 +58,7 @@ class SuiteRow(NamedTuple):
 class Finding(NamedTuple):
     """A resemblance of a row with a row of a suite."""
 
-    level: Level
+    level: Resemblance
     reason: Reason
     item: SuiteRow
     score: float
@@ -186,7 +186,7 @@ class SuiteIndex:
             whole = len(grams & item.grams) / len(item.grams)
             own = len(grams & item.own) / len(item.own)
             if max(whole, own) >= least:
-                level: Level = "similar" if own >= least else "instruction"
+                level: Resemblance = "similar" if own >= least else "instruction"
                 what = f"holds {whole:.0%} of its {NGRAM}-grams"
                 yield Finding(level, "suite_ngram", item, whole, what)
 

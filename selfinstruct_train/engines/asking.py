@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.text.characters import without_surrogates
@@ -150,7 +150,7 @@ def ask_rows(
                 _emit_next(store, rows, found)
         _emit_next(store, rows, found)
         report(
-            Tally(
+            ProgressUpdate(
                 stage,
                 len(rows),
                 len(requests),

@@ -31,7 +31,7 @@ from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import cut_at_new_example
 from selfinstruct_train.text.characters import without_surrogates
 
-Question = Callable[[str, str], str]
+EvaluationPrompt = Callable[[str, str], str]
 """(instruction, input) -> prompt."""
 
 Contaminated = Callable[[Suite], tuple[ContaminatedRow, ...]]
@@ -41,13 +41,13 @@ FEW_SHOT_STOP = ("\nTask:", "\nExample ")
 """Where a few-shot answer ends with the English prompt set: the next task, the next example."""
 
 
-class _Asked(NamedTuple):
+class _AskedSystem(NamedTuple):
     """A system that answers a suite, and the folder of the run that its answers belong to."""
 
     name: Literal["base", "base-few-shot", "seeds-only", "tuned"]
     home: RoundDirectory
     adapter: Path | None
-    question: Question
+    question: EvaluationPrompt
     stop: tuple[str, ...] = ()
 
 
@@ -59,8 +59,8 @@ def evaluate_round(
     *,
     adapter: Path,
     seeds_only: Sequence[RoundDirectory],
-    question: Question,
-    few_shot_question: Question | None,
+    question: EvaluationPrompt,
+    few_shot_question: EvaluationPrompt | None,
     report: Report,
     few_shot_stop: tuple[str, ...] = FEW_SHOT_STOP,
     contaminated: Contaminated | None = None,
@@ -101,21 +101,21 @@ def evaluate_round(
         EngineError: the engine failed.
     """
     suites = _load_suites(config)
-    systems = {"base": _Asked("base", run.round(0), None, question)}
+    systems = {"base": _AskedSystem("base", run.round(0), None, question)}
     if few_shot_question is not None and config.evaluation.few_shot_demonstrations:
-        systems["base-few-shot"] = _Asked(
+        systems["base-few-shot"] = _AskedSystem(
             "base-few-shot", run.round(0), None, few_shot_question, few_shot_stop
         )
-    candidates = [_Asked("seeds-only", home, home.adapter, question) for home in seeds_only]
+    candidates = [_AskedSystem("seeds-only", home, home.adapter, question) for home in seeds_only]
 
-    def ask(asked: _Asked, suite: Suite) -> tuple[Prediction, ...]:
+    def ask(asked: _AskedSystem, suite: Suite) -> tuple[Prediction, ...]:
         return _answer(config, engine, asked, suite, number, report)
 
     best = _best_seeds_only(config, candidates, suites, ask)
     for asked in candidates:
         systems["seeds-only" if asked is best else f"seeds-only-{asked.home.path.name}"] = asked
     home = run.round(number).training(config.training.name)
-    systems["tuned"] = _Asked("tuned", home, adapter, question)
+    systems["tuned"] = _AskedSystem("tuned", home, adapter, question)
     steps = int(best.home.path.name.removeprefix("steps-")) if best else None
     comparisons = []
     for suite in suites:
@@ -150,10 +150,10 @@ def _load_suites(config: Config) -> list[Suite]:
 
 def _best_seeds_only(
     config: Config,
-    candidates: Sequence[_Asked],
+    candidates: Sequence[_AskedSystem],
     suites: Sequence[Suite],
-    ask: Callable[[_Asked, Suite], tuple[Prediction, ...]],
-) -> _Asked | None:
+    ask: Callable[[_AskedSystem, Suite], tuple[Prediction, ...]],
+) -> _AskedSystem | None:
     """The model with the highest mean ROUGE-L where the config chooses, the first of equal ones."""
     if len(candidates) < 2:
         return next(iter(candidates), None)
@@ -163,7 +163,7 @@ def _best_seeds_only(
     if not selection.half or not chooses.any():
         chooses = ~np.zeros_like(chooses)
 
-    def mean(asked: _Asked) -> float:
+    def mean(asked: _AskedSystem) -> float:
         scores = score_answers(ask(asked, suite), suite).rouge_l
         return float(np.nanmean(scores[chooses]))
 
@@ -171,7 +171,7 @@ def _best_seeds_only(
 
 
 def _answer(
-    config: Config, engine: Engine, asked: _Asked, suite: Suite, number: int, report: Report
+    config: Config, engine: Engine, asked: _AskedSystem, suite: Suite, number: int, report: Report
 ) -> tuple[Prediction, ...]:
     """The system's answers to the whole suite: those in its file, then the rest from the engine."""
     items = suite.items

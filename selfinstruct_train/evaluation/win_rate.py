@@ -13,7 +13,7 @@ from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.evaluation.compare import read_systems
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
-from selfinstruct_train.judging.judge import (
+from selfinstruct_train.judging.ask import (
     Answers,
     Judge,
     grade_answers,

@@ -12,7 +12,7 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
 from selfinstruct_train.packs.pack import PromptSet, Rules
-from selfinstruct_train.progress import Report, Tally
+from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -78,7 +78,7 @@ class Counts:
     def show(self, done: int, total: int | None, note: str = "") -> None:
         """Report the counts."""
         self._report(
-            Tally(
+            ProgressUpdate(
                 self.stage,
                 done,
                 total,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import Field, ValidationError
 
 from selfinstruct_train.errors import ConfigError, RunError, SelfInstructError
-from selfinstruct_train.rating.sheet import Question, read_questions
+from selfinstruct_train.rating.sheet import RatedQuestion, read_questions
 from selfinstruct_train.rating.store import (
     LONGEST_COMMENT,
     AnswerKey,
@@ -107,7 +107,7 @@ def rate(run: RunDirectory, port: int, rater: str | None) -> None:
 
 
 def make_app(
-    questions: tuple[Question, ...], book: RatingBook, address: Address, rater: str | None
+    questions: tuple[RatedQuestion, ...], book: RatingBook, address: Address, rater: str | None
 ) -> ASGIApp:
     """The web application, behind its guard."""
     sheet = _Sheet(questions, book, rater)
@@ -160,7 +160,7 @@ class _Sheet:
     """The replies to the page."""
 
     def __init__(
-        self, questions: tuple[Question, ...], book: RatingBook, rater: str | None
+        self, questions: tuple[RatedQuestion, ...], book: RatingBook, rater: str | None
     ) -> None:
         self._questions = questions
         self._index = {question.id: i for i, question in enumerate(questions)}

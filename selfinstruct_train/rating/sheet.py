@@ -17,7 +17,7 @@ from selfinstruct_train.templates import cut_at_new_example
 _STORED = ("base", "base-few-shot", "seeds-only", "tuned")
 
 
-class Candidate(NamedTuple):
+class RatingItem(NamedTuple):
     """A text that at least one model answered with."""
 
     id: str
@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
     text: str
 
 
-class Question(NamedTuple):
+class RatedQuestion(NamedTuple):
     """One instance of a suite, and what the models answered."""
 
     id: str
@@ -37,16 +37,16 @@ class Question(NamedTuple):
     task_id: str
     instruction: str
     input: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RatingItem, ...]
 
-    def shuffled(self, rater: str) -> tuple[Candidate, ...]:
+    def shuffled(self, rater: str) -> tuple[RatingItem, ...]:
         """The candidates in an order that is this rater's own and the same at every visit."""
         found = list(self.candidates)
         random.Random(f"{rater}\x1f{self.id}").shuffle(found)
         return tuple(found)
 
 
-def read_questions(run: RunDirectory) -> tuple[Question, ...]:
+def read_questions(run: RunDirectory) -> tuple[RatedQuestion, ...]:
     """The questions of every evaluated suite, with the answers of its best round.
 
     The base is shown as stop-controlled, cut where it begins another example: what follows there
@@ -57,7 +57,7 @@ def read_questions(run: RunDirectory) -> tuple[Question, ...]:
         RunError: the folder is not a run, or nothing of it was evaluated.
         DataError: a stored row cannot be read.
     """
-    questions: list[Question] = []
+    questions: list[RatedQuestion] = []
     evaluation = run.config().evaluation
     for name in map(suite_name, evaluation.suites):
         best = best_training(run.rounds(), evaluation, name)
@@ -70,7 +70,7 @@ def read_questions(run: RunDirectory) -> tuple[Question, ...]:
     return tuple(sorted(questions, key=lambda question: question.id))
 
 
-def _suite_questions(suite: str, number: int, directory: RoundDirectory) -> list[Question]:
+def _suite_questions(suite: str, number: int, directory: RoundDirectory) -> list[RatedQuestion]:
     folder = directory.evaluation(suite)
     shown: dict[tuple[str, str], Prediction] = {}
     answers: dict[tuple[str, str], dict[str, str]] = {}
@@ -85,15 +85,19 @@ def _suite_questions(suite: str, number: int, directory: RoundDirectory) -> list
     return [_question(suite, number, shown[key], by_system) for key, by_system in answers.items()]
 
 
-def _question(suite: str, number: int, row: Prediction, answers: Mapping[str, str]) -> Question:
+def _question(
+    suite: str, number: int, row: Prediction, answers: Mapping[str, str]
+) -> RatedQuestion:
     question = _digest(suite, str(number), row.task_id, row.input)
     systems: dict[str, list[str]] = {}
     for system, text in answers.items():
         systems.setdefault(text, []).append(system)
     candidates = tuple(
-        Candidate(_digest(question, text), tuple(names), text) for text, names in systems.items()
+        RatingItem(_digest(question, text), tuple(names), text) for text, names in systems.items()
     )
-    return Question(question, suite, number, row.task_id, row.instruction, row.input, candidates)
+    return RatedQuestion(
+        question, suite, number, row.task_id, row.instruction, row.input, candidates
+    )
 
 
 def _digest(*parts: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.rating.sheet import Candidate, Question
+from selfinstruct_train.rating.sheet import RatedQuestion, RatingItem
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -74,8 +74,8 @@ class RatingBook:
     def rate(
         self,
         rater: str,
-        question: Question,
-        candidate: Candidate,
+        question: RatedQuestion,
+        candidate: RatingItem,
         grade: Grade | None,
         comment: str,
     ) -> None:

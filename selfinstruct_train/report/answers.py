@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     """``right`` or ``wrong`` by the oracle; None where it has no say."""
 
 
-class Question(NamedTuple):
+class AnsweredQuestion(NamedTuple):
     """One item of a suite and all answers to it."""
 
     task_id: str
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 class SideBySide(NamedTuple):
     """The questions of a suite that the page shows."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[AnsweredQuestion, ...]
     total: int
     """Questions of the suite, shown or not."""
 
@@ -95,7 +95,7 @@ def side_by_side(facts: SuiteFacts) -> SideBySide:
             difference = answers["tuned"].rouge_l - answers["base"].rouge_l
             gain = None if math.isnan(difference) else difference
         questions.append(
-            Question(
+            AnsweredQuestion(
                 one.task_id,
                 groups.get(key, ""),
                 one.instruction,

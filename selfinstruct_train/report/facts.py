@@ -105,7 +105,7 @@ class UnreadReply(NamedTuple):
     text: str
 
 
-class Judged(NamedTuple):
+class JudgedSuite(NamedTuple):
     """What a model that judges made of one round's answers to one suite."""
 
     round: int
@@ -128,7 +128,7 @@ class SuiteFacts(NamedTuple):
     best_round: int
     candidates: int
     """Trainings of all rounds that it was chosen from."""
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedSuite, ...] = ()
     """One for each round that a model judged, in order."""
 
     @property
@@ -318,7 +318,7 @@ def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[Sui
     return tuple(suites)
 
 
-def _read_judged(number: int, folder: Path) -> Judged | None:
+def _read_judged(number: int, folder: Path) -> JudgedSuite | None:
     folder = folder / JUDGE_FOLDER
     if not (folder / SUMMARY_FILE).exists():
         return None
@@ -333,7 +333,7 @@ def _read_judged(number: int, folder: Path) -> Judged | None:
         for row in _rows(grades_file(folder, side), GradeVerdict)
         if row.level is None and row.finish_reason
     ]
-    return Judged(number, read_judgement(folder / SUMMARY_FILE), tuple(unread))
+    return JudgedSuite(number, read_judgement(folder / SUMMARY_FILE), tuple(unread))
 
 
 def _read_manifest(path: Path) -> Manifest | None:

@@ -22,7 +22,7 @@ _RIGHT_BY: dict[Literal["accuracy", "oracle_accuracy"], str] = {
 }
 
 
-class Verdict(NamedTuple):
+class Headline(NamedTuple):
     """The answer to: did it help?"""
 
     outcome: str
@@ -38,7 +38,7 @@ def outcome(low: float, high: float) -> str:
     return "hurt" if high < 0 else "unclear"
 
 
-def judge_suite(suite: SuiteFacts) -> Verdict:
+def judge_suite(suite: SuiteFacts) -> Headline:
     """Say what tuning did on a suite, by its best round.
 
     Where one half of the suite chose that round, the other half is what speaks.
@@ -58,7 +58,7 @@ def judge_suite(suite: SuiteFacts) -> Verdict:
         "unclear": "The tuned model cannot be told apart from the stop-controlled base: "
         f"{figures} {where}.",
     }[found]
-    return Verdict(found, headline, tuple(_details(suite, result)))
+    return Headline(found, headline, tuple(_details(suite, result)))
 
 
 def _details(suite: SuiteFacts, result: Result) -> list[str]:

@@ -17,7 +17,7 @@ from selfinstruct_train.report.bars import (
     stacked_plot,
 )
 from selfinstruct_train.report.drawing import Plot
-from selfinstruct_train.report.facts import Judged, SuiteFacts, UnreadReply
+from selfinstruct_train.report.facts import JudgedSuite, SuiteFacts, UnreadReply
 from selfinstruct_train.report.wording import number, share, spread
 
 _REPLIES_SHOWN = 8
@@ -38,7 +38,7 @@ class JudgeSection(NamedTuple):
     """Why the judge is not an impartial one; empty where nothing is known against it."""
     sentences: tuple[str, ...]
     plots: tuple[Plot, ...]
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedSuite, ...]
     """Every judged round, in order."""
     replies: tuple[UnreadReply, ...]
     """Some of what the judge wrote in place of a verdict."""
@@ -74,7 +74,7 @@ def judge_section(suite: SuiteFacts, config: Config, key: str) -> JudgeSection |
     )
 
 
-def _judges(judged: Judged) -> Iterator[str]:
+def _judges(judged: JudgedSuite) -> Iterator[str]:
     if judged.judgement.pairwise:
         yield judged.judgement.pairwise.judge
     for grade in judged.judgement.grades:
@@ -221,7 +221,7 @@ def _percent(rate: Estimate) -> str:
     return f"{number(rate.value)} % ({number(rate.low)} to {number(rate.high)})"
 
 
-def _match_plot(judged: Sequence[Judged], key: str) -> Plot | None:
+def _match_plot(judged: Sequence[JudgedSuite], key: str) -> Plot | None:
     found = [(j.round, p) for j in judged if (p := j.judgement.pairwise) and p.win_rate]
     if not found:
         return None

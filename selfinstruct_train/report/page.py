@@ -27,7 +27,7 @@ from selfinstruct_train.report.facts import (
     SuiteFacts,
     read_facts,
 )
-from selfinstruct_train.report.headline import BASELINE, Verdict, judge_suite
+from selfinstruct_train.report.headline import BASELINE, Headline, judge_suite
 from selfinstruct_train.report.judge_section import judge_section
 from selfinstruct_train.report.people import people_section
 from selfinstruct_train.report.treemap import verbs_plot
@@ -64,7 +64,7 @@ class SuiteSection(NamedTuple):
     facts: SuiteFacts
     key: str
     """Prefix of its ids on the page."""
-    verdict: Verdict
+    verdict: Headline
     plots: tuple[Plot, ...]
     answers: SideBySide
     baselines: Baselines | None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from selfinstruct_train.config import Config, EngineConfig
 from selfinstruct_train.evaluation.suites import Suite
-from selfinstruct_train.judging.judge import load_judge_prompts
+from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.identity import model_identity
 from selfinstruct_train.packs.pack import prompt_folder
 from selfinstruct_train.records import SeedTask

@@ -36,7 +36,7 @@ from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.memory import release_memory
 from selfinstruct_train.models.tokenizer import freeze_clock
-from selfinstruct_train.progress import Progress, Tally
+from selfinstruct_train.progress import Progress, ProgressUpdate
 from selfinstruct_train.records import (
     Comparison,
     ContaminatedRow,
@@ -340,7 +340,7 @@ class Loop:
         def on_step(step: TrainingStep, total: int) -> None:
             note = f"loss {step.loss:.3f}"
             seconds = time.monotonic() - began
-            done = Tally(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
+            done = ProgressUpdate(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
             self.progress(done)
 
         result = train(

@@ -23,7 +23,7 @@ from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
-from selfinstruct_train.judging.judge import load_judge_prompts
+from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.packs.pack import (
     PromptSet,

@@ -64,7 +64,7 @@ class NoveltyResult(NamedTuple):
     """Mean ROUGE-L F1 over the pool; 0 where it was empty."""
 
 
-class Decision(NamedTuple):
+class NoveltyDecision(NamedTuple):
     """Whether a candidate joined the pool."""
 
     id: str
@@ -145,7 +145,7 @@ class NoveltyIndex:
                     self._join(row_id, code)
         return verdicts
 
-    def decide(self, batch: Sequence[tuple[str, str]]) -> list[Decision]:
+    def decide(self, batch: Sequence[tuple[str, str]]) -> list[NoveltyDecision]:
         """The decisions of `admit` without the scores of those that join: faster on a large pool.
 
         The first call makes an index beside the pool, which grows with it from then on.
@@ -156,7 +156,7 @@ class NoveltyIndex:
         for row_id, text in batch:
             code = self._vocabulary.encode(text)
             near = self._barrier(code, self._filter.find(code))
-            decisions.append(Decision(row_id, near is None, near))
+            decisions.append(NoveltyDecision(row_id, near is None, near))
             if near is None:
                 self._join(row_id, code)
         return decisions

@@ -58,7 +58,7 @@ def ask(path: Path, asked: ScriptedEngine, requests: Sequence[Request] = REQUEST
             store.read(),
             requests,
             lambda place, found: Said(id=requests[place].id, text=found and found.text),
-            lambda tally: None,
+            lambda update: None,
             "asking",
         )
     )

@@ -16,7 +16,7 @@ from selfinstruct_train.errors import ConfigError, EngineError, RunError
 from selfinstruct_train.evaluation.compare import best_training, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite, load_suite
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.run.directory import RunDirectory
 
@@ -57,7 +57,7 @@ class Stage(NamedTuple):
     config: Config
     run: RunDirectory
     engine: ScriptedEngine
-    told: list[Tally]
+    told: list[ProgressUpdate]
 
     def evaluate(self, number: int, *, seeds_only: Sequence[int] = (200,)) -> list[Comparison]:
         return evaluate_round(

@@ -26,7 +26,7 @@ from selfinstruct_train.evaluation.win_rate import (
     make_judge,
     open_judge,
 )
-from selfinstruct_train.judging.judge import (
+from selfinstruct_train.judging.ask import (
     Answers,
     Judge,
     grade_answers,
@@ -43,7 +43,7 @@ from selfinstruct_train.judging.results import (
     summarise_grades,
     summarise_pairs,
 )
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import EvalTask, Instance, Prediction
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -53,7 +53,7 @@ Decide = Callable[[str, str], str]
 """(first answer, second answer) -> what the judge writes."""
 
 
-def quiet(tally: Tally) -> None:
+def quiet(update: ProgressUpdate) -> None:
     """Reports nothing."""
 
 

@@ -10,7 +10,7 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.generation.calibration import CALIBRATION_FILE, calibrate
 from selfinstruct_train.generation.stages import generate_round
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import Classified, Instance, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
 
@@ -130,8 +130,8 @@ def test_step_two_finds_the_classification_tasks_of_a_model_that_never_says_yes(
     run.open(config)
     said: list[str] = []
 
-    def report(tally: Tally) -> None:
-        said.append(tally.note)
+    def report(update: ProgressUpdate) -> None:
+        said.append(update.note)
 
     engine = ScriptedEngine(one_list, always_rather_no)
     generate_round(config, engine, run, 0, SEEDS, None, lambda i, g: f"{i}{g}", report)

@@ -15,7 +15,7 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.generation.stages import generate_round
-from selfinstruct_train.progress import Tally
+from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import (
     Classified,
     GeneratedInstance,
@@ -95,7 +95,7 @@ def run_generation(
         SEEDS,
         adapter,
         lambda i, g: f"ASK {i} | {g}",
-        lambda tally: None,
+        lambda update: None,
     )
     return run.round(number)
 
@@ -397,7 +397,7 @@ def test_progress_says_what_was_kept_dropped_and_how_long_it_takes(tmp_path: Pat
     config = small_config(tmp_path)
     run = RunDirectory(config.output_dir)
     run.open(config)
-    seen: list[Tally] = []
+    seen: list[ProgressUpdate] = []
     generate_round(config, scripted(), run, 0, SEEDS, None, lambda i, g: "", seen.append)
     line = next(t for t in seen if t.stage.endswith("instances") and t.dropped).line()
     assert "kept" in line and "dropped" in line and "output_is_input" in line

@@ -129,7 +129,7 @@ class Writer:
         engine = ScriptedEngine(answer)
         engine.model_id = f"judge{self.plan.hostile}"
         config = with_judge(self.config, tasks=("pairwise", "grade"))
-        judge_round(config, make_judge(config, engine), self.run, number, lambda tally: None)
+        judge_round(config, make_judge(config, engine), self.run, number, lambda update: None)
 
     def _rate(self, rater: str) -> None:
         book = RatingBook(self.run)

@@ -46,7 +46,7 @@ def engine(decide: Decide, name: str = "judge-7b") -> ScriptedEngine:
 def page_of(run: RunDirectory, decide: Decide, name: str = "judge-7b") -> str:
     """The page of a run after the judge has judged its first round."""
     config = with_judge(run.config(), tasks=("pairwise",))
-    judge_round(config, make_judge(config, engine(decide, name)), run, 0, lambda tally: None)
+    judge_round(config, make_judge(config, engine(decide, name)), run, 0, lambda update: None)
     return write_report(run).read_text("utf-8")
 
 
@@ -136,7 +136,7 @@ def test_where_several_models_judged_each_row_names_its_own(make_run: MakeRun) -
     for number, name in enumerate(("judge-7b", "judge-70b")):
         config = with_judge(run.config(), tasks=("pairwise",))
         judge_round(
-            config, make_judge(config, engine(by_content, name)), run, number, lambda tally: None
+            config, make_judge(config, engine(by_content, name)), run, number, lambda update: None
         )
     page = write_report(run).read_text("utf-8")
     assert page.count('<td class="left"><bdi>judge-7b</bdi></td>') == 1
@@ -168,11 +168,11 @@ def test_a_run_and_a_file_are_judged_and_a_second_time_nothing_is_asked(
     assert match.folder_name == "judge-made-other-run"
     asked = engine(by_content)
     judge = make_judge(config, asked)
-    first = judge_match(config, judge, match, tmp_path / "said", lambda tally: None)
+    first = judge_match(config, judge, match, tmp_path / "said", lambda update: None)
     assert first.pairwise is not None
     assert (first.pairwise.a, first.pairwise.b, first.pairwise.pairs) == ("other", "run", 12)
     assert len(asked.asked) == 24
-    again = judge_match(config, judge, match, tmp_path / "said", lambda tally: None)
+    again = judge_match(config, judge, match, tmp_path / "said", lambda update: None)
     assert again == first
     assert len(asked.asked) == 24
     assert {p.name for p in (tmp_path / "said").iterdir()} == {PAIRS_FILE, SUMMARY_FILE}

@@ -53,7 +53,7 @@ class Answers(NamedTuple):
     predictions: tuple[Prediction, ...]
 
 
-class _Question(NamedTuple):
+class _JudgeQuestion(NamedTuple):
     request: Request
     asked: str
 
@@ -199,7 +199,7 @@ def _sole(pattern: re.Pattern[str], text: str) -> str | None:
 def _ask(
     judge: Judge,
     store: RowStore[VerdictT],
-    questions: Sequence[_Question],
+    questions: Sequence[_JudgeQuestion],
     verdict: Callable[[int, Completion | None], VerdictT],
     stage: str,
     report: Report,
@@ -213,7 +213,9 @@ def _ask(
     )
 
 
-def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Question]) -> None:
+def _require_same(
+    path: Path, rows: Sequence[VerdictT], questions: Sequence[_JudgeQuestion]
+) -> None:
     for number, row in enumerate(rows, 1):
         question = questions[number - 1] if number <= len(questions) else None
         if question is None or (row.id, row.asked) != (question.request.id, question.asked):
@@ -224,12 +226,12 @@ def _require_same(path: Path, rows: Sequence[VerdictT], questions: Sequence[_Que
             )
 
 
-def _question(judge: Judge, row_id: str, prompt: str) -> _Question:
+def _question(judge: Judge, row_id: str, prompt: str) -> _JudgeQuestion:
     sampling = Sampling(max_tokens=judge.max_tokens)
     framed = judge.frame(prompt)
     text = "\x1f".join((framed, sampling.model_dump_json(), judge.name))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return _Question(Request(row_id, framed, sampling), digest)
+    return _JudgeQuestion(Request(row_id, framed, sampling), digest)
 
 
 def _fill(prompt: str, **fields: str) -> str:
