@@ -52,7 +52,7 @@ from selfinstruct_train.models.load import (  # noqa: E402
     end_tokens,
     load_model,
 )
-from selfinstruct_train.packs.pack import load_prompt_set  # noqa: E402
+from selfinstruct_train.packs.pack import load_pack  # noqa: E402
 from selfinstruct_train.records import Sampling  # noqa: E402
 from selfinstruct_train.sources.reader import read_seed_tasks  # noqa: E402
 
@@ -115,7 +115,7 @@ def workloads(count: int, drawn: bool) -> list[Workload]:
     """The three prompts; ``drawn`` gives each request a length, for models that never stop."""
     rng = random.Random(0)
     seeds = read_seed_tasks(DATA / "seed_tasks.jsonl")
-    prompts = load_prompt_set(str(DATA / "prompts"))
+    prompts = load_pack(str(DATA / "prompts"))
     asked = [rng.choice(seeds).instruction for _ in range(count)]
 
     def length(most: int, typical: int) -> int:

@@ -37,6 +37,7 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
 from selfinstruct_train.report.page import write_report
@@ -169,7 +170,9 @@ def measure(size: int, folder: Path) -> Measured:
     rows = training_rows(seeds, store.stream(), include_seeds=True)
     counts = write_dataset(rows, directory)
     clock.enter("tokens")
-    examples = encode_rows(rows, config.training, tokenizer, max_length=256, seed=0)
+    examples = encode_rows(
+        rows, config.training, tokenizer, answers=load_answers("en"), max_length=256, seed=0
+    )
     assert len(examples.kept) + len(examples.too_long) == len(rows)
     del rows, examples
     clock.enter("report")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateError
 
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.packs.pack import AnswerFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,50 +16,11 @@ if TYPE_CHECKING:
 Template = Literal["plain", "varied", "chat"]
 
 
-class _Encoding(NamedTuple):
-    with_input: str
-    without_input: str
-
-
-# Every prompt ends in a visible character and the answer follows on the same line after one blank:
-# a base model knows words with the blank before them, and a blank at the prompt's own end would be
-# a token that it never saw.
-_PLAIN = _Encoding(
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
-    "### Instruction:\n{instruction}\n\n### Response:",
-)
-# The variety of the paper (section 2.3): with and without a prefix, with other labels and other
-# line breaks.
-_VARIED = (
-    _PLAIN,
-    _Encoding(
-        "Task: {instruction}\n\nInput: {input}\n\nOutput:",
-        "Task: {instruction}\n\nOutput:",
-    ),
-    _Encoding("{instruction}\nInput: {input}\nOutput:", "{instruction}\nOutput:"),
-    _Encoding("{instruction}\n\n{input}\n\nOutput:", "{instruction}\n\nOutput:"),
-    _Encoding("Task: {instruction}\n{input}\nAnswer:", "Task: {instruction}\nAnswer:"),
-    _Encoding(
-        "{instruction}\n\nInput:\n{input}\n\nResponse:",
-        "{instruction}\n\nResponse:",
-    ),
-    _Encoding("{instruction} Input: {input} Output:", "{instruction} Output:"),
-    _Encoding(
-        "Instruction: {instruction}\nText: {input}\nResult:",
-        "Instruction: {instruction}\nResult:",
-    ),
-)
-
-_LABELS = "Instruction|Input|Output|Response|Task|Example|Question|Problem|Q"
-_NEW_EXAMPLE = re.compile(
-    rf"(?:\A|\n)[ \t]*(?:#+[ \t]*)?(?:{_LABELS})(?:[ \t]+\d+|[ \t]*#\d+)?[ \t]*:",
-)
-
-
 def encode(
     template: Template,
     instruction: str,
     input: str,
+    answers: AnswerFormat,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     variant: int = 0,
@@ -70,6 +31,7 @@ def encode(
         template: how to ask.
         instruction: what to do.
         input: what to do it with; empty where the instruction says it all.
+        answers: the pack's templates.
         tokenizer: whose chat template is used; needed for ``chat`` alone.
         variant: which of the ``varied`` encodings, from `choose_variant`. The first is the plain
             one, so that a model tuned on ``varied`` is asked the plain way when nothing is said.
@@ -82,17 +44,20 @@ def encode(
         ConfigError: ``chat`` with a tokenizer that has no chat template.
     """
     if template == "chat":
-        return _chat(instruction, input, tokenizer)
-    encoding = _PLAIN if template == "plain" else _VARIED[variant % len(_VARIED)]
+        return encode_chat(instruction, input, tokenizer)
+    # Every prompt ends in a visible character and the answer follows on the same line after one
+    # blank: a base model knows words with the blank before them, and a blank at the prompt's own
+    # end would be a token that it never saw.
+    encoding = answers.encodings[variant % len(answers.encodings) if template == "varied" else 0]
     if input.strip():
         return encoding.with_input.format(instruction=instruction, input=input)
     return encoding.without_input.format(instruction=instruction)
 
 
-def choose_variant(seed: int, row_id: str) -> int:
+def choose_variant(seed: int, row_id: str, answers: AnswerFormat) -> int:
     """The ``varied`` encoding of a row: it follows from the seed and the row's id alone."""
     digest = hashlib.sha256(f"{seed}:{row_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % len(_VARIED)
+    return int.from_bytes(digest[:8], "big") % len(answers.encodings)
 
 
 def completion_text(output: str, template: Template = "plain") -> str:
@@ -104,24 +69,30 @@ def completion_text(output: str, template: Template = "plain") -> str:
     return output if template == "chat" else " " + output
 
 
-def cut_at_new_example(text: str) -> str:
+def cut_at_new_example(text: str, answers: AnswerFormat) -> str:
     """What a base model wrote before it began another example.
 
     A base model continues text: after its answer it invents the next example. It begins one where
     a line starts with a label that prompts of this kind use (``Input:``, ``Output:``, ``Task 3:``,
-    ``### Instruction:``, ``Q:`` and the like). The rule knows the labels of this package's
-    templates and those of the published predictions: it lifts the published base from 2.83 to
-    14.20 ROUGE-L x 100 and leaves the tuned models where they are. Plain headings and lists are
+    ``### Instruction:``, ``Q:`` and the like). The English pack names the labels of its own
+    templates and those of the published predictions: they lift the published base from 2.83 to
+    14.20 ROUGE-L x 100 and leave the tuned models where they are. Plain headings and lists are
     left alone, for an answer may hold them.
 
     Args:
         text: a raw completion.
+        answers: names the labels.
     """
-    match = _NEW_EXAMPLE.search(text)
+    match = answers.new_example.search(text)
     return text[: match.start()].rstrip() if match else text
 
 
-def _chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """The prompt in the chat template of a model, which no pack words.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template, or the template refuses.
+    """
     if tokenizer is None or not tokenizer.chat_template:
         raise ConfigError(
             "training.template is 'chat', but the model's tokenizer has no chat template; set it "

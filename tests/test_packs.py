@@ -16,7 +16,7 @@ from selfinstruct_train.generation.prompting import (
     instruction_prompt,
     output_first_prompt,
 )
-from selfinstruct_train.packs.pack import load_prompt_set, load_rules, prompt_folder
+from selfinstruct_train.packs.pack import load_pack, pack_folder
 
 MICROWORLD = str(Path(__file__).parents[1] / "data" / "microworld" / "prompts")
 
@@ -37,7 +37,7 @@ MICROWORLD = str(Path(__file__).parents[1] / "data" / "microworld" / "prompts")
     ],
 )
 def test_the_prompts_of_a_pack_are_what_they_were(name: str, digest: str, prompt_hash: str) -> None:
-    pack = load_prompt_set(name)
+    pack = load_pack(name)
     wording = pack.wording
     prompts = [
         instruction_prompt(wording, ["Do this.", "Do that."]),
@@ -53,19 +53,18 @@ def test_the_prompts_of_a_pack_are_what_they_were(name: str, digest: str, prompt
 
 
 def test_a_folder_of_the_old_form_is_refused_with_advice_that_works(tmp_path: Path) -> None:
-    built_in = prompt_folder("en")
+    built_in = pack_folder("en")
     shutil.copytree(built_in, tmp_path / "mine")
     data = yaml.safe_load((built_in / "pack.yaml").read_text("utf-8"))
     (tmp_path / "mine" / "pack.yaml").unlink()
     for old, part in (("prompts", "wording"), ("rules", "rules")):
         (tmp_path / "mine" / f"{old}.yaml").write_text(yaml.safe_dump(data[part]))
     with pytest.raises(ConfigError, match="under 'wording:' and of the other under 'rules:'"):
-        load_prompt_set(str(tmp_path / "mine"))
+        load_pack(str(tmp_path / "mine"))
     (tmp_path / "mine" / "pack.yaml").write_text(
         "".join(
             f"{part}:\n" + textwrap.indent((tmp_path / "mine" / f"{old}.yaml").read_text(), "  ")
             for old, part in (("prompts", "wording"), ("rules", "rules"))
         )
     )
-    assert load_prompt_set(str(tmp_path / "mine")) == load_prompt_set("en")
-    assert load_rules(str(tmp_path / "mine")) == load_rules("en")
+    assert load_pack(str(tmp_path / "mine")) == load_pack("en")

@@ -16,12 +16,14 @@ from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.generation.dedup import dedup
 from selfinstruct_train.generation.filters import InstructionFilter, check_instance, repeated_ngram
 from selfinstruct_train.generation.pool import Candidate, Pool
-from selfinstruct_train.packs.pack import load_rules
+from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import EvalTask, Instance, Prediction, SeedTask
 from selfinstruct_train.text.words import choose_tokenizer, count_words, split_words, whole_words
 
 CHINESE = "写一首关于春天的诗，要求押韵。"
-HAN = load_rules("en").model_copy(update={"script": "Han", "unsuitable_words": ("图片", "image")})
+HAN = load_pack("en").rules.model_copy(
+    update={"script": "Han", "unsuitable_words": ("图片", "image")}
+)
 
 
 def suite_of(*pairs: tuple[str, str]) -> Suite:

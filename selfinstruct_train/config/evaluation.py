@@ -22,9 +22,9 @@ class JudgeConfig(Section):
     tasks: tuple[Literal["pairwise", "grade"], ...] = Field(default=("pairwise",), min_length=1)
     """``pairwise``: which of two answers is better. ``grade``: one answer, level A to D."""
     pairwise_prompt: Path | None = None
-    """A text file with {instruction}, {input}, {first} and {second}; by default the built-in."""
+    """A text file with {instruction}, {input}, {first} and {second}; by default the pack's."""
     grade_prompt: Path | None = None
-    """A text file with {instruction}, {input} and {answer}; by default the built-in."""
+    """A text file with {instruction}, {input} and {answer}; by default the pack's."""
     chat_template: bool = False
     """Ask in the judge's chat template, as an instruction-tuned judge wants it."""
     server_context_length: Count = 8192

@@ -24,6 +24,7 @@ from selfinstruct_train.evaluation.compare import (
 from selfinstruct_train.evaluation.metrics import score_answers
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
+from selfinstruct_train.packs.pack import AnswerFormat, Pack
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
@@ -36,9 +37,6 @@ EvaluationPrompt = Callable[[str, str], str]
 
 Contaminated = Callable[[Suite], tuple[ContaminatedRow, ...]]
 """Suite -> those of its rows that were trained on."""
-
-FEW_SHOT_STOP = ("\nTask:", "\nExample ")
-"""Where a few-shot answer ends with the English prompt set: the next task, the next example."""
 
 
 class _AskedSystem(NamedTuple):
@@ -61,8 +59,8 @@ def evaluate_round(
     seeds_only: Sequence[RoundDirectory],
     question: EvaluationPrompt,
     few_shot_question: EvaluationPrompt | None,
+    pack: Pack,
     report: Report,
-    few_shot_stop: tuple[str, ...] = FEW_SHOT_STOP,
     contaminated: Contaminated | None = None,
 ) -> list[Comparison]:
     """Answer and compare every suite of the config, greedily.
@@ -87,8 +85,9 @@ def evaluate_round(
         question: the prompt in the template that the adapters were tuned in.
         few_shot_question: the same question with demonstrations before it; asked of the base
             where ``evaluation.few_shot_demonstrations`` is not 0.
+        pack: says where an answer to ``few_shot_question`` ends, and where the base begins another
+            example.
         report: is told how far it is.
-        few_shot_stop: strings that end an answer to ``few_shot_question``.
         contaminated: finds the rows of a suite that the tuned model may have been trained on.
 
     Returns:
@@ -104,7 +103,11 @@ def evaluate_round(
     systems = {"base": _AskedSystem("base", run.round(0), None, question)}
     if few_shot_question is not None and config.evaluation.few_shot_demonstrations:
         systems["base-few-shot"] = _AskedSystem(
-            "base-few-shot", run.round(0), None, few_shot_question, few_shot_stop
+            "base-few-shot",
+            run.round(0),
+            None,
+            few_shot_question,
+            pack.wording.few_shot_stop,
         )
     candidates = [_AskedSystem("seeds-only", home, home.adapter, question) for home in seeds_only]
 
@@ -124,7 +127,7 @@ def evaluate_round(
             answers[name] = ask(asked, suite)
             if asked.home.path != home.path:
                 _copy(home, name, suite, answers[name])
-        comparison = _compare(config, run, number, suite, answers)
+        comparison = _compare(config, run, number, suite, answers, pack.answers)
         comparison = comparison.model_copy(update={"seeds_only_steps": steps})
         if contaminated is not None:
             rows = run.world.on_main(functools.partial(contaminated, suite))
@@ -237,10 +240,11 @@ def _compare(
     number: int,
     suite: Suite,
     answers: dict[str, tuple[Prediction, ...]],
+    form: AnswerFormat,
 ) -> Comparison:
     """Tuned against everything else; against the stop-controlled base also per application."""
     found = {name: make_system(name, rows, suite) for name, rows in answers.items()}
-    stopped = make_system("base-stopped", [_stopped(row) for row in answers["base"]], suite)
+    stopped = make_system("base-stopped", [_stopped(row, form) for row in answers["base"]], suite)
     tuned = found["tuned"]
     others = [system for name, system in found.items() if name != "tuned"]
     if number > 0:
@@ -261,8 +265,8 @@ def _compare(
     return comparison.model_copy(update={"halves": halves})
 
 
-def _stopped(row: Prediction) -> Prediction:
-    response = cut_at_new_example(row.response)
+def _stopped(row: Prediction, form: AnswerFormat) -> Prediction:
+    response = cut_at_new_example(row.response, form)
     if response == row.response:
         return row
     return row.model_copy(update={"response": response, "finish_reason": "stop"})

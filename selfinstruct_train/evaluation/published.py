@@ -13,6 +13,7 @@ from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_systems, make_system
 from selfinstruct_train.evaluation.suites import Suite, read_predictions
+from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import PairedComparison, Prediction, SystemScore
 from selfinstruct_train.sources.registry import find_pulled, find_source
 from selfinstruct_train.statistics import Interval, bootstrap_interval, comparison_rng
@@ -90,6 +91,7 @@ def compare_with_published(
     suite: Suite,
     evaluation: EvaluationConfig,
     seed: int,
+    form: AnswerFormat,
 ) -> Standings:
     """Put a run's systems and published ones into one ranking.
 
@@ -102,6 +104,7 @@ def compare_with_published(
         suite: what all have answered.
         evaluation: number of resamples and coverage of the intervals.
         seed: the run's seed, from which the resamples follow.
+        form: names the labels at which answers are cut.
 
     Raises:
         DataError: a file does not answer the suite, or two systems have one name.
@@ -117,7 +120,9 @@ def compare_with_published(
     stopped: dict[str, System] = {}
     standings = []
     for name, rows in answers.items():
-        standing, stopped[name] = _standing(name, rows, name not in own, suite, evaluation, seed)
+        standing, stopped[name] = _standing(
+            name, rows, name not in own, suite, evaluation, seed, form
+        )
         standings.append(standing)
     ranked = sorted(standings, key=lambda s: (-s.stopped.rouge_l, s.name))
     pairs = []
@@ -136,12 +141,13 @@ def _standing(
     suite: Suite,
     evaluation: EvaluationConfig,
     seed: int,
+    form: AnswerFormat,
 ) -> tuple[Standing, System]:
     raw = make_system(name, rows, suite)
     changed = {
         i: row.model_copy(update={"response": text, "finish_reason": None})
         for i, row in enumerate(rows)
-        if (text := cut_at_new_example(row.response)) != row.response
+        if (text := cut_at_new_example(row.response, form)) != row.response
     }
     stopped = raw
     if changed:

@@ -28,11 +28,12 @@ from selfinstruct_train.judging.results import (
     summarise_grades,
     summarise_pairs,
 )
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore, read_json, write_atomically
-from selfinstruct_train.templates import cut_at_new_example, encode
+from selfinstruct_train.templates import cut_at_new_example, encode_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -129,7 +130,7 @@ def make_judge(
     return Judge(
         name=name or engine.model_id,
         engine=engine,
-        prompts=load_judge_prompts(settings),
+        prompts=load_judge_prompts(settings, config.generation.prompts),
         max_tokens=settings.max_tokens,
         frame=_chat_frame(tokenizer) if settings.chat_template else str,
     )
@@ -158,12 +159,15 @@ def judge_round(
         EngineError: the engine failed.
     """
     directory = run.round(number).training(config.training.name)
+    answers = load_answers(config.generation.prompts)
     judgements = []
     for name in config.evaluation.suites:
         suite = load_suite(name)
         folder = directory.evaluation(suite.name)
         base = read_predictions(folder / "base.jsonl", suite)
-        cut = [p.model_copy(update={"response": cut_at_new_example(p.response)}) for p in base]
+        cut = [
+            p.model_copy(update={"response": cut_at_new_example(p.response, answers)}) for p in base
+        ]
         match = Match(
             suite,
             Answers("base-stopped", tuple(cut)),
@@ -259,4 +263,4 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase | None) -> Callable[[str], st
             "instruction-tuned model in evaluation.judge.model, set server_endpoint: chat where a "
             "server judges, or leave the setting out"
         )
-    return lambda prompt: encode("chat", prompt, "", tokenizer=tokenizer)
+    return lambda prompt: encode_chat(prompt, "", tokenizer)

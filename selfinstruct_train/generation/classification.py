@@ -128,7 +128,7 @@ class Classifier:
     def _scores(self, texts: Sequence[str]) -> list[tuple[float, float]]:
         """Log P(Yes) and log P(No) after the question about each text."""
         context = self._context
-        wording = context.prompts.wording
+        wording = context.pack.wording
         by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
         for i, text in enumerate(texts):
             prompt = classification_prompt(wording, self._demonstrations, text)
@@ -151,8 +151,8 @@ class Classifier:
 def _demonstrations(context: StageContext) -> list[SeedTask]:
     step = context.config.generation.classification
     rng = derived_rng(context.config.seed, "classification demonstrations")
-    yes = [d for d in context.prompts.classification if d.is_classification]
-    no = [d for d in context.prompts.classification if not d.is_classification]
+    yes = [d for d in context.pack.classification if d.is_classification]
+    no = [d for d in context.pack.classification if not d.is_classification]
     shown = yes[: step.yes_demonstrations] + no[: step.no_demonstrations]
     rng.shuffle(shown)
     return shown

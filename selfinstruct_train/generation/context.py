@@ -11,7 +11,7 @@ from typing import NamedTuple
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
-from selfinstruct_train.packs.pack import PromptSet, Rules
+from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
 from selfinstruct_train.run.directory import RoundDirectory
@@ -25,8 +25,7 @@ class StageContext(NamedTuple):
     engine: Engine
     directory: RoundDirectory
     round: int
-    prompts: PromptSet
-    rules: Rules
+    pack: Pack
     adapter: Path | None
     """The tuned model of earlier rounds, or None in the first round."""
     tuned_prompt: Callable[[str, str], str]
@@ -53,7 +52,7 @@ class StageContext(NamedTuple):
             sampling=request.sampling,
             model=self.engine.model_id,
             adapter=None if adapter is None else "/".join(adapter.parts[-2:]),
-            prompt_hash=self.prompts.hash,
+            prompt_hash=self.pack.hash,
         )
 
 

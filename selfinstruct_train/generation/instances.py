@@ -108,7 +108,7 @@ def _write_batch(
             top_p=step.top_p,
             top_k=step.top_k,
             repetition_penalty=step.repetition_penalty,
-            stop=(f"\n{context.prompts.wording.task}",),
+            stop=(f"\n{context.pack.wording.task}",),
             seed=derived_seed(context.config.seed, context.round, "instances", task.row.id),
         )
         requests.append(Request(context.request_id("instances", i), fitted.text, sampling))
@@ -124,20 +124,20 @@ def _write_batch(
 
 
 def _demonstrations(context: StageContext, is_classification: bool) -> tuple[SeedTask, ...]:
-    prompts = context.prompts
-    group = prompts.output_first if is_classification else prompts.input_first
+    pack = context.pack
+    group = pack.output_first if is_classification else pack.input_first
     return group[: context.config.generation.instances.demonstrations]
 
 
 def _prompt(context: StageContext, task: Task) -> Prompt:
     make = output_first_prompt if task.is_classification else input_first_prompt
     demonstrations = _demonstrations(context, task.is_classification)
-    return make(context.prompts.wording, demonstrations, task.row.instruction)
+    return make(context.pack.wording, demonstrations, task.row.instruction)
 
 
 def _read(context: StageContext, task: Task, completion: StoredCompletion) -> list[Instance]:
     read = read_output_first if task.is_classification else read_input_first
-    return read(context.prompts.wording, completion.text, completion.finish_reason == "length")
+    return read(context.pack.wording, completion.text, completion.finish_reason == "length")
 
 
 def _rows(written: Written) -> tuple[list[GeneratedInstance], list[Rejection]]:

@@ -48,7 +48,7 @@ class InstructionWriter:
             context.directory.rejected("instructions"), Rejection
         )
         self._journal = context.journal("instructions")
-        self._screen = InstructionFilter(config.filters, context.rules)
+        self._screen = InstructionFilter(config.filters, context.pack.rules)
         self._adapter = context.adapter if config.instruction_writer == "tuned" else None
         self._counts = Counts(f"round {context.round} instructions", context.report)
         self._recent: deque[bool] = deque(maxlen=config.saturation_window)
@@ -119,7 +119,7 @@ class InstructionWriter:
         batch = [_ask(self._context, self._pool, self._requests + i) for i in range(size)]
         counts.trimmed += sum(asked.trimmed for asked in batch)
         completions = self._journal.ask([asked.request for asked in batch], self._adapter)
-        label = self._context.prompts.wording.task
+        label = self._context.pack.wording.task
         self._requests += size
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
@@ -187,11 +187,11 @@ def _ask(context: StageContext, pool: Pool, index: int) -> _Asked:
     shown = pool.demonstrations(
         derived_rng(*key, "demonstrations"), step.seed_demonstrations, step.machine_demonstrations
     )
-    prompt = instruction_prompt(context.prompts.wording, [entry.instruction for entry in shown])
+    prompt = instruction_prompt(context.pack.wording, [entry.instruction for entry in shown])
     fitted, kept = fit_prompt(context.engine, prompt, step.max_tokens)
     if len(kept) < len(shown):
         shown = [shown[i] for i in kept]
-        fitted = instruction_prompt(context.prompts.wording, [entry.instruction for entry in shown])
+        fitted = instruction_prompt(context.pack.wording, [entry.instruction for entry in shown])
     sampling = Sampling(
         max_tokens=step.max_tokens,
         temperature=step.temperature,

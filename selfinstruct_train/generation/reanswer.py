@@ -56,8 +56,8 @@ class Reanswer(NamedTuple):
 
 def reanswers(context: StageContext) -> list[Reanswer]:
     """What the config asks for, in order."""
-    generation, wording = context.config.generation, context.prompts.wording
-    shown = context.prompts.input_first[: generation.instances.demonstrations]
+    generation, wording = context.config.generation, context.pack.wording
+    shown = context.pack.input_first[: generation.instances.demonstrations]
     found = []
     if generation.instances.answers != "as_written":
         found.append(
@@ -162,7 +162,7 @@ def filter_instances(
         task.is_classification,
         config.instances.max_per_instruction,
         config.filters.max_repeats,
-        context.prompts.wording,
+        context.pack.wording,
     )
 
 

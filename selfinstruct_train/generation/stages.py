@@ -12,7 +12,7 @@ from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.pool import Pool
-from selfinstruct_train.packs.pack import load_prompt_set, load_rules, require_demonstrations
+from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
@@ -51,7 +51,7 @@ def generate_round(
         report: told how far the work is.
 
     Raises:
-        ConfigError: the prompt set is missing or malformed.
+        ConfigError: the pack is missing or malformed.
         EngineError: the engine failed, or a prompt cannot fit the context.
         DataError: a file of an earlier round is damaged.
     """
@@ -62,11 +62,9 @@ def generate_round(
     for stage in open_stages:
         directory.begin(stage)
     name = config.generation.prompts
-    prompts = load_prompt_set(name)
-    require_demonstrations(prompts, name)
-    context = StageContext(
-        config, engine, directory, number, prompts, load_rules(name), adapter, tuned_prompt, report
-    )
+    pack = load_pack(name)
+    require_demonstrations(pack, name)
+    context = StageContext(config, engine, directory, number, pack, adapter, tuned_prompt, report)
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
         instructions = InstructionWriter(context, _pool(config, run, number, seeds))

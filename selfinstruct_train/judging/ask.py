@@ -13,12 +13,12 @@ from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.judging.results import GradeVerdict, Level, PairVerdict, Preference
+from selfinstruct_train.packs.pack import judge_prompt_file
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.text.words import count_words
 
-_BUILT_IN = Path(__file__).parent.parent / "packs" / "en"
 _PAIRWISE_FIELDS = ("instruction", "input", "first", "second")
 _GRADE_FIELDS = ("instruction", "input", "answer")
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -58,15 +58,18 @@ class _JudgeQuestion(NamedTuple):
     asked: str
 
 
-def load_judge_prompts(config: JudgeConfig) -> JudgePrompts:
-    """Read the prompts that the config names, or the built-in ones.
+def load_judge_prompts(config: JudgeConfig, pack: str) -> JudgePrompts:
+    """Read the prompts that the config names, or those of the pack.
 
     Raises:
-        ConfigError: a file is missing, lacks a field or has an unknown one.
+        ConfigError: there is no such pack, or a file is missing, lacks a field or has an unknown
+            one.
     """
     return JudgePrompts(
-        _read_prompt(config.pairwise_prompt or _BUILT_IN / "judge_pairwise.txt", _PAIRWISE_FIELDS),
-        _read_prompt(config.grade_prompt or _BUILT_IN / "judge_grade.txt", _GRADE_FIELDS),
+        _read_prompt(
+            config.pairwise_prompt or judge_prompt_file(pack, "pairwise"), _PAIRWISE_FIELDS
+        ),
+        _read_prompt(config.grade_prompt or judge_prompt_file(pack, "grade"), _GRADE_FIELDS),
     )
 
 

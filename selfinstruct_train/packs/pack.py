@@ -1,19 +1,22 @@
 """A pack: all that is language or domain in what a model is shown, and in what is filtered.
 
-A pack is a folder: ``pack.yaml`` holds the wording and what the filters must know, and three JSONL
-files hold the demonstrations for classification (``classification.jsonl``), input-first
+A pack is a folder: ``pack.yaml`` holds the wording, what the filters must know and how answers are
+asked for; ``judge_pairwise.txt`` and ``judge_grade.txt`` ask the judge; and three JSONL files hold
+the demonstrations for classification (``classification.jsonl``), input-first
 (``input_first.jsonl``) and output-first (``output_first.jsonl``) prompts, all in the seed schema.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from string import Formatter
 from typing import NamedTuple
 
 import regex
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.records import SeedTask
@@ -72,19 +75,67 @@ class Rules(BaseModel):
     """Unicode script of the first letter; None takes any."""
 
 
-class PromptSet(NamedTuple):
-    """A wording and its demonstrations."""
+class Encoding(BaseModel):
+    """One way to ask for an answer, with its fields in braces."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    with_input: str
+    """Holds ``{instruction}`` and ``{input}``."""
+    without_input: str
+    """Holds ``{instruction}``, for tasks that have no input."""
+
+    @field_validator("with_input", "without_input")
+    @classmethod
+    def _is_well_formed(cls, text: str, info: ValidationInfo) -> str:
+        needed = {"instruction", "input"} if info.field_name == "with_input" else {"instruction"}
+        found = {part[1] for part in Formatter().parse(text) if part[1] is not None}
+        if found != needed:
+            listed = " and ".join(f"{{{name}}}" for name in sorted(needed, reverse=True))
+            raise ValueError(f"must hold the fields {listed} and no other")
+        if text != text.rstrip():
+            raise ValueError("must not end in white space: the answer follows after one blank")
+        return text
+
+
+class AnswerFormat(BaseModel):
+    """How a tuned model is asked, and where an untuned one has begun another example."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encodings: tuple[Encoding, ...] = Field(min_length=1)
+    """What ``training.template: varied`` chooses from; the first is ``plain``."""
+    new_example_labels: tuple[str, ...] = Field(min_length=1)
+    """Without the colon; a number may follow. A line that begins with one opens a new example."""
+
+    colon: str = ":"
+    """Closes a label; full-width where the language writes it so."""
+
+    @property
+    def new_example(self) -> re.Pattern[str]:
+        """Matches where a new example begins."""
+        labels = "|".join(map(re.escape, self.new_example_labels))
+        number, colon = r"(?:[ \t]+\d+|[ \t]*#\d+)?[ \t]*", re.escape(self.colon)
+        return re.compile(rf"(?:\A|\n)[ \t]*(?:#+[ \t]*)?(?:{labels}){number}{colon}")
+
+
+class Pack(NamedTuple):
+    """All of a pack but the judge's prompts, which are read where a judge is asked."""
 
     wording: Wording
+    rules: Rules
+    answers: AnswerFormat
     classification: tuple[SeedTask, ...]
     input_first: tuple[SeedTask, ...]
     output_first: tuple[SeedTask, ...]
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change when any prompt text changes."""
+        """16 hex digits that change when any text of the prompts of steps 1 to 3 changes."""
         text = self.wording.model_dump_json(exclude=_READ_ALONE) + "".join(
-            task.model_dump_json() for group in self[1:] for task in group
+            task.model_dump_json()
+            for group in (self.classification, self.input_first, self.output_first)
+            for task in group
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -96,9 +147,11 @@ class PackFile(BaseModel):
 
     wording: Wording
     rules: Rules
+    answers: AnswerFormat | None = None
+    """None takes those of ``en``."""
 
 
-def prompt_folder(name_or_path: str) -> Path:
+def pack_folder(name_or_path: str) -> Path:
     """The folder of a pack.
 
     Raises:
@@ -135,16 +188,19 @@ def read_pack_file(path: Path) -> PackFile:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def load_prompt_set(name_or_path: str) -> PromptSet:
-    """Load the wording and demonstrations of a pack: a built-in one such as ``en``, or a folder.
+def load_pack(name_or_path: str) -> Pack:
+    """Load a pack: a built-in one such as ``en``, or a folder.
 
     Raises:
         ConfigError: there is no such pack, or its pack.yaml is malformed.
         DataError: one of its demonstration files is malformed.
     """
-    folder = prompt_folder(name_or_path)
-    return PromptSet(
-        read_pack_file(folder / "pack.yaml").wording,
+    folder = pack_folder(name_or_path)
+    file = read_pack_file(folder / "pack.yaml")
+    return Pack(
+        file.wording,
+        file.rules,
+        _answers(file),
         *(
             read_seed_tasks(folder / f"{name}.jsonl")
             for name in ("classification", "input_first", "output_first")
@@ -152,22 +208,38 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
     )
 
 
-def load_rules(name_or_path: str) -> Rules:
-    """Load the rules of a pack.
+def load_answers(name_or_path: str) -> AnswerFormat:
+    """Load only how a pack asks for answers.
 
     Raises:
         ConfigError: there is no such pack, or its pack.yaml is malformed.
     """
-    return read_pack_file(prompt_folder(name_or_path) / "pack.yaml").rules
+    return _answers(read_pack_file(pack_folder(name_or_path) / "pack.yaml"))
 
 
-def require_demonstrations(prompts: PromptSet, source: str) -> None:
+def judge_prompt_file(name_or_path: str, kind: str) -> Path:
+    """The file of a judge's prompt, ``pairwise`` or ``grade``: the pack's, else that of ``en``.
+
+    Raises:
+        ConfigError: there is no such pack.
+    """
+    own = pack_folder(name_or_path) / f"judge_{kind}.txt"
+    return own if own.is_file() else BUILT_IN / "en" / own.name
+
+
+def _answers(file: PackFile) -> AnswerFormat:
+    found = file.answers or read_pack_file(BUILT_IN / "en" / "pack.yaml").answers
+    assert found is not None
+    return found
+
+
+def require_demonstrations(pack: Pack, source: str) -> None:
     """Check that every demonstration file says something.
 
     Raises:
         DataError: a file is empty, or classification shows only one of the two answers.
     """
-    if len({task.is_classification for task in prompts.classification}) < 2:
+    if len({task.is_classification for task in pack.classification}) < 2:
         raise DataError(
             f"{source}/classification.jsonl: needs demonstrations of both kinds, Yes and No"
         )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_training
 from selfinstruct_train.evaluation.suites import suite_name
+from selfinstruct_train.packs.pack import AnswerFormat, load_answers
 from selfinstruct_train.records import Prediction
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import cut_at_new_example
@@ -58,11 +59,12 @@ def read_questions(run: RunDirectory) -> tuple[RatedQuestion, ...]:
         DataError: a stored row cannot be read.
     """
     questions: list[RatedQuestion] = []
-    evaluation = run.config().evaluation
+    config = run.config()
+    evaluation, form = config.evaluation, load_answers(config.generation.prompts)
     for name in map(suite_name, evaluation.suites):
         best = best_training(run.rounds(), evaluation, name)
         if best is not None:
-            questions += _suite_questions(name, best.round, best.directory)
+            questions += _suite_questions(name, best.round, best.directory, form)
     if not questions:
         raise RunError(
             f"{run.path}: no answers to rate; run 'selfinstruct evaluate' with this run first"
@@ -70,7 +72,9 @@ def read_questions(run: RunDirectory) -> tuple[RatedQuestion, ...]:
     return tuple(sorted(questions, key=lambda question: question.id))
 
 
-def _suite_questions(suite: str, number: int, directory: RoundDirectory) -> list[RatedQuestion]:
+def _suite_questions(
+    suite: str, number: int, directory: RoundDirectory, form: AnswerFormat
+) -> list[RatedQuestion]:
     folder = directory.evaluation(suite)
     shown: dict[tuple[str, str], Prediction] = {}
     answers: dict[tuple[str, str], dict[str, str]] = {}
@@ -79,7 +83,7 @@ def _suite_questions(suite: str, number: int, directory: RoundDirectory) -> list
             key = row.task_id, row.input
             shown.setdefault(key, row)
             if system == "base":
-                answers.setdefault(key, {})["base-stopped"] = cut_at_new_example(row.response)
+                answers.setdefault(key, {})["base-stopped"] = cut_at_new_example(row.response, form)
             else:
                 answers.setdefault(key, {})[system] = row.response
     return [_question(suite, number, shown[key], by_system) for key, by_system in answers.items()]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.metrics import AnswerScores, rouge_l, score_answers
 from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import Prediction
 from selfinstruct_train.report.facts import SuiteFacts
 from selfinstruct_train.report.wording import clip, spread
@@ -79,7 +80,7 @@ def system_label(system: str) -> str:
     return f"{_LABELS[kind]}, {steps} steps" if mark else _LABELS.get(system, system)
 
 
-def side_by_side(facts: SuiteFacts) -> SideBySide:
+def side_by_side(facts: SuiteFacts, form: AnswerFormat) -> SideBySide:
     """Put the answers of the best round of a suite side by side."""
     suite = _suite(facts)
     groups = {(i.task_id, i.input): i.group for i in suite.items} if suite else {}
@@ -88,7 +89,7 @@ def side_by_side(facts: SuiteFacts) -> SideBySide:
     questions = []
     for key in spread(keys, MOST_QUESTIONS):
         found = {s: by_key[key] for s, by_key in rows.items() if key in by_key}
-        answers = {s: _answer(s, prediction, suite) for s, prediction in found.items()}
+        answers = {s: _answer(s, prediction, suite, form) for s, prediction in found.items()}
         one = next(iter(found.values()))
         gain = None
         if "base" in answers and "tuned" in answers:
@@ -116,10 +117,10 @@ def _suite(facts: SuiteFacts) -> Suite | None:
         return None
 
 
-def _answer(system: str, prediction: Prediction, suite: Suite | None) -> Answer:
+def _answer(system: str, prediction: Prediction, suite: Suite | None, form: AnswerFormat) -> Answer:
     text = prediction.response
     if system == "base":
-        text, system = cut_at_new_example(text), "base-stopped"
+        text, system = cut_at_new_example(text, form), "base-stopped"
     judged = prediction.model_copy(update={"response": text})
     scores = score_answers([judged], suite) if suite is not None else None
     return Answer(

@@ -17,6 +17,7 @@ from selfinstruct_train.evaluation.published import (
     published_files,
 )
 from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import PairedComparison
 from selfinstruct_train.report.answers import system_label
 from selfinstruct_train.report.drawing import INK, MUTED, SERIES, Plot, canvas, render
@@ -56,7 +57,14 @@ def read_baselines(facts: SuiteFacts, config: Config, key: str) -> Baselines | N
             return None
         suite = load_suite(facts.source)
         whole = {s: rows for s, rows in facts.answers.items() if len(rows) == len(suite.items)}
-        standings = compare_with_published(whole, files, suite, config.evaluation, config.seed)
+        standings = compare_with_published(
+            whole,
+            files,
+            suite,
+            config.evaluation,
+            config.seed,
+            load_answers(config.generation.prompts),
+        )
     except DataError as error:
         return Baselines(None, (f"The published answers cannot be shown: {error}.",), None)
     return Baselines(standings, tuple(_sentences(standings)), _plot(standings, key))

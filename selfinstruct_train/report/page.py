@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.judging.results import Estimate
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
@@ -193,8 +194,9 @@ def _suite_section(index: int, suite: SuiteFacts, config: Config) -> SuiteSectio
         for m in figures.UNITS
     ]
     found = tuple(plot for plot in plots if plot)
+    shown = side_by_side(suite, load_answers(config.generation.prompts))
     baselines = read_baselines(suite, config, f"{key}-published-plot")
-    return SuiteSection(suite, key, judge_suite(suite), found, side_by_side(suite), baselines)
+    return SuiteSection(suite, key, judge_suite(suite), found, shown, baselines)
 
 
 def _data_plots(facts: RunFacts, verbs: Verbs) -> tuple[Plot, ...]:

@@ -12,7 +12,7 @@ from selfinstruct_train.config import Config, EngineConfig
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.identity import model_identity
-from selfinstruct_train.packs.pack import prompt_folder
+from selfinstruct_train.packs.pack import pack_folder
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.run.stage import Contents
 
@@ -39,7 +39,7 @@ def read_contents(
     model = model_identity(source, config.model.revision)
     found = {
         "seeds.path": _of_rows(seeds),
-        "generation.prompts": _of_folder(prompt_folder(config.generation.prompts)),
+        "generation.prompts": _of_folder(pack_folder(config.generation.prompts)),
         "model": model,
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
         "pruned rows": _of_texts(sorted(pruned)),
@@ -51,7 +51,7 @@ def read_contents(
         engine = judge.engine or config.generation.engine
         name = judge.model.name_or_path if judge.model else config.model.name_or_path
         own = model if judge.model is None else name
-        prompts = load_judge_prompts(judge)
+        prompts = load_judge_prompts(judge, config.generation.prompts)
         found["judge"] = _of_texts([_who_answers(engine, name, own), *prompts])
     return found
 

@@ -76,7 +76,7 @@ class Loop:
         self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
         checked = preflight(config, stages, self.world)
-        self.seeds, self._prompts, self._described = checked.seeds, checked.prompts, checked.model
+        self.seeds, self._pack, self._described = checked.seeds, checked.pack, checked.model
         self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self._selection = selection_of(config.evaluation)
         self._rows = LiveRows(self.run)
@@ -191,7 +191,6 @@ class Loop:
         steps = int(trained.figures["steps"] or 0)
         seeds_only = self._train_seeds_only(config, steps) if config.evaluation.seeds_only else []
         began = time.monotonic()
-        wording = self._prompts.wording
         comparisons = evaluate_round(
             config,
             self._evaluation_engine,
@@ -201,7 +200,7 @@ class Loop:
             seeds_only=seeds_only,
             question=self._question,
             few_shot_question=self._few_shot_question,
-            few_shot_stop=wording.few_shot_stop,
+            pack=self._pack,
             report=self.progress,
             contaminated=functools.partial(self._contaminated, config, number),
         )
@@ -348,6 +347,7 @@ class Loop:
             rows,
             config.training,
             directory,
+            answers=self._pack.answers,
             seed=self.config.seed,
             world=self.world,
             start_adapter=start,
@@ -387,11 +387,11 @@ class Loop:
     def _without_contamination(
         self, directory: RoundDirectory, rows: list[TrainingRow]
     ) -> list[TrainingRow]:
-        prompts = self._prompts
+        pack = self._pack
         result = check(
             rows,
             self.seeds,
-            (*prompts.classification, *prompts.input_first, *prompts.output_first),
+            (*pack.classification, *pack.input_first, *pack.output_first),
             self._suites,
             self.config.evaluation.contamination,
             self.config.generation.filters.tokenizer,
@@ -432,11 +432,13 @@ class Loop:
         template = (
             "plain" if self.config.training.template == "varied" else self.config.training.template
         )
-        return encode(template, instruction, given, tokenizer=self._described.tokenizer)
+        return encode(
+            template, instruction, given, self._pack.answers, tokenizer=self._described.tokenizer
+        )
 
     def _few_shot_question(self, instruction: str, given: str) -> str:
-        shown = self._prompts.input_first[: self.config.evaluation.few_shot_demonstrations]
-        return few_shot_prompt(self._prompts.wording, shown, instruction, given).text
+        shown = self._pack.input_first[: self.config.evaluation.few_shot_demonstrations]
+        return few_shot_prompt(self._pack.wording, shown, instruction, given).text
 
 
 def _describe(config: Config, number: int) -> str:

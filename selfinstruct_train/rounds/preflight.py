@@ -25,16 +25,11 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
-from selfinstruct_train.packs.pack import (
-    PromptSet,
-    load_prompt_set,
-    load_rules,
-    require_demonstrations,
-)
+from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
-from selfinstruct_train.templates import encode
+from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
 
@@ -52,7 +47,7 @@ class Checked(NamedTuple):
     """What was read while checking, ready for use."""
 
     seeds: tuple[SeedTask, ...]
-    prompts: PromptSet
+    pack: Pack
     suites: tuple[Suite, ...]
     model: ModelDescription
     parameters: int
@@ -95,7 +90,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     faults = _Faults()
     evaluation, generation = config.evaluation, config.generation
     seeds = faults.check(lambda: read_seed_tasks(resolve(config.seeds.path)))
-    prompts = faults.check(lambda: _read_prompts(generation.prompts))
+    pack = faults.check(lambda: _read_pack(generation.prompts))
     suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
     if evaluation.judge is not None:
         faults.check(lambda: _check_judge(config))
@@ -114,7 +109,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if model is not None:
         known = model
         if config.training.template == "chat":
-            faults.check(lambda: encode("chat", "Say hello.", "", tokenizer=known.tokenizer))
+            faults.check(lambda: encode_chat("Say hello.", "", known.tokenizer))
         if generation.engine.kind == "transformers" or set(stages) != {"generate"}:
             faults.check(lambda: check_weights(config.model, known))
         sizes = faults.check(lambda: _check_adapter(config, known))
@@ -122,8 +117,8 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         needed = adapter_bytes(config, sizes[1])
         faults.check(lambda: _check_disk(config.output_dir, needed))
     faults.finish()
-    assert seeds is not None and prompts is not None and model is not None and sizes is not None
-    return Checked(seeds, prompts, tuple(s for s in suites if s is not None), model, *sizes)
+    assert seeds is not None and pack is not None and model is not None and sizes is not None
+    return Checked(seeds, pack, tuple(s for s in suites if s is not None), model, *sizes)
 
 
 def adapter_bytes(config: Config, adapter_parameters: int) -> int:
@@ -142,17 +137,16 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _read_prompts(name: str) -> PromptSet:
-    prompts = load_prompt_set(name)
-    require_demonstrations(prompts, name)
-    load_rules(name)
-    return prompts
+def _read_pack(name: str) -> Pack:
+    pack = load_pack(name)
+    require_demonstrations(pack, name)
+    return pack
 
 
 def _check_judge(config: Config) -> None:
     judge = config.evaluation.judge
     assert judge is not None
-    load_judge_prompts(judge)
+    load_judge_prompts(judge, config.generation.prompts)
     asked = judge_config(config)
     check_engine(asked.generation.engine)
     if judge.model is not None and asked.generation.engine.kind != "server":

@@ -59,7 +59,7 @@ STAGES = (
         ("model", "seeds.path", "pruned rows"),
         ("instances",),
     ),
-    Stage("seeds-only", _TRAINING, ("model", "seeds.path"), ()),
+    Stage("seeds-only", _TRAINING, ("model", "seeds.path", "generation.prompts"), ()),
     Stage(
         "evaluate",
         (

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
@@ -126,6 +127,7 @@ def encode_rows(
     config: TrainingConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
+    answers: AnswerFormat,
     max_length: int,
     seed: int,
 ) -> Examples:
@@ -135,6 +137,7 @@ def encode_rows(
         rows: what to train on.
         config: names the template.
         tokenizer: the model's.
+        answers: the pack's templates.
         max_length: most tokens of prompt, completion and end token together.
         seed: chooses each row's encoding where the template is ``varied``.
 
@@ -147,8 +150,9 @@ def encode_rows(
             config.template,
             row.instruction,
             row.input,
+            answers,
             tokenizer=tokenizer,
-            variant=choose_variant(seed, row.id),
+            variant=choose_variant(seed, row.id, answers),
         )
         for row in rows
     ]

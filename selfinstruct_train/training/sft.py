@@ -20,6 +20,7 @@ from trl import SFTTrainer
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import Row, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
@@ -68,6 +69,7 @@ def train(
     config: TrainingConfig,
     directory: RoundDirectory,
     *,
+    answers: AnswerFormat,
     seed: int,
     world: World,
     start_adapter: Path | None = None,
@@ -85,6 +87,7 @@ def train(
         rows: what to learn.
         config: how.
         directory: where data, adapter, checkpoints and figures go.
+        answers: the pack's templates.
         seed: of the adapter's first weights, the order of the rows, dropout, and ``varied``
             templates.
         world: this process among its peers; each takes a share of every step's rows.
@@ -103,6 +106,7 @@ def train(
         rows,
         config,
         loaded.tokenizer,
+        answers=answers,
         max_length=min(config.max_length, loaded.context_length),
         seed=seed,
     )

@@ -13,7 +13,7 @@ from dev.embedded.suites import DATA, SEED_EFFECTS, write_suites
 from selfinstruct_train.microworld.instructions import RESERVED_WORDINGS, Composed, parse, world
 from selfinstruct_train.microworld.oracle import judge
 from selfinstruct_train.microworld.world import split_of
-from selfinstruct_train.packs.pack import load_prompt_set, require_demonstrations
+from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.records import EvalTask, SeedTask
 from selfinstruct_train.sources.reader import read_rows, read_seed_tasks
 
@@ -37,7 +37,8 @@ def _suite(name: str) -> tuple[EvalTask, ...]:
 
 
 def _all_seed_like() -> tuple[SeedTask, ...]:
-    _, *groups = load_prompt_set(str(DATA / "prompts"))
+    pack = load_pack(str(DATA / "prompts"))
+    groups = pack.classification, pack.input_first, pack.output_first
     return read_seed_tasks(DATA / "seed_tasks.jsonl") + sum(groups, ())
 
 
@@ -119,7 +120,7 @@ def test_seeds_of_classification_show_every_label() -> None:
 
 
 def test_the_prompt_set_is_complete() -> None:
-    prompts = load_prompt_set(str(DATA / "prompts"))
+    prompts = load_pack(str(DATA / "prompts"))
     require_demonstrations(prompts, "data/microworld/prompts")
     answers = Counter(task.is_classification for task in prompts.classification)
     assert answers == {True: 12, False: 12}
@@ -140,7 +141,7 @@ def test_suites_share_nothing_with_seeds() -> None:
 
 
 def test_no_wording_of_a_suite_occurs_in_the_corpus() -> None:
-    prompts = load_prompt_set(str(DATA / "prompts"))
+    prompts = load_pack(str(DATA / "prompts"))
     text = "\n".join(islice(documents(3, prompts.wording, False), 1500))
     for name in SUITES:
         for task in _suite(name):

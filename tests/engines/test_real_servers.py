@@ -30,7 +30,7 @@ from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.generation.prompting import classification_prompt
 from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.load import LoadedModel, load_model
-from selfinstruct_train.packs.pack import load_prompt_set
+from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.sources.reader import read_seed_tasks
 
@@ -259,7 +259,7 @@ def test_a_seed_repeats_a_text_and_another_seed_gives_another(
 def test_yes_and_no_are_scored_as_in_process(server: Running, model: LoadedModel) -> None:
     if server.kind.dialect == "transformers":
         pytest.skip("transformers serve offers no log-probabilities")
-    prompts = load_prompt_set(str(ROOT / "data/microworld/prompts"))
+    prompts = load_pack(str(ROOT / "data/microworld/prompts"))
     shown = prompts.classification[:12]
     tasks = read_seed_tasks(ROOT / "data/microworld/seed_tasks.jsonl")[:8]
     asked = [classification_prompt(prompts.wording, shown, task.instruction) for task in tasks]

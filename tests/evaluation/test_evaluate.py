@@ -16,6 +16,7 @@ from selfinstruct_train.errors import ConfigError, EngineError, RunError
 from selfinstruct_train.evaluation.compare import best_training, read_comparison
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import Comparison, PairedComparison
 from selfinstruct_train.run.directory import RunDirectory
@@ -69,6 +70,7 @@ class Stage(NamedTuple):
             seeds_only=[self.run.seeds_only(steps) for steps in seeds_only],
             question=question,
             few_shot_question=few_shot_question,
+            pack=load_pack("en"),
             report=self.told.append,
         )
 
@@ -290,6 +292,7 @@ def test_a_question_too_long_for_the_context_is_an_empty_answer_and_is_said(
         seeds_only=[],
         question=long_question,
         few_shot_question=None,
+        pack=load_pack("en"),
         report=made.told.append,
     )
     row = json.loads((made.folder(0) / "tuned.jsonl").read_text().splitlines()[2])

@@ -95,7 +95,7 @@ def scripted(decide: Decide, context_length: int = 100_000) -> ScriptedEngine:
 
 
 def judge_of(engine: ScriptedEngine) -> Judge:
-    return Judge("scripted", engine, load_judge_prompts(JudgeConfig()), max_tokens=8)
+    return Judge("scripted", engine, load_judge_prompts(JudgeConfig(), "en"), max_tokens=8)
 
 
 def verdicts_of(path: Path, decide: Decide, a: list[str], b: list[str]) -> tuple[PairVerdict, ...]:
@@ -307,12 +307,12 @@ def test_braces_in_an_answer_are_the_answers_own(tmp_path: Path) -> None:
 def test_a_prompt_of_the_users_is_used_and_a_faulty_one_refused(tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("{instruction}|{input}|{first}|{second}\nVerdict:\n")
-    assert load_judge_prompts(JudgeConfig(pairwise_prompt=own)).pairwise.endswith("Verdict:")
+    assert load_judge_prompts(JudgeConfig(pairwise_prompt=own), "en").pairwise.endswith("Verdict:")
     own.write_text("{instruction} {first} {secnd}")
     with pytest.raises(ConfigError, match=r"lacks \{input\}.*lacks \{second\}.*unknown \{secnd\}"):
-        load_judge_prompts(JudgeConfig(pairwise_prompt=own))
+        load_judge_prompts(JudgeConfig(pairwise_prompt=own), "en")
     with pytest.raises(ConfigError, match="absent.txt"):
-        load_judge_prompts(JudgeConfig(grade_prompt=tmp_path / "absent.txt"))
+        load_judge_prompts(JudgeConfig(grade_prompt=tmp_path / "absent.txt"), "en")
 
 
 def test_levels_are_counted_and_unread_grades_are_at_none(tmp_path: Path) -> None:

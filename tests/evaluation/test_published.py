@@ -8,6 +8,9 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System
 from selfinstruct_train.evaluation.published import compare_with_published, published_files
 from selfinstruct_train.evaluation.suites import Suite, load_suite, read_predictions
+from selfinstruct_train.packs.pack import load_answers
+
+EN = load_answers("en")
 
 Answer = Callable[[str], str]
 AnswerFile = Callable[[str, Answer], Path]
@@ -23,7 +26,7 @@ def test_stop_control_is_the_same_for_the_run_and_for_published_models(
 ) -> None:
     endless = answer_file("endless_predictions.jsonl", lambda t: f"{t}\nInput: another\nOutput: x")
     own = {"tuned": read_predictions(answer_file("own.jsonl", lambda t: f"{t}\nInput: z"), suite)}
-    found = compare_with_published(own, [endless], suite, settings, 0)
+    found = compare_with_published(own, [endless], suite, settings, 0, EN)
     assert {s.name: s.is_published for s in found.systems} == {"endless": True, "tuned": False}
     for standing in found.systems:
         assert standing.stopped.rouge_l == 100.0 > standing.raw.rouge_l
@@ -40,7 +43,7 @@ def test_every_two_systems_are_compared_once_and_the_better_is_b(
         answer_file("right_predictions.jsonl", lambda t: t),
         answer_file("half_predictions.jsonl", lambda t: t if "1" in t else "no"),
     ]
-    found = compare_with_published({}, files, suite, settings, 0)
+    found = compare_with_published({}, files, suite, settings, 0, EN)
     assert [s.name for s in found.systems] == ["right", "half", "mute"]
     assert [s.raw.empty for s in found.systems] == [0.0, 0.0, 100.0]
     assert [(p.b, p.a) for p in found.pairs] == [
@@ -59,7 +62,7 @@ def test_two_systems_of_one_name_are_refused(
     file = answer_file("tuned_predictions.jsonl", lambda t: t)
     own = {"tuned": read_predictions(file, suite)}
     with pytest.raises(DataError, match="'tuned' is already the name"):
-        compare_with_published(own, [file], suite, settings, 0)
+        compare_with_published(own, [file], suite, settings, 0, EN)
 
 
 def test_published_files_are_the_configured_or_the_pulled_or_none(tmp_path: Path) -> None:
@@ -87,7 +90,7 @@ def test_published_self_instruct_and_001_cannot_be_told_apart(
     ]
     settings = EvaluationConfig(suites=("user-oriented-252",), bootstrap_samples=2000)
     found = compare_with_published(
-        {"base": published["davinci"].predictions}, files, suite, settings, 0
+        {"base": published["davinci"].predictions}, files, suite, settings, 0, EN
     )
     base = next(s for s in found.systems if s.name == "base")
     assert round(base.raw.rouge_l, 2) == 2.83

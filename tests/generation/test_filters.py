@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.generation.filters import InstructionFilter, check_instances, repeated_ngram
-from selfinstruct_train.packs.pack import load_rules
+from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import count_words
 
-RULES = load_rules("en")
+RULES = load_pack("en").rules
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
-from selfinstruct_train.packs.pack import load_prompt_set
+from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Instance
 
-EN = load_prompt_set("en")
+EN = load_pack("en")
 words = st.text(string.ascii_letters, min_size=1, max_size=8)
 lines = st.lists(words, min_size=1, max_size=8).map(" ".join)
 
@@ -107,12 +107,12 @@ def test_an_instruction_of_several_lines_stays_one_list_item() -> None:
 
 def test_the_hash_changes_with_the_wording() -> None:
     other = EN._replace(wording=EN.wording.model_copy(update={"yes": "Aye"}))
-    assert other.hash != EN.hash and load_prompt_set("en").hash == EN.hash
+    assert other.hash != EN.hash and load_pack("en").hash == EN.hash
 
 
 def test_an_unknown_pack_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'xx'.*use one of en"):
-        load_prompt_set("xx")
+        load_pack("xx")
 
 
 def test_the_english_demonstrations_have_the_papers_numbers() -> None:

@@ -16,10 +16,10 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
-from selfinstruct_train.packs.pack import Wording, load_prompt_set
+from selfinstruct_train.packs.pack import Wording, load_pack
 from selfinstruct_train.records import Instance
 
-EN = load_prompt_set("en")
+EN = load_pack("en")
 PAIRS = [Instance(input="cat", output="Katze"), Instance(input="dog", output="Hund")]
 LABELLED = [Instance(input="cat", output="animal"), Instance(input="oak", output="plant")]
 PIECES = st.sampled_from(

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_models as small
 
 from selfinstruct_train.distributed import join_world
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.sft import train
@@ -35,7 +36,14 @@ def main(folder: Path) -> None:
     for name in ("first", "second"):
         directory = RoundDirectory(folder / name, world)
         result = train(
-            base_model, small.rows(), config, directory, seed=1, world=world, on_step=count
+            base_model,
+            small.rows(),
+            config,
+            directory,
+            answers=load_answers("en"),
+            seed=1,
+            world=world,
+            on_step=count,
         )
         assert result.steps == 6
         assert torch.equal(base_model.model(tokens).logits, logits)

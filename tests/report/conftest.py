@@ -16,6 +16,7 @@ from selfinstruct_train.evaluation.compare import (
 )
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.rating.sheet import read_questions
 from selfinstruct_train.rating.store import RatingBook
 from selfinstruct_train.records import (
@@ -266,7 +267,9 @@ class Writer:
         for name, rows in answers.items():
             directory.store(folder / f"{name}.jsonl", Prediction).emit(rows)
         stopped = [
-            row.model_copy(update={"response": cut_at_new_example(row.response)})
+            row.model_copy(
+                update={"response": cut_at_new_example(row.response, load_answers("en"))}
+            )
             for row in answers["base"]
         ]
         systems = {name: make_system(name, rows, suite) for name, rows in answers.items()}

@@ -11,6 +11,7 @@ import pytest
 
 from selfinstruct_train.config import dump_config
 from selfinstruct_train.errors import DataError, RunError
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.report import facts as facts_module
 from selfinstruct_train.report import page, tables
 from selfinstruct_train.report.answers import MOST_QUESTIONS, side_by_side
@@ -235,14 +236,14 @@ def test_a_suite_or_manifest_that_is_gone_is_no_obstacle(make_run: MakeRun) -> N
     run.manifest.unlink()
     facts = read_facts(run)
     assert facts.missing == ("manifest.json, which names the command and the machine.",)
-    shown = side_by_side(facts.suites[0])
+    shown = side_by_side(facts.suites[0], load_answers("en"))
     assert len(shown.questions) == shown.total == 6
     assert shown.groups == ()
 
 
 def test_a_base_answer_is_cut_where_it_begins_another_example(make_run: MakeRun) -> None:
     (suite,) = read_facts(make_run(rounds=1, instructions=5, tasks=6)).suites
-    for question in side_by_side(suite).questions:
+    for question in side_by_side(suite, load_answers("en")).questions:
         base = question.answers[0]
         assert (base.label, base.rest) == ("Base, stop-controlled", "### Input:\nmore")
         assert "###" not in base.text
@@ -251,7 +252,7 @@ def test_a_base_answer_is_cut_where_it_begins_another_example(make_run: MakeRun)
 
 def test_a_large_suite_is_shown_by_an_even_sample(make_run: MakeRun) -> None:
     (suite,) = read_facts(make_run(rounds=1, instructions=5, tasks=500)).suites
-    shown = side_by_side(suite)
+    shown = side_by_side(suite, load_answers("en"))
     assert (len(shown.questions), shown.total) == (MOST_QUESTIONS, 500)
     assert (shown.questions[0].task_id, shown.questions[-1].task_id) == ("t0", "t499")
 

@@ -23,7 +23,7 @@ from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.rounds import preflight as checks
 from selfinstruct_train.rounds.loop import Loop
 from selfinstruct_train.run.directory import RunDirectory
-from selfinstruct_train.templates import encode
+from selfinstruct_train.templates import encode_chat
 from tests.engines.test_server import Answer, Server
 from tests.helpers.small_models import byte_tokenizer
 
@@ -192,9 +192,9 @@ def test_a_chat_template_sees_the_day_the_run_began(folder: Path) -> None:
     edit(run.manifest, started=[begun.isoformat(), *manifest["started"]])
     assert run.begun() == begun
     tokenizer = describe_model(config.model).tokenizer
-    assert not encode("chat", "Say hi.", "", tokenizer=tokenizer).startswith("29 Feb 2020")
+    assert not encode_chat("Say hi.", "", tokenizer).startswith("29 Feb 2020")
     freeze_clock(tokenizer, run.begun())
-    assert encode("chat", "Say hi.", "", tokenizer=tokenizer) == "29 Feb 2020: Say hi. ->"
+    assert encode_chat("Say hi.", "", tokenizer) == "29 Feb 2020: Say hi. ->"
 
 
 @pytest.fixture

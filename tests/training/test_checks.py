@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from selfinstruct_train.errors import TrainingError
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.dataset import Example, encode_rows, encode_texts
 
@@ -39,7 +40,12 @@ def gate(
 @pytest.fixture
 def examples(small: ModuleType) -> list[Example]:
     encoded = encode_rows(
-        small.rows(12), small.settings(), small.byte_tokenizer(), max_length=999, seed=0
+        small.rows(12),
+        small.settings(),
+        small.byte_tokenizer(),
+        answers=load_answers("en"),
+        max_length=999,
+        seed=0,
     )
     return list(encoded.kept)
 

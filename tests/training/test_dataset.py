@@ -8,6 +8,7 @@ import pytest
 
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import GeneratedInstance, Instance, Provenance, Sampling, SeedTask
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.dataset import (
@@ -17,6 +18,8 @@ from selfinstruct_train.training.dataset import (
     training_rows,
     write_dataset,
 )
+
+EN = load_answers("en")
 
 SEED = SeedTask(
     id="seed-1",
@@ -76,14 +79,18 @@ def test_rows_that_do_not_fit_are_left_out_whole_and_counted(small: ModuleType) 
     tokenizer = small.byte_tokenizer()
     lengths = [
         len(e.tokens)
-        for e in encode_rows(rows, small.settings(), tokenizer, max_length=999, seed=0).kept
+        for e in encode_rows(
+            rows, small.settings(), tokenizer, answers=EN, max_length=999, seed=0
+        ).kept
     ]
     # The last row has two more digits in its input and four more in its answer.
-    cut = encode_rows(rows, small.settings(), tokenizer, max_length=lengths[0], seed=0)
+    cut = encode_rows(rows, small.settings(), tokenizer, answers=EN, max_length=lengths[0], seed=0)
     assert cut.too_long == ("row-10",)
     assert [len(e.tokens) for e in cut.kept] == lengths[:10]
     with pytest.raises(DataError, match=f"shortest row has {lengths[0]}"):
-        encode_rows(rows, small.settings(), tokenizer, max_length=lengths[0] - 1, seed=0)
+        encode_rows(
+            rows, small.settings(), tokenizer, answers=EN, max_length=lengths[0] - 1, seed=0
+        )
 
 
 def test_every_row_ends_in_the_end_token_and_the_answer_begins_after_the_prompt(
@@ -91,7 +98,7 @@ def test_every_row_ends_in_the_end_token_and_the_answer_begins_after_the_prompt(
 ) -> None:
     tokenizer = small.byte_tokenizer()
     for example in encode_rows(
-        small.rows(3), small.settings(), tokenizer, max_length=999, seed=0
+        small.rows(3), small.settings(), tokenizer, answers=EN, max_length=999, seed=0
     ).kept:
         assert example.split_as_joined
         assert tokenizer.decode(example.tokens[: example.answer_start]) == example.prompt
@@ -123,7 +130,7 @@ def test_varied_rows_differ_in_their_prompts_and_follow_the_seed(small: ModuleTy
     def prompts(seed: int) -> list[str]:
         settings = small.settings(template="varied")
         kept = encode_rows(
-            small.rows(12), settings, small.byte_tokenizer(), max_length=999, seed=seed
+            small.rows(12), settings, small.byte_tokenizer(), answers=EN, max_length=999, seed=seed
         ).kept
         return [e.prompt.replace(e.id.removeprefix("row-"), "N") for e in kept]
 
@@ -134,7 +141,7 @@ def test_varied_rows_differ_in_their_prompts_and_follow_the_seed(small: ModuleTy
 
 def test_the_trainer_gets_prompt_and_completion_columns(small: ModuleType) -> None:
     kept = encode_rows(
-        small.rows(2), small.settings(), small.byte_tokenizer(), max_length=999, seed=0
+        small.rows(2), small.settings(), small.byte_tokenizer(), answers=EN, max_length=999, seed=0
     ).kept
     dataset = to_dataset(kept)
     assert dataset.column_names == ["prompt", "completion"]
@@ -146,7 +153,9 @@ def test_a_real_chat_template_meets_its_answers_at_a_token_boundary(small: Modul
     if tokenizer is None:
         pytest.skip(f"no {small.material()}/tokenizers; set SELFINSTRUCT_MATERIAL")
     settings = small.settings(template="chat")
-    for example in encode_rows(small.rows(12), settings, tokenizer, max_length=999, seed=0).kept:
+    for example in encode_rows(
+        small.rows(12), settings, tokenizer, answers=EN, max_length=999, seed=0
+    ).kept:
         assert example.split_as_joined
         assert example.prompt.endswith("<|im_start|>assistant\n")
         assert tokenizer.decode(example.tokens[example.answer_start :]) == (

@@ -14,6 +14,7 @@ from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.errors import ConfigError, TrainingError
 from selfinstruct_train.models.adapters import AdapterSwitch
 from selfinstruct_train.models.load import LoadedModel
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
 
@@ -57,6 +58,7 @@ def tune(small: ModuleType, path: Path, model: LoadedModel, **settings: Any) -> 
         small.rows(4),
         small.settings(**({"max_steps": 1} | settings)),
         RoundDirectory(path),
+        answers=load_answers("en"),
         seed=1,
         world=ALONE,
     )

@@ -12,6 +12,7 @@ import torch
 
 from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError, TrainingError
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
@@ -27,6 +28,7 @@ def tune(
         options.pop("rows", None) or small.rows(),
         config,
         RoundDirectory(path),
+        answers=load_answers("en"),
         seed=options.pop("seed", 1),
         world=ALONE,
         **options,
@@ -176,6 +178,7 @@ from pathlib import Path
 sys.path.insert(0, {folder!r})
 import small_models as small
 from selfinstruct_train.distributed import ALONE
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import sft
 
@@ -185,7 +188,7 @@ def kill(step, total):
 
 directory = RoundDirectory(Path(sys.argv[1]))
 sft.train(small.loaded_model(), small.rows(), small.settings(), directory,
-          seed=1, world=ALONE, on_step=kill)
+          answers=load_answers("en"), seed=1, world=ALONE, on_step=kill)
 """
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from selfinstruct_train.distributed import ALONE
+from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.sft import train
@@ -44,7 +45,7 @@ def test_two_processes_take_the_same_steps_as_one_and_write_once(
     config = small.settings(lora_dropout=0.0)
     train(
         small.loaded_model(), small.rows(), config, RoundDirectory(tmp_path / "one"),
-        seed=1, world=ALONE,
+        answers=load_answers("en"), seed=1, world=ALONE,
     )  # fmt: skip
     for one, two in zip(figures(tmp_path / "one"), first, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=2e-2)
