@@ -189,7 +189,8 @@ def test_a_chat_template_sees_the_day_the_run_began(folder: Path) -> None:
     run.open(config)
     manifest = json.loads(run.manifest.read_text())
     begun = datetime(2020, 2, 29, 23, 59, tzinfo=UTC)
-    edit(run.manifest, started=[begun.isoformat(), *manifest["started"]])
+    first = manifest["starts"][0] | {"at": begun.isoformat()}
+    edit(run.manifest, starts=[first, *manifest["starts"]])
     assert run.begun() == begun
     tokenizer = describe_model(config.model).tokenizer
     assert not encode_chat("Say hi.", "", tokenizer).startswith("29 Feb 2020")
