@@ -89,10 +89,10 @@ def test_what_passes_is_tried_again(play: Play, act: Act) -> None:
         (says({"error": {"message": "bad key", "code": 401}}), "environment variable"),
         (says({"error": {"message": "no such model", "code": 404}}), "server_model"),
         (says({"error": {"message": "max_tokens is too large", "code": 400}}), "max_tokens"),
-        (says("<html>Welcome</html>"), "no completion"),
-        (says("[]"), "no completion"),
-        (says("17"), "no completion"),
-        (says({"hello": "world"}), "no completion"),
+        (says("<html>Welcome</html>"), "not a completion"),
+        (says("[]"), "not a completion"),
+        (says("17"), "not a completion"),
+        (says({"hello": "world"}), "not a completion"),
     ],
 )
 def test_what_lasts_is_told_at_once(play: Play, act: Act, sentence: str) -> None:
