@@ -87,7 +87,7 @@ UPPER = {"kind": "case", "case": "upper"}
         ([{"kind": "words"}], "has no bound; give at_least, at_most or exactly"),
         ([{"kind": "words", "at_least": 5, "at_most": 4}], "at_least 5 is above at_most 4"),
         ([{"kind": "lines", "at_least": 5, "exactly": 5}], "exactly and another bound"),
-        ([{"kind": "matches", "pattern": "(a"}], r"constraints\.0\.matches\.pattern: is not a regul"),
+        ([{"kind": "matches", "pattern": "(a"}], r"constraints\.0\.matches\.pattern: is not a"),
         ([{"kind": "starts_with", "text": " "}], "is blank, so every answer would meet it"),
         ([{"kind": "words", "at_least": 5}, {"kind": "words", "at_most": 4}], "stands twice"),
         ([UPPER, {"kind": "ends_with", "text": "Bye"}], "'Bye', which is not in upper case"),
