@@ -222,7 +222,7 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             raise TrainingError(
-                f"{path}: no checkpoint to resume; leave out --resume to begin anew"
+                f"{path}: no checkpoint to resume; leave out --resume to begin from the start"
             )
         state = torch.load(path, weights_only=True)
         for key in _FIXED:

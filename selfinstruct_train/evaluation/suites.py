@@ -115,7 +115,7 @@ def load_suite(name_or_path: str) -> Suite:
     ``super-natural-instructions``; there alone one question may stand twice.
 
     Raises:
-        DataError: there is no such suite, a line is malformed, or two instances ask the same.
+        DataError: the suite does not exist, a line is malformed, or two instances ask the same.
     """
     if is_checkout(Path(name_or_path)):
         found = read_checkout(Path(name_or_path))

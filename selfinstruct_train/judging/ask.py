@@ -62,7 +62,7 @@ def load_judge_prompts(config: JudgeConfig, pack: str) -> JudgePrompts:
     """Read the prompts that the config names, or those of the pack.
 
     Raises:
-        ConfigError: there is no such pack, or a file is missing, lacks a field or has an unknown
+        ConfigError: the pack does not exist, or a file is missing, lacks a field or has an unknown
             one.
     """
     return JudgePrompts(

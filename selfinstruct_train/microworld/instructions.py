@@ -201,7 +201,7 @@ def draw_problem(
         rng: the source of chance.
         family: the family.
         split: a split of `world.split_of`.
-        slots: the slots to keep; by default they are drawn anew.
+        slots: the slots to keep; by default they are drawn again.
         tries: draws before giving up.
     """
     for _ in range(tries):

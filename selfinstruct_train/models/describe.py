@@ -102,7 +102,7 @@ def model_source(config: ModelConfig) -> str:
     """Folder or Hub name that the setting stands for.
 
     Raises:
-        EngineError: there is no such folder.
+        EngineError: the folder does not exist.
     """
     name = config.name_or_path
     if is_gguf(name):

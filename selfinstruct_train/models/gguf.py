@@ -62,7 +62,7 @@ def unpacked(name_or_path: str, cache: Path | None = None) -> Path:
         cache: where to keep the folder, if not in `cache_folder`.
 
     Raises:
-        EngineError: there is no such file, it cannot be read, a package is missing, or there is no
+        EngineError: the file does not exist or cannot be read, a package is missing, or there is no
             room.
     """
     file = smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path).expanduser()

@@ -155,7 +155,7 @@ def pack_folder(name_or_path: str) -> Path:
     """The folder of a pack.
 
     Raises:
-        ConfigError: there is no such pack.
+        ConfigError: the pack does not exist.
     """
     built_in = BUILT_IN / name_or_path
     folder = built_in if built_in.is_dir() else Path(name_or_path)
@@ -192,7 +192,7 @@ def load_pack(name_or_path: str) -> Pack:
     """Load a pack: a built-in one such as ``en``, or a folder.
 
     Raises:
-        ConfigError: there is no such pack, or its pack.yaml is malformed.
+        ConfigError: the pack does not exist, or its pack.yaml is malformed.
         DataError: one of its demonstration files is malformed.
     """
     folder = pack_folder(name_or_path)
@@ -212,7 +212,7 @@ def load_answers(name_or_path: str) -> AnswerFormat:
     """Load only how a pack asks for answers.
 
     Raises:
-        ConfigError: there is no such pack, or its pack.yaml is malformed.
+        ConfigError: the pack does not exist, or its pack.yaml is malformed.
     """
     return _answers(read_pack_file(pack_folder(name_or_path) / "pack.yaml"))
 
@@ -221,7 +221,7 @@ def judge_prompt_file(name_or_path: str, kind: str) -> Path:
     """The file of a judge's prompt, ``pairwise`` or ``grade``: the pack's, else that of ``en``.
 
     Raises:
-        ConfigError: there is no such pack.
+        ConfigError: the pack does not exist.
     """
     own = pack_folder(name_or_path) / f"judge_{kind}.txt"
     return own if own.is_file() else BUILT_IN / "en" / own.name

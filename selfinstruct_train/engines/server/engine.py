@@ -298,7 +298,7 @@ class ServerEngine:
         if len(set(known)) < len(known):
             raise EngineError(
                 f"{self._config.base_url}: names only the first token of a continuation, and "
-                f"{list(continuations)} begin alike; change these words in the prompt set, or use "
+                f"{list(continuations)} begin alike; change these words in the pack, or use "
                 "a server that echoes prompts"
             )
         left = 1.0 - math.fsum(math.exp(value) for value in top.values())
