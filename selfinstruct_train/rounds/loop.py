@@ -28,7 +28,7 @@ from selfinstruct_train.evaluation.compare import (
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.selection import selection_of
-from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.evaluation.trainings import compare_trainings
 from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
 from selfinstruct_train.generation.prompting import few_shot_prompt
@@ -77,6 +77,7 @@ class Loop:
         self.run = RunDirectory(config.output_dir, self.world)
         checked = preflight(config, stages, self.world)
         self.seeds, self._pack, self._described = checked.seeds, checked.pack, checked.model
+        self._checked_suites = checked.suites
         self._suites = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self._selection = selection_of(config.evaluation)
         self._rows = LiveRows(self.run)
@@ -166,7 +167,7 @@ class Loop:
             self._evaluate(config, number)
         compared = compare_trainings(
             self.run.round(number),
-            [load_suite(name) for name in self.config.evaluation.suites],
+            self._checked_suites,
             self.config.evaluation,
             self._selection.description,
             self.config.seed,
@@ -314,8 +315,7 @@ class Loop:
     def _is_evaluated(self, directory: RoundDirectory) -> bool:
         # Suites may be added to a finished run.
         return directory.mark("evaluate") is not None and all(
-            (directory.evaluation(load_suite(name).name) / "comparison.json").exists()
-            for name in self.config.evaluation.suites
+            (directory.evaluation(suite.name) / COMPARISON_FILE).exists() for suite in self._suites
         )
 
     def _train(

@@ -22,8 +22,8 @@ from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.evaluation.beyond.harness_figures import (
     DIFFERENCES_FILE,
+    FIX,
     HARNESS_FOLDER,
-    MEND,
     HarnessComparison,
     HarnessResult,
     HarnessScore,
@@ -117,7 +117,7 @@ def _evaluate(
     )
     path = directory.evaluation(HARNESS_FOLDER) / f"{system}.json"
     world = directory.world
-    stored = world.on_main(lambda: read_json(path, HarnessResult, MEND) if path.exists() else None)
+    stored = world.on_main(lambda: read_json(path, HarnessResult, FIX) if path.exists() else None)
     # Figures of other settings or of another version are of no use here.
     known = stored.tasks if stored is not None and stored.settings == settings else ()
     finished = {task.name: task for task in known}

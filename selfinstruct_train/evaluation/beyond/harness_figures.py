@@ -13,7 +13,7 @@ from selfinstruct_train.run.stores import read_json
 
 HARNESS_FOLDER = "harness"
 DIFFERENCES_FILE = "differences.json"
-MEND = "delete it and evaluate again"
+FIX = "delete it and evaluate again"
 
 
 class HarnessScore(Row):
@@ -162,7 +162,7 @@ def read_harness(path: Path) -> HarnessComparison:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return read_json(path, HarnessComparison, MEND)
+    return read_json(path, HarnessComparison, FIX)
 
 
 def read_scores(results: Mapping[str, Any]) -> tuple[HarnessScore, ...]:
