@@ -123,6 +123,24 @@ class GeneratedInstance(Row):
     provenance: Provenance
 
 
+class DrawnAnswers(Row):
+    """The answers drawn for one input, of which one was kept: a line of drawn.jsonl."""
+
+    id: str
+    """Of the instance."""
+    instruction: str
+    input: str
+    answers: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    """The chooser's, in the order of the answers; None of an answer that could not be chosen,
+    because it is empty or was cut."""
+    chosen: int | None
+    """Place of the answer that was kept, counted from 0; None where none was."""
+    chooser: str
+    adapter: str | None = None
+    """Adapter directory relative to the run, or None when the base answered."""
+
+
 class Rejection(Row):
     """Something the model wrote that was dropped, and why."""
 

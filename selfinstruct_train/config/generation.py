@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from selfinstruct_train.bounds import Count, Fraction, RepetitionPenalty, Temperature, TopK, TopP
+from selfinstruct_train.bounds import (
+    Count,
+    Fraction,
+    RepetitionPenalty,
+    Seconds,
+    Temperature,
+    TopK,
+    TopP,
+)
 from selfinstruct_train.config.model import EngineConfig
 from selfinstruct_train.config.section import Section
 
@@ -77,9 +86,44 @@ class InstanceStep(Section):
     answers: Literal["as_written", "asked_again", "agreed"] = "as_written"
     """Input-first answers as they were written with their inputs (paper); or asked for again,
     greedily and alone; or kept only where both agree."""
+    best_of: Count = 1
+    """Answers drawn for each input, of which ``chooser`` keeps one; the others are kept beside it
+    in ``drawn.jsonl``. 1 draws none beyond what ``answers`` says."""
+    chooser: Literal["majority", "minimum_bayes_risk", "likelihood", "arbiter", "program"] = (
+        "majority"
+    )
+    """Which of the drawn answers is kept: what more than half of them say, once case, punctuation
+    and blanks are left out (self-consistency, arXiv 2203.11171); the one most like the others by
+    ROUGE-L; the likeliest token for token; the one that the writer itself holds right when asked;
+    or the one that ``chooser_program`` scores highest. Where none qualifies the row is dropped."""
+    draw_temperature: Temperature = 0.7
+    """Of the drawn answers."""
+    chooser_program: Path | None = None
+    """A Python file with a function ``score(instruction, input, output)``: a number, or whether it
+    is right; an answer needs more than 0 to be kept. It runs in a process of its own."""
+    chooser_seconds: Seconds = 5.0
+    """Longest that ``chooser_program`` may take over one answer, which then scores 0."""
     consistency: bool = False
     """From the second round on, keep an instance only if the tuned model, asked in its own
     template, agrees."""
+
+    @model_validator(mode="after")
+    def _chooser_can_choose(self) -> InstanceStep:
+        if self.best_of == 1:
+            return self
+        if self.chooser == "program" and self.chooser_program is None:
+            raise ValueError("chooser is 'program', but chooser_program names no file; name one")
+        if self.answers == "agreed":
+            raise ValueError(
+                "best_of draws answers in place of the written ones, so there is none to agree "
+                "with; set answers=as_written, or best_of=1"
+            )
+        if self.best_of == 2 and self.chooser in ("majority", "minimum_bayes_risk"):
+            raise ValueError(
+                f"best_of is 2, and of two answers '{self.chooser}' can choose none; set it to 3 "
+                "or more"
+            )
+        return self
 
 
 class FilterConfig(Section):

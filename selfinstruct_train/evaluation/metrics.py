@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-import string
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -29,13 +27,11 @@ from selfinstruct_train.text.words import (
     TokenizerName,
     choose_tokenizer,
     count_words,
+    normalised,
     words,
 )
 
 Scores = NDArray[np.float64]
-
-# The official rule knows ASCII marks, some of which Unicode calls symbols.
-_PUNCTUATION = regex.compile(rf"[{regex.escape(string.punctuation)}\p{{P}}]")
 
 
 class ConstraintChecks(NamedTuple):
@@ -103,7 +99,7 @@ def exact_match(prediction: str, target: str) -> bool:
     This is the normalisation of the official Super-NaturalInstructions evaluation (Wang et al.,
     arXiv 2204.07705); unlike SQuAD's it keeps articles.
     """
-    return _normalise(prediction) == _normalise(target)
+    return normalised(prediction) == normalised(target)
 
 
 def suite_tokenizer(suite: Suite) -> TokenizerName:
@@ -250,11 +246,6 @@ def _judge(predictions: Sequence[Prediction]) -> Scores:
 def _nearest(response: str, references: Sequence[str], tokenizer: TokenizerName) -> float:
     scores = [rouge_l(response, reference, tokenizer) for reference in references]
     return max((score for score in scores if not math.isnan(score)), default=math.nan)
-
-
-def _normalise(text: str) -> str:
-    kept = _PUNCTUATION.sub("", text.lower())
-    return " ".join(kept.split())
 
 
 @functools.cache

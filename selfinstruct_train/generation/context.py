@@ -16,6 +16,7 @@ from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.text.words import TokenizerName
 
 
 class StageContext(NamedTuple):
@@ -31,6 +32,8 @@ class StageContext(NamedTuple):
     tuned_prompt: Callable[[str, str], str]
     """(instruction, input) -> the prompt in the template that the adapter was tuned in."""
     report: Report
+    tokenizer: TokenizerName = "rouge"
+    """Of the pool, and so of all that is compared by its words."""
 
     def journal(self, stage: str) -> Journal:
         """The journal of a stage's completions."""
@@ -51,9 +54,14 @@ class StageContext(NamedTuple):
             demonstrations=tuple(demonstrations),
             sampling=request.sampling,
             model=self.engine.model_id,
-            adapter=None if adapter is None else "/".join(adapter.parts[-2:]),
+            adapter=adapter_name(adapter),
             prompt_hash=self.pack.hash,
         )
+
+
+def adapter_name(adapter: Path | None) -> str | None:
+    """An adapter's folder as rows name it, relative to the run."""
+    return None if adapter is None else "/".join(adapter.parts[-2:])
 
 
 class Counts:

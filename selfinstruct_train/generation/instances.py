@@ -24,6 +24,7 @@ from selfinstruct_train.generation.reanswer import (
     reanswers,
 )
 from selfinstruct_train.records import (
+    DrawnAnswers,
     GeneratedInstance,
     Instance,
     Rejection,
@@ -39,6 +40,8 @@ class InstanceWriter:
         self._context = context
         self._kept = context.directory.store(context.directory.instances, GeneratedInstance)
         self._rejected = context.directory.store(context.directory.rejected("instances"), Rejection)
+        self._draws = context.config.generation.instances.best_of > 1
+        self._drawn = context.directory.store(context.directory.drawn, DrawnAnswers)
         self._journal = context.journal("instances")
         self._counts = Counts(f"round {context.round} instances", context.report)
         self._done = self._without = 0
@@ -59,7 +62,9 @@ class InstanceWriter:
         for batch in _batches(tasks, context.config.generation.instances.requests_per_batch):
             written = _write_batch(context, journal, batch, self._done, counts)
             for reanswer in reanswers(context):
-                written = ask_again(context, journal, reanswer, written, self._done, counts)
+                written, drawn = ask_again(context, journal, reanswer, written, self._done, counts)
+                if self._draws:
+                    self._drawn.emit(drawn)
             sorted_out = [_rows(row) for row in written]
             self._kept.emit(row for kept, _ in sorted_out for row in kept)
             counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])

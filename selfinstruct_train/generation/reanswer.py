@@ -1,8 +1,9 @@
-"""Asking again: the answer alone of a written instance is asked for a second time, greedily.
+"""Asking again: the answer alone of a written instance is asked for a second time.
 
-Inputs want variety and so a high temperature, answers want the likeliest token: written in one go
-they cannot have both. Asking again separates the two, and where a small model answers the same
-twice it is right more often.
+It is asked for once, greedily, or drawn several times, of which a chooser keeps one. Inputs want
+variety and so a high temperature, answers want the likeliest token: written in one go they cannot
+have both. Asking again separates the two, and where a small model answers the same twice it is
+right more often.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from selfinstruct_train.engines.asking import Journal
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
-from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
 from selfinstruct_train.generation.filters import CheckedInstance, FilterResult, check_instances
 from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
-from selfinstruct_train.records import Instance, Provenance, Sampling
+from selfinstruct_train.records import DrawnAnswers, Instance, Provenance, Sampling
 
 
 class WrittenInstance(NamedTuple):
@@ -54,12 +57,28 @@ class Reanswer(NamedTuple):
     covers_classification: bool
 
 
+class Question(NamedTuple):
+    """What is asked about one written instance."""
+
+    task: int
+    """Place of its task in the batch."""
+    place: int
+    """Its own place among the task's instances."""
+    requests: tuple[Request, ...]
+    """One, or one for each answer that is drawn: the same prompt with other seeds."""
+    shown: tuple[str, ...]
+    """Ids of the demonstrations that the prompt has room for."""
+
+
 def reanswers(context: StageContext) -> list[Reanswer]:
     """What the config asks for, in order."""
     generation, wording = context.config.generation, context.pack.wording
     shown = context.pack.input_first[: generation.instances.demonstrations]
     found = []
-    if generation.instances.answers != "as_written":
+    draws = generation.instances.best_of > 1
+    tuned_writes = context.adapter is not None and generation.instance_writer == "tuned"
+    # Drawn answers replace all others: they are drawn once, from whoever writes instances.
+    if generation.instances.answers != "as_written" or (draws and not tuned_writes):
         found.append(
             Reanswer(
                 "base",
@@ -67,13 +86,12 @@ def reanswers(context: StageContext) -> list[Reanswer]:
                 tuple(task.id for task in shown),
                 wording.few_shot_stop,
                 None,
-                generation.instances.answers == "asked_again",
+                generation.instances.answers == "asked_again" or draws,
                 # Labels come before inputs, so the written label is not a guess at all.
                 covers_classification=False,
             )
         )
-    tuned_writes = generation.instance_writer == "tuned"
-    if context.adapter is not None and (tuned_writes or generation.instances.consistency):
+    if tuned_writes or (context.adapter is not None and generation.instances.consistency):
         found.append(
             Reanswer(
                 "tuned",
@@ -96,7 +114,7 @@ def ask_again(
     written: Sequence[Written],
     first: int,
     counts: Counts,
-) -> list[Written]:
+) -> tuple[list[Written], list[DrawnAnswers]]:
     """Ask for the answer of every instance that is still kept, and filter it by what comes.
 
     Answers that replace the written ones meet every filter again: what was different before may
@@ -110,45 +128,103 @@ def ask_again(
         first: number of the batch's first task, for request ids.
         counts: told of the tokens written.
 
+    Returns:
+        The tasks as they are now; and all answers, where several were drawn for an input.
+
     Raises:
+        ConfigError: the chooser of drawn answers is at fault.
         EngineError: the engine failed, or a prompt cannot fit the context.
     """
-    asked: list[tuple[int, int]] = []
-    requests: list[Request] = []
-    shown: list[tuple[str, ...]] = []
-    for i, (task, instances, _) in enumerate(written):
-        if task.is_classification and not reanswer.covers_classification:
-            continue
-        for j, found in enumerate(instances):
-            if found.fault is None:
-                request, ids = _request(context, reanswer, task, found.instance, first + i, j)
-                asked.append((i, j))
-                requests.append(request)
-                shown.append(ids)
+    asked = [
+        _question(context, reanswer, task, found.instance, first + i, i, j)
+        for i, (task, instances, _) in enumerate(written)
+        if reanswer.covers_classification or not task.is_classification
+        for j, found in enumerate(instances)
+        if found.fault is None
+    ]
+    requests = [request for question in asked for request in question.requests]
     answers = journal.ask(requests, reanswer.adapter) if requests else []
     counts.tokens += sum(answer.completion_tokens for answer in answers)
     result = [Written(task, list(instances), origin) for task, instances, origin in written]
-    for (i, j), request, ids, completion in zip(asked, requests, shown, answers, strict=True):
-        before = written[i].instances[j]
-        answer = completion.text.strip()
-        if completion.finish_reason == "length":
-            after = before._replace(fault=FilterResult("second_answer_cut", answer[-40:]))
+    step, waiting = context.config.generation.instances, iter(answers)
+    completions = [[next(waiting) for _ in question.requests] for question in asked]
+    drawn: list[DrawnAnswers] = []
+    if reanswer.replaces and step.best_of > 1:
+        picked, drawn = _choose(context, reanswer, asked, completions, written)
+    else:
+        picked = [
+            Picked(0, None)
+            if found.finish_reason != "length"
+            else Picked(0, FilterResult("second_answer_cut", found.text.strip()[-40:]))
+            for (found,) in completions
+        ]
+    for question, found, pick in zip(asked, completions, picked, strict=True):
+        before = written[question.task].instances[question.place]
+        answer = found[pick.place].text.strip()
+        if pick.fault is not None:
+            after = before._replace(fault=pick.fault)
         elif reanswer.replaces:
+            request = question.requests[pick.place]
             after = WrittenInstance(
                 Instance(input=before.instance.input, output=answer),
                 None,
-                context.provenance(request, ids, reanswer.adapter),
+                context.provenance(request, question.shown, reanswer.adapter),
             )
         elif answer != before.instance.output:
             evidence = f"the {reanswer.name} model, asked again, answers {answer[:80]!r}"
             after = before._replace(fault=FilterResult("inconsistent", evidence))
         else:
             continue
-        result[i].instances[j] = after
+        result[question.task].instances[question.place] = after
     if reanswer.replaces:
-        for i in dict.fromkeys(i for i, _ in asked):
+        for i in dict.fromkeys(question.task for question in asked):
             _filter_again(context, result[i])
-    return result
+    return result, drawn
+
+
+class Picked(NamedTuple):
+    """Which completion counts, or why none does."""
+
+    place: int
+    fault: FilterResult | None
+
+
+def _choose(
+    context: StageContext,
+    reanswer: Reanswer,
+    asked: Sequence[Question],
+    completions: Sequence[Sequence[StoredCompletion]],
+    written: Sequence[Written],
+) -> tuple[list[Picked], list[DrawnAnswers]]:
+    """One of the answers drawn for each question, and all of them with their scores."""
+    step = context.config.generation.instances
+    found = []
+    for question, answers in zip(asked, completions, strict=True):
+        draws = tuple(
+            Draw(answer.text.strip(), answer.finish_reason == "length", answer.mean_logprob)
+            for answer in answers
+        )
+        task, instances, _ = written[question.task]
+        given = instances[question.place].instance.input
+        found.append(Drawn(task.row.instruction, given, draws))
+    choices = choose(step, found, context.engine, context.pack, context.tokenizer)
+    picked, rows = [], []
+    for question, drawn, choice in zip(asked, found, choices, strict=True):
+        fault = None if choice.place is not None else FilterResult("no_choice", choice.evidence)
+        picked.append(Picked(choice.place or 0, fault))
+        rows.append(
+            DrawnAnswers(
+                id=f"{written[question.task].task.row.id}-{question.place}",
+                instruction=drawn.instruction,
+                input=drawn.input,
+                answers=tuple(draw.text for draw in drawn.draws),
+                scores=choice.scores,
+                chosen=choice.place,
+                chooser=step.chooser,
+                adapter=adapter_name(reanswer.adapter),
+            )
+        )
+    return picked, rows
 
 
 def filter_instances(
@@ -173,21 +249,40 @@ def _filter_again(context: StageContext, written: Written) -> None:
         written.instances[j] = written.instances[j]._replace(fault=fault)
 
 
-def _request(
+def _question(
     context: StageContext,
     reanswer: Reanswer,
     task: Task,
     instance: Instance,
     number: int,
-    place_in: int,
-) -> tuple[Request, tuple[str, ...]]:
-    """The request, and the ids of the demonstrations that its prompt has room for."""
-    most = context.config.generation.instances.max_tokens
+    task_place: int,
+    place: int,
+) -> Question:
+    """What is asked about one instance: once, or as often as answers are drawn."""
+    step = context.config.generation.instances
     prompt = reanswer.prompt(task.row.instruction, instance.input)
     shown = reanswer.shown
     if prompt.demonstrations:
-        prompt, kept = fit_prompt(context.engine, prompt, most)
+        prompt, kept = fit_prompt(context.engine, prompt, step.max_tokens)
         shown = tuple(shown[n] for n in kept)
-    request_id = f"{context.request_id(reanswer.name, number)}-{place_in}"
-    sampling = Sampling(max_tokens=most, stop=reanswer.stop)
-    return Request(request_id, prompt.text, sampling), shown
+    name = f"{context.request_id(reanswer.name, number)}-{place}"
+    greedy = Sampling(max_tokens=step.max_tokens, stop=reanswer.stop)
+    if not (reanswer.replaces and step.best_of > 1):
+        requests: tuple[Request, ...] = (Request(name, prompt.text, greedy),)
+    else:
+        requests = tuple(
+            Request(
+                f"{name}-draw-{n}",
+                prompt.text,
+                greedy.model_copy(
+                    update={
+                        "temperature": step.draw_temperature,
+                        "seed": derived_seed(
+                            context.config.seed, context.round, "draws", task.row.id, place, n
+                        ),
+                    }
+                ),
+            )
+            for n in range(step.best_of)
+        )
+    return Question(task_place, place, requests, shown)

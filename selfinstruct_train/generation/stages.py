@@ -17,6 +17,7 @@ from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")
 """In their order; each leaves a completion mark."""
@@ -64,7 +65,12 @@ def generate_round(
     name = config.generation.prompts
     pack = load_pack(name)
     require_demonstrations(pack, name)
-    context = StageContext(config, engine, directory, number, pack, adapter, tuned_prompt, report)
+    tokenizer = choose_tokenizer(
+        config.generation.filters.tokenizer, (task.instruction for task in seeds)
+    )
+    context = StageContext(
+        config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer
+    )
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
         instructions = InstructionWriter(context, _pool(config, run, number, seeds))

@@ -24,8 +24,12 @@ from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import find_own
 
 BUILT_IN = Path(__file__).parent
-_READ_ALONE = {"input_variants", "output_variants", "label_variants", "no_input"}
-"""Parts of the wording that stand in no prompt, and so do not bear on its hash."""
+_NOT_IN_PROMPTS = {
+    *("input_variants", "output_variants", "label_variants", "no_input"),
+    *("arbiter_header", "arbiter"),
+}
+"""Parts of the wording that stand in no prompt of steps 1 to 3, and so do not bear on their
+hash."""
 
 
 class Wording(BaseModel):
@@ -46,6 +50,9 @@ class Wording(BaseModel):
     classification: str = "Fixed labels:"
     yes: str = "Yes"
     no: str = "No"
+    arbiter_header: str = "For each task, say whether the output is right and complete."
+    """Opens the question about an answer, where the arbiter is asked."""
+    arbiter: str = "Right and complete:"
     input_variants: tuple[str, ...] = ()
     """Other names of the label that models write; they stand in no prompt."""
     output_variants: tuple[str, ...] = ()
@@ -132,7 +139,7 @@ class Pack(NamedTuple):
     @property
     def hash(self) -> str:
         """16 hex digits that change when any text of the prompts of steps 1 to 3 changes."""
-        text = self.wording.model_dump_json(exclude=_READ_ALONE) + "".join(
+        text = self.wording.model_dump_json(exclude=_NOT_IN_PROMPTS) + "".join(
             task.model_dump_json()
             for group in (self.classification, self.input_first, self.output_first)
             for task in group

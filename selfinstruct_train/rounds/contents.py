@@ -44,6 +44,8 @@ def read_contents(
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
         "pruned rows": _of_texts(sorted(pruned)),
     }
+    if (program := config.generation.instances.chooser_program) is not None:
+        found["generation.instances.chooser_program"] = _of_texts([program.read_text("utf-8")])
     for suite in suites:
         references = repr(suite.references) if suite.references else ""
         found[f"suite {suite.name}"] = _of_texts([_of_rows(suite.tasks), references])

@@ -23,6 +23,7 @@ from selfinstruct_train.evaluation.published import published_files
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
+from selfinstruct_train.generation.chooser_program import check_program
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
@@ -92,6 +93,11 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     seeds = faults.check(lambda: read_seed_tasks(resolve(config.seeds.path)))
     pack = faults.check(lambda: _read_pack(generation.prompts))
     suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
+    step = generation.instances
+    if step.best_of > 1 and step.chooser == "program":
+        assert step.chooser_program is not None
+        program = step.chooser_program
+        faults.check(lambda: check_program(program))
     if evaluation.judge is not None:
         faults.check(lambda: _check_judge(config))
     if (held_out := evaluation.held_out_text) is not None:

@@ -83,6 +83,7 @@ class RoundDirectory:
         self.classified = path / "classified.jsonl"
         self.calibration = path / "calibration.json"
         self.instances = path / "instances.jsonl"
+        self.drawn = path / "drawn.jsonl"
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
         self.checkpoints = path / "checkpoints"
@@ -165,7 +166,8 @@ class RoundDirectory:
             case "classification":
                 return [self.classified, self.calibration]
             case "instances":
-                return [self.instances, self.rejected("instances"), self.completions(stage)]
+                written = [self.instances, self.drawn]
+                return [*written, self.rejected("instances"), self.completions(stage)]
             case "train":
                 return [self.dataset, self.adapter, self.training_steps, self.contamination]
             case "evaluate":

@@ -50,7 +50,7 @@ STAGES = (
     Stage(
         "instances",
         ("generation.instances", "generation.instance_writer"),
-        (),
+        ("generation.instances.chooser_program",),
         ("classification",),
     ),
     Stage(

@@ -7,6 +7,7 @@ counts as a word; elsewhere a word is what stands between blanks.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -30,6 +31,8 @@ _UNSPACED_CHARACTER = regex.compile(_CHARACTER, regex.VERSION1)
 _IN_WORD = rf"[\w--{_UNSPACED}]"
 # What may open a sentence: brackets and quotes before an unspaced script, and Spanish ¿ and ¡.
 _OPENING = regex.compile(rf"[\p{{Ps}}\p{{Pi}}]+(?={_CHARACTER})|[¿¡]+", regex.VERSION1)
+# The official rule of exact match knows ASCII marks, some of which Unicode calls symbols.
+_PUNCTUATION = regex.compile(rf"[{regex.escape(string.punctuation)}\p{{P}}]")
 _LETTER = regex.compile(r"\p{L}")
 _ASCII_LETTER = re.compile(r"[A-Za-z]")
 
@@ -95,6 +98,14 @@ def split_words(text: str) -> list[str]:
 def count_words(text: str) -> int:
     """Words of a text; each character of a script written without blanks counts as one."""
     return len(split_words(text))
+
+
+def normalised(text: str) -> str:
+    """The text in lower case, without punctuation, its words parted by single blanks.
+
+    Two answers that are equal so are one answer, in exact match and in a vote alike.
+    """
+    return " ".join(_PUNCTUATION.sub("", text.lower()).split())
 
 
 def whole_words(phrases: Iterable[str]) -> regex.Pattern[str] | None:

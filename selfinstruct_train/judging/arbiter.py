@@ -1,0 +1,76 @@
+"""The arbiter: a model says how right an answer is, by the log-probabilities of Yes and No."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from selfinstruct_train.engines.base import Engine
+from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.records import SeedTask
+
+
+class Answered(NamedTuple):
+    """An answer, and what it answers."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+class Arbiter:
+    """Asks a model few-shot whether an answer is right and complete.
+
+    The demonstrations are the pack's own tasks: each once with its own answer, which is right, and
+    once with that of another, which is not.
+    """
+
+    def __init__(self, engine: Engine, pack: Pack) -> None:
+        self._engine = engine
+        self._wording = pack.wording
+        self._prefix = _prefix(engine, pack.wording, pack.input_first)
+
+    def margins(self, answers: Sequence[Answered]) -> list[float]:
+        """Log P(Yes) - log P(No) for each answer; the higher, the better it is held to be.
+
+        Raises:
+            EngineError: the engine failed or gives no log-probabilities.
+        """
+        if not answers:
+            return []
+        wording = self._wording
+        rows = self._engine.score(
+            self._prefix,
+            [_question(wording, answer) for answer in answers],
+            [f" {wording.yes}", f" {wording.no}"],
+        )
+        return [yes - no for yes, no in rows]
+
+
+def _prefix(engine: Engine, wording: Wording, tasks: Sequence[SeedTask]) -> str:
+    """Header and as many demonstrations as half of the context has room for."""
+    shown: list[str] = []
+    for i, task in enumerate(tasks):
+        own, other = task.instances[0], tasks[(i + 1) % len(tasks)].instances[0]
+        right = Answered(task.instruction, own.input, own.output)
+        # Right and wrong take turns in coming first, lest their order be what is learned.
+        pair = [
+            f"{_question(wording, right)} {wording.yes}\n",
+            f"{_question(wording, right._replace(output=other.output))} {wording.no}\n",
+        ]
+        shown += pair if i % 2 == 0 else reversed(pair)
+    while shown:
+        prefix = "".join((wording.arbiter_header, "\n", *shown))
+        if engine.count_tokens([prefix])[0] * 2 <= engine.context_length:
+            return prefix
+        del shown[:2]
+    return wording.arbiter_header + "\n"
+
+
+def _question(wording: Wording, answer: Answered) -> str:
+    instruction = " ".join(answer.instruction.split())
+    given = f"{wording.input} {answer.input}\n" if answer.input else ""
+    return (
+        f"\n{wording.task} {instruction}\n{given}{wording.output} {answer.output}\n"
+        f"{wording.arbiter}"
+    )
