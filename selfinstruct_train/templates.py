@@ -45,9 +45,9 @@ def encode(
     """
     if template == "chat":
         return encode_chat(instruction, input, tokenizer)
-    # Every prompt ends in a visible character and the answer follows on the same line after one
-    # blank: a base model knows words with the blank before them, and a blank at the prompt's own
-    # end would be a token that it never saw.
+    # Every prompt ends in a visible character and the answer follows on the same line after the
+    # pack's gap, where words have blanks one blank: a base model knows words with the blank before
+    # them, and a blank at the prompt's own end would be a token that it never saw.
     encoding = answers.encodings[variant % len(answers.encodings) if template == "varied" else 0]
     if input.strip():
         return encoding.with_input.format(instruction=instruction, input=input)
@@ -60,13 +60,13 @@ def choose_variant(seed: int, row_id: str, answers: AnswerFormat) -> int:
     return int.from_bytes(digest[:8], "big") % len(answers.encodings)
 
 
-def completion_text(output: str, template: Template = "plain") -> str:
-    """The answer as it follows the prompt; the trainer adds the end token.
+def completion_text(output: str, answers: AnswerFormat, template: Template = "plain") -> str:
+    """The answer as it follows the prompt, with the pack's gap; the trainer adds the end token.
 
     After a chat template the answer begins at once, for the template has already set the place for
     it.
     """
-    return output if template == "chat" else " " + output
+    return output if template == "chat" else answers.gap + output
 
 
 def cut_at_new_example(text: str, answers: AnswerFormat) -> str:

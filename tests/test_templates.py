@@ -37,7 +37,7 @@ def test_the_plain_template_is_as_documented() -> None:
         "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:"
     )
     assert encode("plain", "Add.", " ", EN) == "### Instruction:\nAdd.\n\n### Response:"
-    assert completion_text("3") == " 3"
+    assert completion_text("3", EN) == " 3"
 
 
 def test_text_in_braces_is_kept_as_it_is() -> None:
@@ -74,7 +74,7 @@ def test_chat_puts_instruction_and_input_into_one_message() -> None:
     asked = encode("chat", "Add.", "1 2", EN, tokenizer=tokenizer)
     assert asked == "<s>[user] Add.\n\n1 2\n[assistant]\n"
     assert encode("chat", "Add.", "", EN, tokenizer=tokenizer) == "<s>[user] Add.\n[assistant]\n"
-    assert completion_text("3", "chat") == "3"
+    assert completion_text("3", EN, "chat") == "3"
 
 
 def test_chat_does_not_give_the_start_token_twice() -> None:

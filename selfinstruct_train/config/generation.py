@@ -133,11 +133,12 @@ class FilterConfig(Section):
     """Highest ROUGE-L F1 against the pool that is still new (paper: 0.7)."""
     tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
     """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages; ``auto``
-    chooses by the script of the seeds, and of each suite: ``rouge`` for English."""
+    takes the pack's, or where the pack names none chooses by the script of the seeds, and of each
+    suite: ``rouge`` for English."""
     min_words: int = Field(default=4, ge=1)
-    """Fewest words of an instruction (paper: more than 3)."""
+    """Fewest words of an instruction (paper: more than 3); the pack may count characters."""
     max_words: Count = 150
-    """Most words of an instruction (paper: 150)."""
+    """Most words of an instruction (paper: 150); the pack may count characters."""
     allow_programs: bool = True
     """Keep instructions that begin with "Write a program" (the original scripts drop them)."""
     max_repeats: Count = 4

@@ -141,7 +141,7 @@ class Classifier:
             rows = context.engine.score(
                 prefix,
                 [prompt.question for _, prompt in asked],
-                [f" {wording.yes}", f" {wording.no}"],
+                [f"{wording.gap}{wording.yes}", f"{wording.gap}{wording.no}"],
                 adapter,
             )
             scores |= {i: (row[0], row[1]) for (i, _), row in zip(asked, rows, strict=True)}

@@ -15,6 +15,7 @@ from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import (
     count_words,
     ends_with_colon,
+    length,
     split_words,
     whole_words,
     without_opening_marks,
@@ -47,13 +48,14 @@ class InstructionFilter:
         return next(self._faults(text), None)
 
     def _faults(self, text: str) -> Iterator[FilterResult]:
-        words = count_words(text)
-        if words < self._config.min_words:
-            yield FilterResult("too_short", f"{words} words")
-        if words > self._config.max_words:
-            yield FilterResult("too_long", f"{words} words")
-        if self._unsuitable and (found := self._unsuitable.search(text)):
-            yield FilterResult("unsuitable_word", found.group())
+        units = self._rules.units
+        found = length(text, units)
+        if found < self._config.min_words:
+            yield FilterResult("too_short", f"{found} {units}")
+        if found > self._config.max_words:
+            yield FilterResult("too_long", f"{found} {units}")
+        if self._unsuitable and (match := self._unsuitable.search(text)):
+            yield FilterResult("unsuitable_word", match.group())
         prefix = self._rules.program_prefix
         if not self._config.allow_programs and text.lower().startswith(prefix.lower()):
             yield FilterResult("program", prefix)

@@ -41,11 +41,11 @@ def classification_prompt(
 ) -> Prompt:
     """Step 2: few-shot question whether a task is classification; the answer is scored."""
     shown = tuple(
-        f"\n{wording.task} {one_line(d.instruction)}\n{wording.classification} "
+        f"\n{wording.task}{wording.gap}{one_line(d.instruction)}\n{wording.classification}{wording.gap}"
         f"{wording.yes if d.is_classification else wording.no}\n"
         for d in demonstrations
     )
-    question = f"\n{wording.task} {one_line(instruction)}\n{wording.classification}"
+    question = f"\n{wording.task}{wording.gap}{one_line(instruction)}\n{wording.classification}"
     return Prompt(wording.classification_header + "\n", shown, question)
 
 
@@ -54,12 +54,12 @@ def input_first_prompt(
 ) -> Prompt:
     """Step 3 for tasks that are not classification: inputs first, then the output of each."""
     shown = tuple(
-        f"\n{wording.task} {one_line(d.instruction)}\n"
+        f"\n{wording.task}{wording.gap}{one_line(d.instruction)}\n"
         + _input_first_examples(wording, d.instances)
         + "\n"
         for d in demonstrations
     )
-    question = f"\n{wording.task} {one_line(instruction)}\n{wording.example} 1"
+    question = f"\n{wording.task}{wording.gap}{one_line(instruction)}\n{wording.example} 1"
     return Prompt(wording.input_first_header + "\n", shown, question)
 
 
@@ -68,7 +68,7 @@ def few_shot_prompt(
 ) -> Prompt:
     """The input-first shape with the input already there: one question, asked few-shot."""
     prompt = input_first_prompt(wording, demonstrations, instruction)
-    line = f"\n{wording.input} {given}" if given else ""
+    line = f"\n{wording.input}{wording.gap}{given}" if given else ""
     return prompt._replace(question=f"{prompt.question}{line}\n{wording.output}")
 
 
@@ -77,27 +77,27 @@ def output_first_prompt(
 ) -> Prompt:
     """Step 3 for classification: a label, then an input that has it, lest one label take all."""
     shown = tuple(
-        f"\n{wording.task} {one_line(d.instruction)}\n"
+        f"\n{wording.task}{wording.gap}{one_line(d.instruction)}\n"
         + "\n".join(_output_first_example(wording, i) for i in d.instances)
         + "\n"
         for d in demonstrations
     )
-    question = f"\n{wording.task} {one_line(instruction)}\n{wording.label}"
+    question = f"\n{wording.task}{wording.gap}{one_line(instruction)}\n{wording.label}"
     return Prompt(wording.output_first_header + "\n", shown, question)
 
 
 def _input_first_examples(wording: Wording, instances: Sequence[Instance]) -> str:
     return "\n".join(
         f"{wording.example} {i}\n"
-        + (f"{wording.input} {instance.input}\n" if instance.input else "")
-        + f"{wording.output} {instance.output}"
+        + (f"{wording.input}{wording.gap}{instance.input}\n" if instance.input else "")
+        + f"{wording.output}{wording.gap}{instance.output}"
         for i, instance in enumerate(instances, 1)
     )
 
 
 def _output_first_example(wording: Wording, instance: Instance) -> str:
-    return f"{wording.label} {instance.output}" + (
-        f"\n{wording.input} {instance.input}" if instance.input else ""
+    return f"{wording.label}{wording.gap}{instance.output}" + (
+        f"\n{wording.input}{wording.gap}{instance.input}" if instance.input else ""
     )
 
 

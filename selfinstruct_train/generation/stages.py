@@ -65,15 +65,14 @@ def generate_round(
     name = config.generation.prompts
     pack = load_pack(name)
     require_demonstrations(pack, name)
-    tokenizer = choose_tokenizer(
-        config.generation.filters.tokenizer, (task.instruction for task in seeds)
-    )
+    asked = pack.rules.tokenizer_choice(config.generation.filters.tokenizer)
+    tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))
     context = StageContext(
         config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer
     )
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
-        instructions = InstructionWriter(context, _pool(config, run, number, seeds))
+        instructions = InstructionWriter(context, _pool(context, run, seeds))
     else:
         rows = directory.store(directory.instructions, Instruction).stream()
         instructions = FinishedInstructions(rows)
@@ -92,7 +91,8 @@ def generate_round(
             writer.finish()
 
 
-def _pool(config: Config, run: RunDirectory, number: int, seeds: Sequence[SeedTask]) -> Pool:
-    pool = Pool(seeds, config.generation.filters)
-    pool.extend(LiveRows(run).instructions(number))
+def _pool(context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]) -> Pool:
+    filters = context.config.generation.filters
+    pool = Pool(seeds, filters.model_copy(update={"tokenizer": context.tokenizer}))
+    pool.extend(LiveRows(run).instructions(context.round))
     return pool

@@ -42,7 +42,7 @@ class Arbiter:
         rows = self._engine.score(
             self._prefix,
             [_question(wording, answer) for answer in answers],
-            [f" {wording.yes}", f" {wording.no}"],
+            [f"{wording.gap}{wording.yes}", f"{wording.gap}{wording.no}"],
         )
         return [yes - no for yes, no in rows]
 
@@ -55,8 +55,8 @@ def _prefix(engine: Engine, wording: Wording, tasks: Sequence[SeedTask]) -> str:
         right = Answered(task.instruction, own.input, own.output)
         # Right and wrong take turns in coming first, lest their order be what is learned.
         pair = [
-            f"{_question(wording, right)} {wording.yes}\n",
-            f"{_question(wording, right._replace(output=other.output))} {wording.no}\n",
+            f"{_question(wording, right)}{wording.gap}{wording.yes}\n",
+            f"{_question(wording, right._replace(output=other.output))}{wording.gap}{wording.no}\n",
         ]
         shown += pair if i % 2 == 0 else reversed(pair)
     while shown:
@@ -69,8 +69,8 @@ def _prefix(engine: Engine, wording: Wording, tasks: Sequence[SeedTask]) -> str:
 
 def _question(wording: Wording, answer: Answered) -> str:
     instruction = " ".join(answer.instruction.split())
-    given = f"{wording.input} {answer.input}\n" if answer.input else ""
+    given = f"{wording.input}{wording.gap}{answer.input}\n" if answer.input else ""
     return (
-        f"\n{wording.task} {instruction}\n{given}{wording.output} {answer.output}\n"
+        f"\n{wording.task}{wording.gap}{instruction}\n{given}{wording.output}{wording.gap}{answer.output}\n"
         f"{wording.arbiter}"
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, get_args
 
 from selfinstruct_train.config import JudgeConfig
 from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.judging.results import GradeVerdict, Level, PairVerdict, Preference
-from selfinstruct_train.packs.pack import judge_prompt_file
+from selfinstruct_train.packs.pack import JudgeMarks, judge_prompt_file, load_pack_file
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore
@@ -22,17 +22,19 @@ from selfinstruct_train.text.words import count_words
 _PAIRWISE_FIELDS = ("instruction", "input", "first", "second")
 _GRADE_FIELDS = ("instruction", "input", "answer")
 _FIELD = re.compile(r"\{(\w+)\}")
-_CHOICE = re.compile(r"(?:verdict:)?\s*(1|2|tie)", re.IGNORECASE)
-_LEVEL = re.compile(r"(?:grade:)?\s*([ABCD])", re.IGNORECASE)
-_CHOICES: tuple[tuple[str, Preference], ...] = (("1", "first"), ("2", "second"), ("tie", "tie"))
+_COLONS = ":："
+_ENGLISH = JudgeMarks()
+_LEVELS: tuple[Level, ...] = get_args(Level)
+MeaningT = TypeVar("MeaningT")
 VerdictT = TypeVar("VerdictT", PairVerdict, GradeVerdict)
 
 
 class JudgePrompts(NamedTuple):
-    """The judge's prompts, with fields in braces."""
+    """The judge's prompts, with fields in braces, and what it is told to say."""
 
     pairwise: str
     grade: str
+    marks: JudgeMarks
 
 
 class Judge(NamedTuple):
@@ -70,6 +72,7 @@ def load_judge_prompts(config: JudgeConfig, pack: str) -> JudgePrompts:
             config.pairwise_prompt or judge_prompt_file(pack, "pairwise"), _PAIRWISE_FIELDS
         ),
         _read_prompt(config.grade_prompt or judge_prompt_file(pack, "grade"), _GRADE_FIELDS),
+        load_pack_file(pack).judge,
     )
 
 
@@ -125,7 +128,7 @@ def judge_pairs(
             second=names[1],
             first_words=count_words(first.response),
             second_words=count_words(second.response),
-            choice=read_choice(text),
+            choice=read_choice(text, judge.prompts.marks),
             text=text,
             finish_reason=completion.finish_reason if completion else None,
             asked=questions[place].asked,
@@ -168,7 +171,7 @@ def grade_answers(
             id=questions[place].request.id,
             task_id=answers.predictions[place].task_id,
             system=answers.name,
-            level=read_level(text),
+            level=read_level(text, judge.prompts.marks),
             text=text,
             finish_reason=completion.finish_reason if completion else None,
             asked=questions[place].asked,
@@ -178,24 +181,38 @@ def grade_answers(
     return _ask(judge, store, questions, verdict, stage, report)
 
 
-def read_choice(text: str) -> Preference | None:
+def read_choice(text: str, marks: JudgeMarks = _ENGLISH) -> Preference | None:
     """The verdict in a judge's text: the one thing that lines of nothing but a verdict say.
 
     None where there is no such line, or two contradict each other: a guess would be our verdict.
+
+    Args:
+        text: what the judge wrote.
+        marks: what it was told to say; the English marks are read too, as a pack without prompts
+            of its own has the English ones.
     """
-    said = _sole(_CHOICE, text)
-    return next((choice for mark, choice in _CHOICES if mark == said), None)
+    choices: dict[str, Preference] = {}
+    for known in (_ENGLISH, marks):
+        choices |= {known.first: "first", known.second: "second", known.tie: "tie"}
+    return _sole(text, (_ENGLISH.verdict, marks.verdict), choices)
 
 
-def read_level(text: str) -> Level | None:
+def read_level(text: str, marks: JudgeMarks = _ENGLISH) -> Level | None:
     """The level in a judge's text, read as strictly as `read_choice` reads."""
-    said = _sole(_LEVEL, text)
-    return cast(Level, said.upper()) if said else None
+    levels: dict[str, Level] = {}
+    for known in (_ENGLISH, marks):
+        levels |= dict(zip(known.levels, _LEVELS, strict=True))
+    return _sole(text, (_ENGLISH.grade, marks.grade), levels)
 
 
-def _sole(pattern: re.Pattern[str], text: str) -> str | None:
+def _sole(text: str, labels: Sequence[str], meanings: Mapping[str, MeaningT]) -> MeaningT | None:
+    """What the lines that are a mark and nothing else mean, a label before it or not."""
+    by_mark = {mark.casefold(): meaning for mark, meaning in meanings.items()}
+    stems = "|".join(re.escape(label.rstrip(_COLONS)) for label in labels)
+    pattern = re.compile(rf"(?:(?:{stems})\s*[{_COLONS}])?\s*(.+)", re.IGNORECASE)
     matches = [pattern.fullmatch(line.strip()) for line in text.splitlines()]
-    said = {match[1].lower() for match in matches if match}
+    found = [by_mark.get(match[1].casefold()) for match in matches if match]
+    said = {meaning for meaning in found if meaning is not None}
     return said.pop() if len(said) == 1 else None
 
 

@@ -1,9 +1,10 @@
 """A pack: all that is language or domain in what a model is shown, and in what is filtered.
 
-A pack is a folder: ``pack.yaml`` holds the wording, what the filters must know and how answers are
-asked for; ``judge_pairwise.txt`` and ``judge_grade.txt`` ask the judge; and three JSONL files hold
-the demonstrations for classification (``classification.jsonl``), input-first
-(``input_first.jsonl``) and output-first (``output_first.jsonl``) prompts, all in the seed schema.
+A pack is a folder: ``pack.yaml`` holds the wording, what the filters must know, how answers are
+asked for and how the judge says its verdict; ``judge_pairwise.txt`` and ``judge_grade.txt`` ask
+the judge; and three JSONL files hold the demonstrations for classification
+(``classification.jsonl``), input-first (``input_first.jsonl``) and output-first
+(``output_first.jsonl``) prompts, all in the seed schema.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import find_own
+from selfinstruct_train.text.words import TokenizerChoice, TokenizerName, Units
 
 BUILT_IN = Path(__file__).parent
 _NOT_IN_PROMPTS = {
@@ -53,6 +55,8 @@ class Wording(BaseModel):
     arbiter_header: str = "For each task, say whether the output is right and complete."
     """Opens the question about an answer, where the arbiter is asked."""
     arbiter: str = "Right and complete:"
+    gap: str = " "
+    """Between a label and what follows it on its line; empty where the language writes none."""
     input_variants: tuple[str, ...] = ()
     """Other names of the label that models write; they stand in no prompt."""
     output_variants: tuple[str, ...] = ()
@@ -80,6 +84,15 @@ class Rules(BaseModel):
     program_prefix: str
     script: str | None
     """Unicode script of the first letter; None takes any."""
+    tokenizer: TokenizerName | None = None
+    """Compares instructions for novelty and rows for contamination; None goes by the script of
+    the seeds. Suites are scored by the script of their own references, whatever the pack."""
+    units: Units = "words"
+    """What ``min_words`` and ``max_words`` count."""
+
+    def tokenizer_choice(self, asked: TokenizerChoice) -> TokenizerChoice:
+        """The tokenizer that the user asked for; for ``auto`` the pack's own, if it names one."""
+        return self.tokenizer or "auto" if asked == "auto" else asked
 
 
 class Encoding(BaseModel):
@@ -101,7 +114,7 @@ class Encoding(BaseModel):
             listed = " and ".join(f"{{{name}}}" for name in sorted(needed, reverse=True))
             raise ValueError(f"must hold the fields {listed} and no other")
         if text != text.rstrip():
-            raise ValueError("must not end in white space: the answer follows after one blank")
+            raise ValueError("must not end in white space: answers.gap stands before the answer")
         return text
 
 
@@ -117,6 +130,9 @@ class AnswerFormat(BaseModel):
 
     colon: str = ":"
     """Closes a label; full-width where the language writes it so."""
+    gap: str = " "
+    """Between a prompt and its answer, as a part of the answer; empty where the language writes
+    none. A chat template has its own."""
 
     @property
     def new_example(self) -> re.Pattern[str]:
@@ -124,6 +140,22 @@ class AnswerFormat(BaseModel):
         labels = "|".join(map(re.escape, self.new_example_labels))
         number, colon = r"(?:[ \t]+\d+|[ \t]*#\d+)?[ \t]*", re.escape(self.colon)
         return re.compile(rf"(?:\A|\n)[ \t]*(?:#+[ \t]*)?(?:{labels}){number}{colon}")
+
+
+class JudgeMarks(BaseModel):
+    """What the judge is told to say. The English marks are always read as well."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: str = "Verdict:"
+    """May stand before the choice, on its line."""
+    first: str = "1"
+    second: str = "2"
+    tie: str = "tie"
+    grade: str = "Grade:"
+    """May stand before the level, on its line."""
+    levels: tuple[str, str, str, str] = ("A", "B", "C", "D")
+    """From the best to the worst."""
 
 
 class Pack(NamedTuple):
@@ -139,7 +171,9 @@ class Pack(NamedTuple):
     @property
     def hash(self) -> str:
         """16 hex digits that change when any text of the prompts of steps 1 to 3 changes."""
-        text = self.wording.model_dump_json(exclude=_NOT_IN_PROMPTS) + "".join(
+        # A blank is what it always was; hashes in rows of earlier versions hold.
+        left_out = _NOT_IN_PROMPTS | ({"gap"} if self.wording.gap == " " else set())
+        text = self.wording.model_dump_json(exclude=left_out) + "".join(
             task.model_dump_json()
             for group in (self.classification, self.input_first, self.output_first)
             for task in group
@@ -156,6 +190,7 @@ class PackFile(BaseModel):
     rules: Rules
     answers: AnswerFormat | None = None
     """None takes those of ``en``."""
+    judge: JudgeMarks = JudgeMarks()
 
 
 def pack_folder(name_or_path: str) -> Path:
@@ -202,8 +237,7 @@ def load_pack(name_or_path: str) -> Pack:
         ConfigError: the pack does not exist, or its pack.yaml is malformed.
         DataError: one of its demonstration files is malformed.
     """
-    folder = pack_folder(name_or_path)
-    file = read_pack_file(folder / "pack.yaml")
+    folder, file = pack_folder(name_or_path), load_pack_file(name_or_path)
     return Pack(
         file.wording,
         file.rules,
@@ -221,7 +255,16 @@ def load_answers(name_or_path: str) -> AnswerFormat:
     Raises:
         ConfigError: the pack does not exist, or its pack.yaml is malformed.
     """
-    return _answers(read_pack_file(pack_folder(name_or_path) / "pack.yaml"))
+    return _answers(load_pack_file(name_or_path))
+
+
+def load_pack_file(name_or_path: str) -> PackFile:
+    """Load a pack without its demonstrations.
+
+    Raises:
+        ConfigError: the pack does not exist, or its pack.yaml is malformed.
+    """
+    return read_pack_file(pack_folder(name_or_path) / "pack.yaml")
 
 
 def judge_prompt_file(name_or_path: str, kind: str) -> Path:

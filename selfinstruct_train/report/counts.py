@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from selfinstruct_train.records import Classified, GeneratedInstance, Instruction, Rejection
-from selfinstruct_train.text.words import count_words
+from selfinstruct_train.text.words import Units, length
 
 _PER_REASON = 20
 
@@ -24,10 +24,12 @@ class RoundCounts:
 
     Args:
         stride: one row in so many is shown.
+        units: what lengths are counted in.
     """
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: int, units: Units) -> None:
         self.stride = stride
+        self._units = units
         self.instructions = 0
         self.instances = 0
         self.classified = 0
@@ -35,9 +37,9 @@ class RoundCounts:
         """Instructions that were found to be classification tasks."""
         self.empty_inputs = 0
         """Instances without an input."""
-        self.instruction_words = 0
-        self.input_words = 0
-        self.output_words = 0
+        self.instruction_length = 0
+        self.input_length = 0
+        self.output_length = 0
         self.candidates: Counter[str] = Counter()
         """Instruction candidates by the request that wrote them."""
         self.accepted: Counter[str] = Counter()
@@ -50,7 +52,7 @@ class RoundCounts:
             if self.instructions % self.stride == 0:
                 yield row
             self.instructions += 1
-            self.instruction_words += count_words(row.instruction)
+            self.instruction_length += length(row.instruction, self._units)
             self.candidates[row.provenance.request] += 1
             self.accepted[row.provenance.request] += 1
 
@@ -77,5 +79,5 @@ class RoundCounts:
                 yield row
             self.instances += 1
             self.empty_inputs += not row.input.strip()
-            self.input_words += count_words(row.input)
-            self.output_words += count_words(row.output)
+            self.input_length += length(row.input, self._units)
+            self.output_length += length(row.output, self._units)

@@ -43,6 +43,7 @@ from selfinstruct_train.evaluation.win_rate import (
     read_judgement,
 )
 from selfinstruct_train.judging.results import GradeVerdict, PairVerdict
+from selfinstruct_train.packs.pack import load_pack_file
 from selfinstruct_train.rating.store import Rating, ratings_file, standing_ratings
 from selfinstruct_train.records import (
     Classified,
@@ -60,6 +61,7 @@ from selfinstruct_train.run.directory import Manifest, RoundDirectory, RunDirect
 from selfinstruct_train.run.marks import Mark
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import RowStore, count_rows, read_json
+from selfinstruct_train.text.words import Units
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -164,6 +166,8 @@ class RunFacts(NamedTuple):
 
     path: Path
     config: Config
+    units: Units
+    """What lengths are counted in, as the pack says."""
     manifest: Manifest | None
     rounds: tuple[RoundFacts, ...]
     seeds_only: Mapping[int, tuple[TrainingStep, ...]]
@@ -199,7 +203,11 @@ def read_facts(run: RunDirectory) -> RunFacts:
     directories = run.rounds()
     stride = _stride(directories)
     live = LiveRows(run)
-    rounds = tuple(_read_round(directory, config, stride, live) for directory in directories)
+    units = load_pack_file(config.generation.prompts).rules.units
+    rounds = tuple(
+        _read_round(directory, config, RoundCounts(stride, units), live)
+        for directory in directories
+    )
     if not any(facts.marks for facts in rounds):
         raise RunError(
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
@@ -210,6 +218,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
     return RunFacts(
         path=run.path,
         config=config,
+        units=units,
         manifest=manifest,
         rounds=rounds,
         seeds_only={
@@ -238,7 +247,7 @@ def _stride(directories: list[RoundDirectory]) -> int:
 
 
 def _read_round(
-    directory: RoundDirectory, config: Config, stride: int, live: LiveRows
+    directory: RoundDirectory, config: Config, counts: RoundCounts, live: LiveRows
 ) -> RoundFacts:
     best = best_training([directory], config.evaluation)
     tuned = best.directory if best else directory.training(config.training.trainings[0].name)
@@ -250,7 +259,6 @@ def _read_round(
         home = tuned if stage in ("train", "evaluate") else directory
         if (mark := home.mark(stage)) is not None:
             marks[stage] = mark
-    counts = RoundCounts(stride)
     counts.count_classified(_stream(directory.classified, Classified))
     return RoundFacts(
         number=_number(directory),

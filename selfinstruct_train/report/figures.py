@@ -24,6 +24,7 @@ from selfinstruct_train.report.facts import SuiteFacts
 from selfinstruct_train.report.headline import BASELINE, outcome
 from selfinstruct_train.report.tables import Acceptance, YieldRow
 from selfinstruct_train.report.wording import number, shorten, visible
+from selfinstruct_train.text.words import Units
 
 UNITS = {
     "rouge_l": "ROUGE-L × 100",
@@ -201,29 +202,29 @@ def similarity_plot(scores: Sequence[float], key: str) -> Plot | None:
         return render(key, "Similarity of instructions to their nearest seed task", figure, caption)
 
 
-def lengths_plot(lengths: Mapping[str, Sequence[int]], key: str) -> Plot | None:
-    """Histograms of words, one below another."""
-    drawn = {what: words for what, words in lengths.items() if words}
+def lengths_plot(lengths: Mapping[str, Sequence[int]], units: Units, key: str) -> Plot | None:
+    """Histograms of lengths in words or characters, one below another."""
+    drawn = {what: found for what, found in lengths.items() if found}
     if not drawn:
         return None
     with canvas(24 + 150 * len(drawn), rows=len(drawn)) as (figure, every):
-        for i, (axes, (what, words)) in enumerate(zip(every, drawn.items(), strict=True)):
-            _length_histogram(axes, words, SERIES[i])
-            axes.set_xlabel(f"words of {what}")
-        medians = ", ".join(f"{what} {np.median(words):g}" for what, words in drawn.items())
+        for i, (axes, (what, found)) in enumerate(zip(every, drawn.items(), strict=True)):
+            _length_histogram(axes, found, SERIES[i])
+            axes.set_xlabel(f"{units} of {what}")
+        medians = ", ".join(f"{what} {np.median(found):g}" for what, found in drawn.items())
         caption = (
             f"Medians: {medians}. The last bar of each holds everything longer. As Figure 4 of "
             "the paper."
         )
-        return render(key, "Lengths in words", figure, caption)
+        return render(key, f"Lengths in {units}", figure, caption)
 
 
-def _length_histogram(axes: Axes, words: Sequence[int], colour: str) -> None:
+def _length_histogram(axes: Axes, lengths: Sequence[int], colour: str) -> None:
     # A few very long texts would squeeze all others into one bar.
-    longest = max(4, int(np.percentile(words, 98)))
+    longest = max(4, int(np.percentile(lengths, 98)))
     step = max(1, -(-longest // 30))
     edges = np.arange(0, longest + 2 * step, step) - 0.5
-    axes.hist(np.minimum(words, edges[-1] - 0.5), bins=edges.tolist(), color=colour, rwidth=0.9)
+    axes.hist(np.minimum(lengths, edges[-1] - 0.5), bins=edges.tolist(), color=colour, rwidth=0.9)
     axes.set_ylabel("count")
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))

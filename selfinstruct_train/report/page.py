@@ -44,7 +44,7 @@ from selfinstruct_train.report.wording import (
 )
 from selfinstruct_train.run.directory import RunDirectory, Start
 from selfinstruct_train.run.stores import write_atomically
-from selfinstruct_train.text.words import count_words
+from selfinstruct_train.text.words import length
 
 HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""
@@ -203,11 +203,11 @@ def _data_plots(facts: RunFacts, verbs: Verbs) -> tuple[Plot, ...]:
     instructions = [row for r in facts.rounds for row in r.instructions]
     instances = [row for r in facts.rounds for row in r.instances]
     lengths = {
-        "an instruction": [count_words(row.instruction) for row in instructions],
+        "an instruction": [length(row.instruction, facts.units) for row in instructions],
         "an input that is not empty": [
-            count_words(row.input) for row in instances if row.input.strip()
+            length(row.input, facts.units) for row in instances if row.input.strip()
         ],
-        "an output": [count_words(row.output) for row in instances],
+        "an output": [length(row.output, facts.units) for row in instances],
     }
     plots = (
         *(
@@ -222,7 +222,7 @@ def _data_plots(facts: RunFacts, verbs: Verbs) -> tuple[Plot, ...]:
         figures.similarity_plot(
             [row.nearest_seed.score for row in instructions if row.nearest_seed], "similarity"
         ),
-        figures.lengths_plot(lengths, "lengths"),
+        figures.lengths_plot(lengths, facts.units, "lengths"),
         verbs_plot(verbs, "verbs"),
     )
     return tuple(plot for plot in plots if plot)

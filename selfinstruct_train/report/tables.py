@@ -104,18 +104,26 @@ def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
     instances = sum(c.instances for c in counts)
     yes = sum(c.classification for c in counts)
     empty = sum(c.empty_inputs for c in counts)
-    words = sum(c.instruction_words for c in counts)
-    input_words = sum(c.input_words for c in counts)
-    output_words = sum(c.output_words for c in counts)
+    length = sum(c.instruction_length for c in counts)
+    input_length = sum(c.input_length for c in counts)
+    output_length = sum(c.output_length for c in counts)
+    units = facts.units.capitalize()
+    # The paper counts words, and nothing else can stand beside its figures.
+    paper = ("15.9", "12.7", "18.9") if facts.units == "words" else ("", "", "")
     return (
         Statistic("Instructions", number(instructions), "", "52,445", ""),
         _part("… classification", yes, classified, 11_584, 52_445),
         _part("… not classification", classified - yes, classified, 40_861, 52_445),
         Statistic("Instances", number(instances), "", "82,439", ""),
         _part("… with empty input", empty, instances, 35_878, 82_439),
-        _mean("Words of an instruction, mean", words, instructions, "15.9"),
-        _mean("Words of an input that is not empty, mean", input_words, instances - empty, "12.7"),
-        _mean("Words of an output, mean", output_words, instances, "18.9"),
+        _mean(f"{units} of an instruction, mean", length, instructions, paper[0]),
+        _mean(
+            f"{units} of an input that is not empty, mean",
+            input_length,
+            instances - empty,
+            paper[1],
+        ),
+        _mean(f"{units} of an output, mean", output_length, instances, paper[2]),
     )
 
 

@@ -54,7 +54,14 @@ def read_contents(
         name = judge.model.name_or_path if judge.model else config.model.name_or_path
         own = model if judge.model is None else name
         prompts = load_judge_prompts(judge, config.generation.prompts)
-        found["judge"] = _of_texts([_who_answers(engine, name, own), *prompts])
+        found["judge"] = _of_texts(
+            [
+                _who_answers(engine, name, own),
+                prompts.pairwise,
+                prompts.grade,
+                prompts.marks.model_dump_json(),
+            ]
+        )
     return found
 
 

@@ -88,11 +88,12 @@ class Loop:
         self.progress = Progress(quiet=not self.world.is_main)
         for note in notes:
             self.progress.say(note)
-        if config.generation.filters.tokenizer == "auto":
-            tokenizer = choose_tokenizer("auto", (task.instruction for task in self.seeds))
-            self.progress.say(
-                f"words are compared by the tokenizer '{tokenizer}', as the seeds are written"
-            )
+        asked = config.generation.filters.tokenizer
+        self._tokenizer = self._pack.rules.tokenizer_choice(asked)
+        if asked == "auto":
+            tokenizer = choose_tokenizer(self._tokenizer, (task.instruction for task in self.seeds))
+            why = "the pack says" if self._tokenizer != "auto" else "the seeds are written"
+            self.progress.say(f"words are compared by the tokenizer '{tokenizer}', as {why}")
         chooses = config.rounds > 1 or len(config.training.trainings) > 1
         if chooses and self._selection.warning:
             self.progress.say(self._selection.warning)
@@ -394,7 +395,7 @@ class Loop:
             (*pack.classification, *pack.input_first, *pack.output_first),
             self._suites,
             self.config.evaluation.contamination,
-            self.config.generation.filters.tokenizer,
+            self._tokenizer,
         )
         text = "".join(row.model_dump_json() + "\n" for row in result.found)
         self.world.on_main(lambda: write_atomically(directory.contamination, text))
@@ -416,7 +417,7 @@ class Loop:
             list(rows.values()),
             SuiteTasks(suite.name, suite.tasks),
             self.config.evaluation.contamination,
-            self.config.generation.filters.tokenizer,
+            self._tokenizer,
         )
 
     def _best_adapter(self, number: int) -> Path:

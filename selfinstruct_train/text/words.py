@@ -16,6 +16,7 @@ import regex
 
 TokenizerName = Literal["rouge", "unicode"]
 TokenizerChoice = Literal["auto", "rouge", "unicode"]
+Units = Literal["words", "characters"]
 
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _CHARACTER = rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}]]"
@@ -34,6 +35,7 @@ _OPENING = regex.compile(rf"[\p{{Ps}}\p{{Pi}}]+(?={_CHARACTER})|[¿¡]+", regex.
 # The official rule of exact match knows ASCII marks, some of which Unicode calls symbols.
 _PUNCTUATION = regex.compile(rf"[{regex.escape(string.punctuation)}\p{{P}}]")
 _LETTER = regex.compile(r"\p{L}")
+_LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
 _ASCII_LETTER = re.compile(r"[A-Za-z]")
 
 _MOST_FOREIGN = 0.01
@@ -106,6 +108,11 @@ def normalised(text: str) -> str:
     Two answers that are equal so are one answer, in exact match and in a vote alike.
     """
     return " ".join(_PUNCTUATION.sub("", text.lower()).split())
+
+
+def length(text: str, units: Units) -> int:
+    """Length of a text in words, as `count_words` counts, or in letters and digits."""
+    return count_words(text) if units == "words" else len(_LETTER_OR_DIGIT.findall(text))
 
 
 def whole_words(phrases: Iterable[str]) -> regex.Pattern[str] | None:

@@ -50,7 +50,7 @@ class GateReport(Row):
     joined_differently: int
     """Rows whose prompt tokenizes differently alone than with its answer."""
     unspaced: int
-    """Rows whose answer does not begin with a blank; not counted for chat templates."""
+    """Rows whose answer does not begin with a blank; counted only where one should stand."""
     warnings: tuple[str, ...]
 
 
@@ -79,7 +79,7 @@ def check_batches(
     tokenizer: PreTrainedTokenizerBase,
     *,
     too_long: int,
-    chat: bool,
+    spaced: bool,
     batch_size: int,
 ) -> GateReport:
     """The gate: look at every batch as the model will see it, and refuse to train on what is wrong.
@@ -90,7 +90,8 @@ def check_batches(
         examples: what the batches should hold.
         tokenizer: the model's.
         too_long: rows already left out.
-        chat: whether a chat template made the prompts.
+        spaced: whether a blank should stand before an answer; after a chat template, or where the
+            language writes none, it should not.
         batch_size: rows put through the collator at once.
 
     Raises:
@@ -129,7 +130,7 @@ def check_batches(
             "training.packing=false, or lower training.max_length below the model's context"
         )
     joined_differently = sum(not e.split_as_joined for e in examples)
-    unspaced = 0 if chat else sum(not e.completion.startswith(" ") for e in examples)
+    unspaced = sum(not e.completion.startswith(" ") for e in examples) if spaced else 0
     return GateReport(
         rows=len(examples),
         too_long=too_long,

@@ -156,7 +156,7 @@ def encode_rows(
         )
         for row in rows
     ]
-    completions = [completion_text(row.output, config.template) for row in rows]
+    completions = [completion_text(row.output, answers, config.template) for row in rows]
     examples = encode_texts([row.id for row in rows], prompts, completions, tokenizer)
     kept = tuple(e for e in examples if len(e.tokens) <= max_length)
     if not kept:

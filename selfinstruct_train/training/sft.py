@@ -142,7 +142,7 @@ def train(
                 examples.kept,
                 loaded.tokenizer,
                 too_long=len(examples.too_long),
-                chat=config.template == "chat",
+                spaced=config.template != "chat" and answers.gap == " ",
                 batch_size=arguments.per_device_train_batch_size,
             )
             check_loss(trainer)

@@ -43,6 +43,7 @@ from selfinstruct_train.judging.results import (
     summarise_grades,
     summarise_pairs,
 )
+from selfinstruct_train.packs.pack import JudgeMarks
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import EvalTask, Instance, Prediction
 from selfinstruct_train.run.directory import RunDirectory
@@ -266,6 +267,36 @@ def test_only_a_line_that_is_nothing_but_a_verdict_is_one(text: str, choice: str
 )
 def test_only_a_line_that_is_nothing_but_a_level_is_one(text: str, level: str | None) -> None:
     assert read_level(text) == level
+
+
+CHINESE = JudgeMarks(
+    verdict="结论：",
+    first="一",
+    second="二",
+    tie="平",
+    grade="等级：",
+    levels=("甲", "乙", "丙", "丁"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "level"),
+    [
+        ("结论：二", "second", None),
+        ("理由很多。\n结论: 平", "tie", None),
+        ("Verdict: 1", "first", None),
+        ("等级：丙", None, "C"),
+        ("甲", None, "A"),
+        ("结论：一或二", None, None),
+        ("一\n二", None, None),
+        ("甲\nB", None, None),
+    ],
+)
+def test_a_verdict_is_read_in_the_words_of_the_pack(
+    text: str, choice: str | None, level: str | None
+) -> None:
+    assert read_choice(text, CHINESE) == choice
+    assert read_level(text, CHINESE) == level
 
 
 def test_a_stopped_judge_resumes_and_ends_with_the_same_file(tmp_path: Path) -> None:

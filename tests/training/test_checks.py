@@ -33,7 +33,7 @@ def gate(
     collate = options.pop("collate", None) or DataCollatorForLanguageModeling(
         pad_token_id=tokenizer.pad_token_id
     )
-    arguments = {"too_long": 0, "chat": False, "batch_size": 3} | options
+    arguments = {"too_long": 0, "spaced": True, "batch_size": 3} | options
     return checks.check_batches(rows, collate, examples, tokenizer, **arguments)
 
 
@@ -153,7 +153,7 @@ def test_answers_on_a_line_of_their_own_are_warned_of_unless_a_chat_template_did
     report = gate(small, examples, rows_of(examples), tokenizer=tokenizer)
     assert report.unspaced == 3
     assert "do not begin with a blank" in report.warnings[0]
-    report = gate(small, examples, rows_of(examples), tokenizer=tokenizer, chat=True)
+    report = gate(small, examples, rows_of(examples), tokenizer=tokenizer, spaced=False)
     assert (report.unspaced, report.warnings) == (0, ())
 
 

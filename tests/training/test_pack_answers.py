@@ -11,7 +11,7 @@ from selfinstruct_train.config import JudgeConfig
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.packs.pack import load_answers, load_pack, pack_folder
-from selfinstruct_train.templates import cut_at_new_example, encode
+from selfinstruct_train.templates import completion_text, cut_at_new_example, encode
 from selfinstruct_train.training.dataset import encode_rows
 
 CHINESE = {
@@ -23,6 +23,7 @@ CHINESE = {
     ],
     "new_example_labels": ["指令", "输入"],
     "colon": "：",
+    "gap": "",
 }
 
 
@@ -51,6 +52,20 @@ def test_training_and_evaluation_ask_in_the_templates_of_the_pack(
         asked = [encode("plain", row.instruction, row.input, answers) for row in rows]
         assert [example.prompt for example in trained] == asked
         assert all(prompt.startswith("指令：") and "Response" not in prompt for prompt in asked)
+
+
+def test_an_answer_follows_after_the_gap_of_the_pack(small: ModuleType, tmp_path: Path) -> None:
+    answers = load_answers(make_pack(tmp_path / "zh", CHINESE))
+    assert completion_text("春天", answers) == "春天"
+    kept = encode_rows(
+        small.rows(1),
+        small.settings(),
+        small.byte_tokenizer(),
+        answers=answers,
+        max_length=999,
+        seed=0,
+    ).kept
+    assert kept[0].completion == small.rows(1)[0].output
 
 
 def test_a_base_is_cut_at_the_labels_of_the_pack(tmp_path: Path) -> None:
