@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in ("manifest.json", "config.yaml")
+        if p.is_file() and p.name not in ("manifest.json", "config.yaml", "run.lock")
     }
 
 

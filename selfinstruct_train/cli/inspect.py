@@ -104,13 +104,16 @@ def judge(
     from selfinstruct_train.config import load_config
     from selfinstruct_train.evaluation.win_rate import judge_match, open_judge, read_match
     from selfinstruct_train.progress import Progress
+    from selfinstruct_train.run.lock import hold
 
     settings = load_config(config, overrides or ())
     match = read_match(a, b, suite)
-    asked = open_judge(settings)
     folder = output or b.absolute().parent / match.folder_name
     progress = Progress()
-    judgement = judge_match(settings, asked, match, folder, progress)
+    with hold(folder / "judge.lock", "judgement", "give another --output") as lock:
+        for note in lock.notes:
+            progress.say(note)
+        judgement = judge_match(settings, open_judge(settings), match, folder, progress)
     progress.close()
     print(to_json(judgement.model_dump()) if as_json else "\n".join(judgement.sentences))
     print(f"verdicts: {folder}", file=sys.stderr)

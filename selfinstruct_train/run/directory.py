@@ -20,6 +20,7 @@ from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.consistency import require_consistent
+from selfinstruct_train.run.lock import RUN_LOCK, Lock, guard_of, hold
 from selfinstruct_train.run.marks import FORMAT, Mark, read_mark, require_known_format, vouch
 from selfinstruct_train.run.stage import Contents, basis, with_training
 from selfinstruct_train.run.stores import RowStore, write_atomically
@@ -233,6 +234,8 @@ class RunDirectory:
         self.manifest = path / "manifest.json"
         self.report = path / "report.html"
         self.pruned = path / "pruned.jsonl"
+        self.lock = path / RUN_LOCK
+        self._held: Lock | None = None
         self._opened: tuple[Config, Contents] | None = None
 
     def round(self, number: int) -> RoundDirectory:
@@ -286,6 +289,8 @@ class RunDirectory:
     ) -> tuple[str, ...]:
         """Begin a run here, or go on with the one that was begun; every process must call.
 
+        The main process owns the run until it ends, or this object does.
+
         Args:
             config: the settings of this start.
             contents: hashes of the data and models that results depend on.
@@ -295,8 +300,9 @@ class RunDirectory:
             What was found or done, one sentence each.
 
         Raises:
-            RunError: a stage was made of other settings or data, a file is not what its stage
-                left, or the folder cannot be written or holds something else.
+            RunError: another process works on this run, a stage was made of other settings or data,
+                a file is not what its stage left, or the folder cannot be written or holds
+                something else.
         """
         self._opened = config, contents or {}
         return self.world.on_main(lambda: self._open(config, contents or {}, redo))
@@ -309,9 +315,9 @@ class RunDirectory:
     def _open(self, config: Config, contents: Contents, redo: str | None) -> tuple[str, ...]:
         try:
             self._require_run_or_nothing()
+            self._held = hold(self.lock, "run", "give another output_dir")
             manifest = self._read_manifest()
-            notes = require_consistent(self, config, contents, redo)
-            self.path.mkdir(parents=True, exist_ok=True)
+            notes = self._held.notes + require_consistent(self, config, contents, redo)
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot be used ({error.strerror}); give another output_dir"
@@ -323,7 +329,8 @@ class RunDirectory:
 
     def _require_run_or_nothing(self) -> None:
         begun = self.config_file.exists() or self.manifest.exists() or self.rounds()
-        if not begun and self.path.exists() and any(self.path.iterdir()):
+        own = {self.lock, guard_of(self.lock)}
+        if not begun and self.path.exists() and set(self.path.iterdir()) - own:
             raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
 
     def _read_manifest(self) -> Manifest:

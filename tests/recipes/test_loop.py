@@ -57,6 +57,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         assert found - {"adapter/README.md"} == expected
     top = {p.name for p in whole.iterdir()}
     assert top == {
+        ".run.lock",
         "config.yaml",
         "manifest.json",
         "report.html",
