@@ -9,7 +9,8 @@ from selfinstruct_train.config import load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.records import Sampling
-from selfinstruct_train.rounds import loop as rounds
+from selfinstruct_train.rounds import opened, tuning
+from selfinstruct_train.rounds.loop import Loop
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,10 +29,10 @@ def test_the_engine_is_closed_before_training_and_writes_again_afterwards(
         closed_by_then.append(engine.closed)
         raise TrainingBegan
 
-    monkeypatch.setattr(rounds, "make_engine", lambda config, model: engine)
-    monkeypatch.setattr(rounds, "train", train)
+    monkeypatch.setattr(opened, "make_engine", lambda config, model: engine)
+    monkeypatch.setattr(tuning, "train", train)
     config = ROOT / "configs" / "quickstart.yaml"
-    loop = rounds.Loop(load_config(config, ["model.threads=1"], tmp_path / "run"))
+    loop = Loop(load_config(config, ["model.threads=1"], tmp_path / "run"))
     loop.run.round(0).finish("instances", 0.0)
     assert engine.closed == 0
     with pytest.raises(TrainingBegan):

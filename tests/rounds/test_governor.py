@@ -16,12 +16,17 @@ from selfinstruct_train.rounds.loop import Loop
 from selfinstruct_train.run.directory import RunDirectory
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "comparisons_of", lambda opened, number: ())
+
+
 def opened(rounds: int, told: list[str]) -> Loop:
     """A run of which only the order is of interest."""
     run: Any = object.__new__(Loop)
     run.config = SimpleNamespace(rounds=rounds)
     run.progress = SimpleNamespace(say=told.append)
-    run._comparisons = lambda number: ()
+    run.opened = None
     return run
 
 
@@ -39,7 +44,7 @@ def test_each_round_takes_its_steps_in_their_order() -> None:
 
 
 def test_a_round_that_was_evaluated_keeps_the_decision_and_a_restart_decides_the_same(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: Any = {0: (Comparison.model_construct(suite="exam"),), 1: ()}
 
@@ -47,7 +52,7 @@ def test_a_round_that_was_evaluated_keeps_the_decision_and_a_restart_decides_the
         loop = opened(2, [])
         loop.run = RunDirectory(tmp_path)
         loop.world = ALONE
-        loop._comparisons = lambda number: shown[number]  # type: ignore[method-assign]
+        monkeypatch.setattr(loop_module, "comparisons_of", lambda opened, number: shown[number])
         loop.go_round()
         return [path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()]
 

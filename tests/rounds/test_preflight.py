@@ -244,7 +244,7 @@ def test_generating_with_a_server_needs_no_weights_here(
     )
     loop = Loop(config, ("generate",))
     loop.generate(0)
-    assert "model" not in vars(loop), "no weights were asked for"
+    assert "model" not in vars(loop.opened), "no weights were asked for"
     assert len((config.output_dir / "round-0/instructions.jsonl").read_text().splitlines()) >= 4
     with pytest.raises(SelfInstructError, match="no weights in safetensors format"):
         Loop(config)

@@ -1,0 +1,173 @@
+"""What a round's trainings are worth: suites, held-out text, public benchmarks, a judge."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.contamination.check import contaminated_rows
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting
+from selfinstruct_train.evaluation.beyond.harness import measure_harness
+from selfinstruct_train.evaluation.compare import (
+    COMPARISON_FILE,
+    best_training,
+    contamination_sentence,
+    evaluated_trainings,
+    read_comparison,
+)
+from selfinstruct_train.evaluation.evaluate import evaluate_round
+from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.evaluation.win_rate import judge_round, make_judge, open_judge
+from selfinstruct_train.records import Comparison, ContaminatedRow, TrainingRow
+from selfinstruct_train.rounds.opened import OpenedRun, describe
+from selfinstruct_train.rounds.tuning import train_seeds_only
+from selfinstruct_train.run.directory import RoundDirectory
+
+
+def evaluate_training(opened: OpenedRun, config: Config, number: int) -> None:
+    """Score base, seeds-only and tuned on every suite that has no comparison yet.
+
+    Args:
+        opened: the run.
+        config: the settings of the training.
+        number: the round, counted from 0.
+
+    Raises:
+        RunError: the round is not trained.
+    """
+    directory = opened.run.round(number).training(config.training.name)
+    trained = directory.mark("train")
+    if trained is None:
+        raise RunError(f"{directory.path}: has no trained adapter; run 'selfinstruct train' first")
+    if _is_evaluated(opened, directory):
+        _check_beyond_suites(opened, config, number)
+        return
+    directory.begin("evaluate")
+    steps = int(trained.figures["steps"] or 0)
+    seeds_only = train_seeds_only(opened, config, steps) if config.evaluation.seeds_only else []
+    began = time.monotonic()
+    comparisons = evaluate_round(
+        config,
+        opened.evaluation_engine,
+        opened.run,
+        number,
+        adapter=directory.adapter,
+        seeds_only=seeds_only,
+        question=opened.question,
+        few_shot_question=opened.few_shot_question,
+        pack=opened.pack,
+        report=opened.progress,
+        contaminated=functools.partial(_contaminated, opened, config, number),
+    )
+    which = describe(config, number)
+    for comparison in comparisons:
+        opened.progress.say(_sentence(which, comparison))
+        if warning := contamination_sentence(comparison):
+            opened.progress.say(f"{which}: {warning}")
+    _check_beyond_suites(opened, config, number)
+    directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
+
+
+def judge_trainings(opened: OpenedRun, number: int) -> None:
+    """Let a model compare the answers of a round's trainings, where the config names a judge."""
+    judge = opened.config.evaluation.judge
+    if judge is None:
+        return
+    is_own = judge.model is None and judge.engine is None
+    if is_own:
+        asked = make_judge(opened.config, opened.engine, opened.described.tokenizer)
+    else:
+        opened.engine.close()
+        asked = open_judge(opened.config)
+        asked = asked._replace(engine=opened.parallel(asked.engine))
+    for config in opened.variants:
+        directory = opened.run.round(number).training(config.training.name)
+        began = time.monotonic()
+        judgements = judge_round(config, asked, opened.run, number, opened.progress)
+        for judgement in judgements:
+            for sentence in judgement.sentences:
+                opened.progress.say(sentence)
+        directory.finish("judge", time.monotonic() - began, suites=len(judgements))
+    if not is_own:
+        asked.engine.close()
+
+
+def comparisons_of(opened: OpenedRun, number: int) -> tuple[Comparison, ...]:
+    """The best training's comparison on each suite that the round was evaluated on."""
+    best = best_training([opened.run.round(number)], opened.config.evaluation)
+    if best is None:
+        return ()
+    paths = (best.directory.evaluation(s.name) / COMPARISON_FILE for s in opened.suites)
+    return tuple(read_comparison(path) for path in paths if path.exists())
+
+
+def summary_of(opened: OpenedRun) -> str:
+    """Which round is best, and how it did on each suite, one in a line."""
+    best = best_training(opened.run.rounds(), opened.config.evaluation)
+    if best is None:
+        return "no round has been evaluated"
+    lines = [f"best by the interval on {opened.selection.description}: {best.description}"]
+    for suite in opened.suites:
+        path = best.directory.evaluation(suite.name) / COMPARISON_FILE
+        if path.exists():
+            lines.append(_reported(opened, best.description, read_comparison(path)))
+    return "\n".join(lines)
+
+
+def _reported(opened: OpenedRun, which: str, comparison: Comparison) -> str:
+    """A suite's figures; where half of it chose, those of the half that did not."""
+    halves = comparison.halves
+    name = opened.selection.suite
+    chosen = len(evaluated_trainings(opened.run.rounds(), name)) > 1 and opened.selection.half
+    if not chosen or halves is None or comparison.suite != name:
+        return _sentence(which, comparison)
+    half = halves.reported.model_dump(
+        include={"n", "delta", "ci_low", "ci_high", "wins", "ties", "losses"}
+    )
+    suite = f"the other half of {comparison.suite}"
+    return _sentence(which, comparison.model_copy(update=half | {"suite": suite}))
+
+
+def _is_evaluated(opened: OpenedRun, directory: RoundDirectory) -> bool:
+    # Suites may be added to a finished run.
+    return directory.mark("evaluate") is not None and all(
+        (directory.evaluation(suite.name) / COMPARISON_FILE).exists() for suite in opened.suites
+    )
+
+
+def _check_beyond_suites(opened: OpenedRun, config: Config, number: int) -> None:
+    """Held-out text and public benchmarks: what tuning did to everything else."""
+    for measure in (measure_forgetting, measure_harness):
+        found = measure(config, opened.model, opened.run, number)
+        if found is not None:
+            opened.progress.say(f"{describe(config, number)}: {found.sentence}")
+
+
+def _contaminated(
+    opened: OpenedRun, config: Config, number: int, suite: Suite
+) -> tuple[ContaminatedRow, ...]:
+    # A suite may join a run whose rounds were trained without regard to it.
+    first = 0 if config.training.start == "previous" else number
+    rows: dict[str, TrainingRow] = {}
+    for trained in range(first, number + 1):
+        directory = opened.run.round(trained).training(config.training.name)
+        store = directory.store(directory.dataset / "train.jsonl", TrainingRow)
+        rows |= {row.id: row for row in store.read()}
+    return contaminated_rows(
+        list(rows.values()),
+        SuiteTasks(suite.name, suite.tasks),
+        opened.config.evaluation.contamination,
+        opened.tokenizer_choice,
+    )
+
+
+def _sentence(which: str, comparison: Comparison) -> str:
+    return (
+        f"{which} on {comparison.suite}: tuned - stop-controlled base = "
+        f"{comparison.delta:+.1f} ROUGE-L ({comparison.confidence:.0%} interval "
+        f"{comparison.ci_low:+.1f} to {comparison.ci_high:+.1f}), {comparison.wins} wins, "
+        f"{comparison.ties} ties, {comparison.losses} losses"
+    )

@@ -1,0 +1,125 @@
+"""One run, opened: what all steps of all rounds share."""
+
+from __future__ import annotations
+
+import functools
+
+from selfinstruct_train.config import DEFAULT_TRAINING, Config
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.distributed import World, join_world
+from selfinstruct_train.engines.base import Engine
+from selfinstruct_train.engines.local.transformers import TransformersEngine
+from selfinstruct_train.engines.parallel import ParallelEngine
+from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.evaluation.selection import selection_of
+from selfinstruct_train.generation.prompting import few_shot_prompt
+from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.models.tokenizer import freeze_clock
+from selfinstruct_train.progress import Progress
+from selfinstruct_train.rounds.contents import read_contents
+from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.templates import encode
+from selfinstruct_train.text.words import choose_tokenizer
+
+
+class OpenedRun:
+    """Settings, data, model and engine of a run that may go on: all of it has been checked."""
+
+    def __init__(
+        self, config: Config, stages: tuple[Stage, ...] = STAGES, redo: str | None = None
+    ) -> None:
+        """Check everything that can be checked, then load the model if it writes in this process.
+
+        Args:
+            config: the run's settings.
+            stages: what will be done; to generate with a server, no weights are needed here.
+            redo: a stage to make again, with all that depends on it.
+
+        Raises:
+            SelfInstructError: a setting, a data file, the run directory or the model is at fault.
+        """
+        self.config = config
+        self.world: World = join_world(config.process_timeout_minutes)
+        self.run = RunDirectory(config.output_dir, self.world)
+        checked = preflight(config, stages, self.world)
+        self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
+        self.suites = checked.suites
+        self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
+        self.selection = selection_of(config.evaluation)
+        self.rows = LiveRows(self.run)
+        source = self.described.source
+        contents = read_contents(config, source, self.seeds, checked.suites, self.rows.pruned)
+        notes = self.run.open(config, contents, redo)
+        freeze_clock(self.described.tokenizer, self.run.begun())
+        self.progress = Progress(quiet=not self.world.is_main)
+        for note in notes:
+            self.progress.say(note)
+        asked = config.generation.filters.tokenizer
+        self.tokenizer_choice = self.pack.rules.tokenizer_choice(asked)
+        if asked == "auto":
+            texts = (task.instruction for task in self.seeds)
+            tokenizer = choose_tokenizer(self.tokenizer_choice, texts)
+            why = "the pack says" if self.tokenizer_choice != "auto" else "the seeds are written"
+            self.progress.say(f"words are compared by the tokenizer '{tokenizer}', as {why}")
+        chooses = config.rounds > 1 or len(config.training.trainings) > 1
+        if chooses and self.selection.warning:
+            self.progress.say(self.selection.warning)
+        self._writes_here = config.generation.engine.kind == "transformers"
+        writer = self.model if self._writes_here else self.described
+        self.engine = self.parallel(make_engine(config, writer))
+
+    @functools.cached_property
+    def model(self) -> LoadedModel:
+        """The base model, loaded when it is first needed."""
+        loaded = load_model(self.config.model, self.described)
+        for note in loaded.notes:
+            self.progress.say(note)
+        return loaded
+
+    @functools.cached_property
+    def evaluation_engine(self) -> Engine:
+        """The engine that base and tuned models answer with, made when it is first needed."""
+        # Adapters are made during the run, so only this process's own model is sure to have them.
+        if self._writes_here:
+            return self.engine
+        return self.parallel(TransformersEngine(self.model, self.config.generation.engine))
+
+    @property
+    def variants(self) -> tuple[Config, ...]:
+        """The settings of each training: one, or each of a sweep."""
+        return tuple(
+            self.config.model_copy(update={"training": training})
+            for training in self.config.training.trainings
+        )
+
+    def parallel(self, engine: Engine) -> Engine:
+        """The engine, shared out over the processes where there are several."""
+        return ParallelEngine(engine, self.world) if self.world.size > 1 else engine
+
+    def close_engines(self) -> None:
+        """Give back what the engines hold; they open again when they are next asked."""
+        self.engine.close()
+        if "evaluation_engine" in vars(self):
+            self.evaluation_engine.close()
+
+    def question(self, instruction: str, given: str) -> str:
+        """The prompt in the template that models are tuned in."""
+        template = (
+            "plain" if self.config.training.template == "varied" else self.config.training.template
+        )
+        return encode(
+            template, instruction, given, self.pack.answers, tokenizer=self.described.tokenizer
+        )
+
+    def few_shot_question(self, instruction: str, given: str) -> str:
+        """The prompt for an untuned model, with the pack's demonstrations before it."""
+        shown = self.pack.input_first[: self.config.evaluation.few_shot_demonstrations]
+        return few_shot_prompt(self.pack.wording, shown, instruction, given).text
+
+
+def describe(config: Config, number: int) -> str:
+    """A round's name for the user, and its training's where a sweep has several."""
+    name = config.training.name
+    return f"round {number}" if name == DEFAULT_TRAINING else f"round {number}, training {name}"

@@ -1,0 +1,145 @@
+"""Step 5 of a round: which rows are trained on, with which model, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.contamination.check import check
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.memory import release_memory
+from selfinstruct_train.progress import ProgressUpdate
+from selfinstruct_train.records import TrainingRow, TrainingStep
+from selfinstruct_train.rounds.opened import OpenedRun, describe
+from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.training.arguments import seeds_only_lengths
+from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.sft import train
+
+
+def train_round(opened: OpenedRun, config: Config, number: int) -> None:
+    """Tune an adapter on the seeds and the data of all rounds so far, unless it is done.
+
+    Args:
+        opened: the run.
+        config: the settings of this training.
+        number: the round, counted from 0.
+
+    Raises:
+        RunError: the round has no finished data.
+    """
+    name = config.training.name
+    round_directory = opened.run.round(number)
+    directory = round_directory.training(name)
+    if directory.mark("train") is not None:
+        return
+    if round_directory.mark("instances") is None:
+        raise RunError(
+            f"{round_directory.path}: has no finished data to train on; run "
+            "'selfinstruct generate' first"
+        )
+    rows = training_rows(
+        opened.seeds, list(opened.rows.instances(number + 1)), config.training.include_seeds
+    )
+    start = None
+    if number > 0 and config.training.start == "previous":
+        start = opened.run.round(number - 1).training(name).adapter
+    _train(opened, config, directory, f"{describe(config, number)} training", rows, start, None)
+
+
+def train_seeds_only(opened: OpenedRun, config: Config, most: int) -> list[RoundDirectory]:
+    """Train on the seed tasks alone, for so many steps and for fewer.
+
+    Args:
+        opened: the run.
+        config: the settings of the training that it is compared with.
+        most: steps of that training.
+
+    Returns:
+        The folders of these models, one for each number of steps.
+    """
+    rows = training_rows(opened.seeds, (), include_seeds=True)
+    epochs, training = config.evaluation.seeds_only_epochs, config.training
+    found = []
+    for steps in seeds_only_lengths(epochs, len(rows), training.batch_size, most):
+        directory = opened.run.seeds_only(steps, training.name)
+        if directory.mark("train") is None:
+            stage = f"seeds-only training, {steps} steps"
+            _train(opened, config, directory, stage, rows, None, steps)
+        found.append(directory)
+    return found
+
+
+def _train(
+    opened: OpenedRun,
+    config: Config,
+    directory: RoundDirectory,
+    stage: str,
+    rows: list[TrainingRow],
+    start: Path | None,
+    steps: int | None,
+) -> None:
+    directory.begin("train")
+    rows = _without_contamination(opened, directory, rows)
+    opened.close_engines()
+    own = config.training.load == "own"
+    model = load_model(config.model, opened.described) if own else opened.model
+    began = time.monotonic()
+
+    def on_step(step: TrainingStep, total: int) -> None:
+        note = f"loss {step.loss:.3f}"
+        seconds = time.monotonic() - began
+        done = ProgressUpdate(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
+        opened.progress(done)
+
+    result = train(
+        model,
+        rows,
+        config.training,
+        directory,
+        answers=opened.pack.answers,
+        seed=config.seed,
+        world=opened.world,
+        start_adapter=start,
+        on_step=on_step,
+        max_steps_override=steps,
+    )
+    if own:
+        del model
+        release_memory(opened.described.device)
+    for warning in (*result.gate.warnings, *result.check.warnings):
+        opened.progress.say(f"{stage}: {warning}")
+    directory.finish(
+        "train",
+        time.monotonic() - began,
+        steps=result.steps,
+        rows=result.rows,
+        too_long=result.too_long,
+        final_loss=result.final_loss,
+        precision=result.precision,
+        stopped_by_itself=result.check.stopped,
+        stop_checked_on=result.check.prompts,
+    )
+
+
+def _without_contamination(
+    opened: OpenedRun, directory: RoundDirectory, rows: list[TrainingRow]
+) -> list[TrainingRow]:
+    pack = opened.pack
+    result = check(
+        rows,
+        opened.seeds,
+        (*pack.classification, *pack.input_first, *pack.output_first),
+        opened.suite_tasks,
+        opened.config.evaluation.contamination,
+        opened.tokenizer_choice,
+    )
+    text = "".join(row.model_dump_json() + "\n" for row in result.found)
+    opened.world.on_main(lambda: write_atomically(directory.contamination, text))
+    if result.found:
+        opened.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
+    return list(result.kept)
