@@ -24,8 +24,7 @@ from selfinstruct_train.run.stores import write_atomically
 
 
 class Loop:
-    """The steps of a round and their order; one model is the writer, the student and both sides
-    of the test."""
+    """The steps of a round: one model is the writer, the student and both sides of the test."""
 
     def __init__(
         self, config: Config, stages: tuple[Stage, ...] = STAGES, redo: str | None = None
