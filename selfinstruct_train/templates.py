@@ -87,6 +87,11 @@ def cut_at_new_example(text: str, answers: AnswerFormat) -> str:
     return text[: match.start()].rstrip() if match else text
 
 
+def user_message(instruction: str, input: str) -> str:
+    """Instruction and input as the one message of a user, for what no pack words."""
+    return f"{instruction}\n\n{input}" if input.strip() else instruction
+
+
 def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
     """The prompt in the chat template of a model, which no pack words.
 
@@ -98,10 +103,11 @@ def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase
             "training.template is 'chat', but the model's tokenizer has no chat template; set it "
             "to 'plain' or 'varied', or name a model that has one"
         )
-    content = f"{instruction}\n\n{input}" if input.strip() else instruction
     try:
         prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": user_message(instruction, input)}],
+            tokenize=False,
+            add_generation_prompt=True,
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import data, inspect, run
+from selfinstruct_train.cli import data, export, inspect, run
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Seed tasks, suites and published predictions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+export_app = typer.Typer(
+    help="Take the data or the model of a run elsewhere.", no_args_is_help=True
+)
+app.add_typer(export_app, name="export")
 for command in (
     run.run,
     run.generate,
@@ -37,6 +41,7 @@ for command in (
     app.command()(command)
 data_app.command("list")(data.data_list)
 data_app.command("pull")(data.data_pull)
+export_app.command("data")(export.export_data)
 
 
 @app.callback()

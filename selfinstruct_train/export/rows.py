@@ -1,0 +1,195 @@
+"""The data of a run as the rows that others train on, and the files that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.contamination.check import Contamination, check
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.packs.pack import AnswerFormat, load_pack
+from selfinstruct_train.records import GeneratedInstance, TrainingRow
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
+from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
+from selfinstruct_train.training.dataset import training_rows
+
+DataFormat = Literal["sft", "alpaca", "messages", "sharegpt", "parquet"]
+
+
+class DataRows(NamedTuple):
+    """The rows of a run, ready to be given away."""
+
+    config: Config
+    rows: tuple[TrainingRow, ...]
+    """What a training on all rounds is given: seeds and live rows, less what resembles a suite."""
+    generated: dict[str, GeneratedInstance]
+    """By id: where the machine-written ones come from."""
+    contamination: Contamination
+
+
+class Split(NamedTuple):
+    """Rows to train on, and rows held out."""
+
+    train: tuple[TrainingRow, ...]
+    test: tuple[TrainingRow, ...]
+
+
+def read_data(run: RunDirectory) -> DataRows:
+    """The rows of a run as its next training would be given them.
+
+    Raises:
+        RunError: the folder is not a run, or no model has written an instance yet.
+        DataError: seeds, suites or rows cannot be read.
+    """
+    config = run.config()
+    instances = list(LiveRows(run).instances(len(run.rounds())))
+    if not instances:
+        raise RunError(
+            f"{run.path}: no row is finished that could be exported; go on with "
+            f"'selfinstruct generate {run.config_file}'"
+        )
+    seeds = read_seed_tasks(resolve(config.seeds.path))
+    pack = load_pack(config.generation.prompts)
+    suites = [load_suite(name) for name in config.evaluation.suites]
+    contamination = check(
+        training_rows(seeds, instances, config.training.include_seeds),
+        seeds,
+        (*pack.classification, *pack.input_first, *pack.output_first),
+        [SuiteTasks(suite.name, suite.tasks) for suite in suites],
+        config.evaluation.contamination,
+        config.generation.filters.tokenizer,
+    )
+    return DataRows(config, contamination.kept, {row.id: row for row in instances}, contamination)
+
+
+def split_rows(rows: Sequence[TrainingRow], share: float, seed: int) -> Split:
+    """Hold out a share of the instructions, each with all its instances.
+
+    So no instruction is trained on with one input and tested with another.
+
+    Args:
+        rows: all rows.
+        share: of the instructions, 0 to 1; at least one is held out where it is above 0.
+        seed: chooses them; the same seed and instructions give the same split.
+    """
+
+    def rank(instruction: str) -> str:
+        return hashlib.sha256(f"{seed}:{instruction}".encode()).hexdigest()
+
+    instructions = sorted({row.instruction for row in rows}, key=rank)
+    count = max(1, round(share * len(instructions))) if share else 0
+    held_out = set(instructions[:count])
+    return Split(
+        tuple(row for row in rows if row.instruction not in held_out),
+        tuple(row for row in rows if row.instruction in held_out),
+    )
+
+
+def write_rows(
+    path: Path,
+    rows: Iterable[TrainingRow],
+    format: DataFormat,
+    data: DataRows,
+    answers: AnswerFormat,
+) -> Path:
+    """Write rows to a file of a format: JSON lines, or Parquet with where each row comes from.
+
+    Args:
+        path: without a suffix.
+        rows: what to write.
+        format: the columns, as the trainers that take them know them.
+        data: what the rows are of.
+        answers: the pack's templates, for ``sft``.
+
+    Returns:
+        The file.
+    """
+    if format == "parquet":
+        return _write_parquet(path.with_suffix(".parquet"), rows, data)
+    shape = _shape(format, data.config, answers)
+    target = path.with_suffix(".jsonl")
+    with target.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(shape(row), ensure_ascii=False) + "\n")
+    return target
+
+
+def _shape(
+    format: DataFormat, config: Config, answers: AnswerFormat
+) -> Callable[[TrainingRow], dict[str, Any]]:
+    def sft(row: TrainingRow) -> dict[str, Any]:
+        template = config.training.template
+        if template == "chat":
+            # The trainer has the model's own chat template.
+            return {"prompt": [_user(row)], "completion": [_assistant(row)]}
+        variant = choose_variant(config.seed, row.id, answers)
+        prompt = encode(template, row.instruction, row.input, answers, variant=variant)
+        return {"prompt": prompt, "completion": completion_text(row.output, answers, template)}
+
+    def alpaca(row: TrainingRow) -> dict[str, Any]:
+        return {"instruction": row.instruction, "input": row.input, "output": row.output}
+
+    def messages(row: TrainingRow) -> dict[str, Any]:
+        return {"messages": [_user(row), _assistant(row)]}
+
+    def sharegpt(row: TrainingRow) -> dict[str, Any]:
+        asked = {"from": "human", "value": user_message(row.instruction, row.input)}
+        return {"conversations": [asked, {"from": "gpt", "value": row.output}]}
+
+    match format:
+        case "sft":
+            return sft
+        case "alpaca":
+            return alpaca
+        case "messages":
+            return messages
+        case _:
+            return sharegpt
+
+
+def _user(row: TrainingRow) -> dict[str, str]:
+    return {"role": "user", "content": user_message(row.instruction, row.input)}
+
+
+def _assistant(row: TrainingRow) -> dict[str, str]:
+    return {"role": "assistant", "content": row.output}
+
+
+def _write_parquet(path: Path, rows: Iterable[TrainingRow], data: DataRows) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.string()
+    schema = pa.schema(
+        [(name, text) for name in ("id", "source", "instruction", "input", "output")]
+        + [("is_classification", pa.bool_()), ("round", pa.int32())]
+        + [(name, text) for name in ("instruction_id", "model", "adapter", "prompt_hash")]
+        + [("temperature", pa.float64()), ("demonstrations", pa.list_(text))]
+    )
+    found = [row.model_dump() | _origin(data.generated.get(row.id)) for row in rows]
+    pq.write_table(pa.Table.from_pylist(found, schema), path, compression="zstd")
+    return path
+
+
+def _origin(row: GeneratedInstance | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    wrote = row.provenance
+    return {
+        "round": wrote.round,
+        "instruction_id": row.instruction_id,
+        "model": wrote.model,
+        "adapter": wrote.adapter,
+        "prompt_hash": wrote.prompt_hash,
+        "temperature": wrote.sampling.temperature,
+        "demonstrations": list(wrote.demonstrations),
+    }
