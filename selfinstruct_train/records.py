@@ -275,6 +275,9 @@ class Halves(Row):
 
     choosing: PairedComparison
     reported: PairedComparison
+    pairs: tuple[PairedComparison, ...] = ()
+    """On the reported half: tuned against the stop-controlled base, the seeds-only model and the
+    few-shot base, in every figure."""
 
 
 class ContaminatedRow(Row):

@@ -65,11 +65,15 @@ def finish_run(loop: Loop) -> None:
     """Write the report of a run and say where it is."""
     if not loop.world.is_main:
         return
+    from selfinstruct_train.report.facts import read_facts
+    from selfinstruct_train.report.headline import closing_lines
     from selfinstruct_train.report.page import write_report
 
     loop.progress.close()
-    page = write_report(loop.run)
-    print(loop.summary())
+    facts = read_facts(loop.run)
+    page = write_report(loop.run, facts)
+    for line in closing_lines(facts):
+        print(printable(line))
     print(f"report: {page.resolve()}")
 
 

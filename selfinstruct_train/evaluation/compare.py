@@ -94,9 +94,22 @@ def compare_systems(
 
 
 def compare_halves(
-    a: System, b: System, suite: Suite, evaluation: EvaluationConfig, seed: int
+    a: System,
+    b: System,
+    suite: Suite,
+    evaluation: EvaluationConfig,
+    seed: int,
+    rivals: Sequence[System] = (),
 ) -> Halves | None:
     """B against A in ROUGE-L on the half of the tasks that may choose, and on the other half.
+
+    Args:
+        a: the system that is compared with.
+        b: the system whose gain is measured.
+        suite: what all have answered.
+        evaluation: number of resamples and coverage of the intervals.
+        seed: the run's seed, from which the resamples follow.
+        rivals: systems that B is also held against, on the other half alone.
 
     Returns:
         None where the suite has one task alone.
@@ -107,7 +120,12 @@ def compare_halves(
     second = pair.compare("rouge_l", "reported half", ~choosing)
     if first is None or second is None:
         return None
-    return Halves(choosing=first, reported=second)
+    found = (
+        _Pair(rival, b, suite, evaluation, seed).compare(metric, "reported half", ~choosing)
+        for rival in (a, *rivals)
+        for metric in _metrics(rival)
+    )
+    return Halves(choosing=first, reported=second, pairs=tuple(row for row in found if row))
 
 
 class _Pair(NamedTuple):

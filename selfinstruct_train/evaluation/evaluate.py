@@ -260,7 +260,8 @@ def _compare(
             other, tuned, suite, config.evaluation, config.seed, by_group=False
         )
     shown = [found["base"], stopped, *(s for n, s in found.items() if n != "base")]
-    halves = compare_halves(stopped, tuned, suite, config.evaluation, config.seed)
+    rivals = [found[name] for name in ("seeds-only", "base-few-shot") if name in found]
+    halves = compare_halves(stopped, tuned, suite, config.evaluation, config.seed, rivals)
     comparison = make_comparison(suite, shown, pairs, config.evaluation.confidence)
     return comparison.model_copy(update={"halves": halves})
 

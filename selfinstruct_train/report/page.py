@@ -81,11 +81,15 @@ class StageTime(NamedTuple):
     figures: str
 
 
-def write_report(run: RunDirectory) -> Path:
+def write_report(run: RunDirectory, facts: RunFacts | None = None) -> Path:
     """Write the report of a run, finished or not, as one self-contained HTML file.
 
     The page loads nothing: its content policy allows no network, and one script by its hash. All
     that a model or a data file wrote is escaped, with control and direction marks spelled out.
+
+    Args:
+        run: the run directory.
+        facts: what was read of it; by default it is read here.
 
     Returns:
         Path of the page, inside the run directory.
@@ -94,7 +98,7 @@ def write_report(run: RunDirectory) -> Path:
         RunError: the folder is not a run, nothing in it is finished, or it cannot be written.
         DataError: a row of the run cannot be read.
     """
-    write_atomically(run.report, render_page(read_facts(run)))
+    write_atomically(run.report, render_page(facts or read_facts(run)))
     return run.report
 
 

@@ -15,7 +15,6 @@ from selfinstruct_train.rounds.measuring import (
     comparisons_of,
     evaluate_training,
     judge_trainings,
-    summary_of,
 )
 from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.rounds.preflight import STAGES, Stage
@@ -107,10 +106,6 @@ class Loop:
             if decision.action == "stop":
                 self.progress.say(f"stopped after round {number}: {decision.reason}")
                 break
-
-    def summary(self) -> str:
-        """Which round is best, and how it did on each suite, one in a line."""
-        return summary_of(self.opened)
 
     def _keep(self, number: int, decision: Decision) -> None:
         text = decision.model_dump_json(indent=1) + "\n"

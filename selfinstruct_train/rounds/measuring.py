@@ -15,7 +15,6 @@ from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
     best_training,
     contamination_sentence,
-    evaluated_trainings,
     read_comparison,
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
@@ -102,33 +101,6 @@ def comparisons_of(opened: OpenedRun, number: int) -> tuple[Comparison, ...]:
         return ()
     paths = (best.directory.evaluation(s.name) / COMPARISON_FILE for s in opened.suites)
     return tuple(read_comparison(path) for path in paths if path.exists())
-
-
-def summary_of(opened: OpenedRun) -> str:
-    """Which round is best, and how it did on each suite, one in a line."""
-    best = best_training(opened.run.rounds(), opened.config.evaluation)
-    if best is None:
-        return "no round has been evaluated"
-    lines = [f"best by the interval on {opened.selection.description}: {best.description}"]
-    for suite in opened.suites:
-        path = best.directory.evaluation(suite.name) / COMPARISON_FILE
-        if path.exists():
-            lines.append(_reported(opened, best.description, read_comparison(path)))
-    return "\n".join(lines)
-
-
-def _reported(opened: OpenedRun, which: str, comparison: Comparison) -> str:
-    """A suite's figures; where half of it chose, those of the half that did not."""
-    halves = comparison.halves
-    name = opened.selection.suite
-    chosen = len(evaluated_trainings(opened.run.rounds(), name)) > 1 and opened.selection.half
-    if not chosen or halves is None or comparison.suite != name:
-        return _sentence(which, comparison)
-    half = halves.reported.model_dump(
-        include={"n", "delta", "ci_low", "ci_high", "wins", "ties", "losses"}
-    )
-    suite = f"the other half of {comparison.suite}"
-    return _sentence(which, comparison.model_copy(update=half | {"suite": suite}))
 
 
 def _is_evaluated(opened: OpenedRun, directory: RoundDirectory) -> bool:

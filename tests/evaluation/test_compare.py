@@ -12,6 +12,7 @@ from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.evaluation.compare import (
     System,
     best_training,
+    compare_halves,
     compare_predictions,
     compare_sources,
     contamination_sentence,
@@ -259,6 +260,26 @@ def test_the_half_that_chooses_has_whole_tasks_and_is_always_the_same(suite: Sui
     turned = suite._replace(tasks=suite.tasks[::-1])
     again = zip(turned.items, turned.choosing_half, strict=True)
     assert {item.task_id for item, mine in again if mine} == chosen
+
+
+def test_the_half_that_is_reported_has_every_rival_in_every_figure_and_no_item_that_chose(
+    suite: Suite, answer_file: AnswerFile
+) -> None:
+    a, b, c = (
+        make_system(
+            name, read_predictions(answer_file(f"{name}.jsonl", better_on(*right)), suite), suite
+        )
+        for name, right in (("base-stopped", ()), ("tuned", (0, 1)), ("seeds-only", (0,)))
+    )
+    evaluation = EvaluationConfig(suites=("words",), bootstrap_samples=50)
+    halves = compare_halves(a, b, suite, evaluation, 0, [c])
+    assert halves is not None
+    assert halves.pairs[0] == halves.reported
+    assert [(p.a, p.metric) for p in halves.pairs] == [
+        ("base-stopped", "rouge_l"),
+        ("seeds-only", "rouge_l"),
+    ]
+    assert {p.n for p in halves.pairs} == {int((~suite.choosing_half).sum())}
 
 
 def test_a_damaged_comparison_is_named(tmp_path: Path) -> None:
