@@ -117,7 +117,7 @@ def test_repeated_chinese_candidates_are_not_novel(tmp_path: Path) -> None:
             is_classification=False,
         )
     ]
-    pool = Pool(seeds, FilterConfig())
+    pool = Pool(seeds, choose_tokenizer("auto", (seeds[0].instruction,)), 0.7)
     assert pool.tokenizer == "unicode"
     found = pool.admit([Candidate(str(i), distinct[i % 12]) for i in range(112)])
     assert sum(one.accepted for one in found) <= 12

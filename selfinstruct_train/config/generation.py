@@ -129,8 +129,9 @@ class InstanceStep(Section):
 class FilterConfig(Section):
     """What may enter the pool."""
 
-    novelty_threshold: Fraction = 0.7
-    """Highest ROUGE-L F1 against the pool that is still new (paper: 0.7)."""
+    novelty_threshold: Fraction | Literal["auto"] = "auto"
+    """Highest ROUGE-L F1 against the pool that is still new; ``auto`` takes the pack's: 0.7 in
+    English (paper), 0.8 in Chinese."""
     tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
     """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages; ``auto``
     takes the pack's, or where the pack names none chooses by the script of the seeds, and of each

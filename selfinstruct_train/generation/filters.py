@@ -10,6 +10,7 @@ import regex
 
 from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.generation.reading import find_label
+from selfinstruct_train.packs.language import LanguageTest, language_test
 from selfinstruct_train.packs.pack import Rules, Wording
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import (
@@ -39,6 +40,7 @@ class InstructionFilter:
         self._config = config
         self._rules = rules
         self._unsuitable = whole_words(rules.unsuitable_words)
+        self._language = language_test(rules.language)
         self._start = regex.compile(
             rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]"
         )
@@ -56,9 +58,10 @@ class InstructionFilter:
             yield FilterResult("too_long", f"{found} {units}")
         if self._unsuitable and (match := self._unsuitable.search(text)):
             yield FilterResult("unsuitable_word", match.group())
-        prefix = self._rules.program_prefix
-        if not self._config.allow_programs and text.lower().startswith(prefix.lower()):
-            yield FilterResult("program", prefix)
+        begins = text.lower()
+        for prefix in () if self._config.allow_programs else self._rules.program_prefix:
+            if begins.startswith(prefix.lower()):
+                yield FilterResult("program", prefix)
         start = without_opening_marks(text)
         if regex.match(r"\p{P}", start):
             yield FilterResult("leading_punctuation", start[0])
@@ -66,6 +69,8 @@ class InstructionFilter:
             yield FilterResult("foreign_start", start[:1])
         if loop := repeated_ngram(text, self._config.max_repeats):
             yield FilterResult("loop", loop)
+        if self._language and (seen := self._language.foreign_instruction(text)):
+            yield FilterResult("foreign_language", seen)
 
 
 def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
@@ -101,6 +106,7 @@ def check_instances(
     most: int,
     max_repeats: int,
     wording: Wording | None = None,
+    language: LanguageTest | None = None,
 ) -> list[CheckedInstance]:
     """Judge the instances of one instruction, in order.
 
@@ -115,6 +121,7 @@ def check_instances(
         most: instances kept.
         max_repeats: of an n-gram in a row.
         wording: whose labels must not stand in an answer; None looks for none.
+        language: in which inputs and answers must be; None takes any.
     """
     found = list(instances)
     outputs: dict[str, set[str]] = {}
@@ -125,7 +132,7 @@ def check_instances(
     kept = 0
     first: str | None = None
     for instance in found:
-        fault = check_instance(instruction, instance, max_repeats, wording)
+        fault = check_instance(instruction, instance, max_repeats, wording, language)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = FilterResult("conflicting_outputs", f"{len(answers)} outputs for one input")
@@ -150,7 +157,11 @@ def _contradicts(instance: Instance, first: str) -> bool:
 
 
 def check_instance(
-    instruction: str, instance: Instance, max_repeats: int, wording: Wording | None = None
+    instruction: str,
+    instance: Instance,
+    max_repeats: int,
+    wording: Wording | None = None,
+    language: LanguageTest | None = None,
 ) -> FilterResult | None:
     """The first predicate that an instance fails by itself, or None."""
     given, output = instance.input, instance.output
@@ -168,4 +179,8 @@ def check_instance(
         return FilterResult("ends_with_colon", given[-40:])
     if loop := repeated_ngram(output, max_repeats) or repeated_ngram(given, max_repeats):
         return FilterResult("loop", loop)
+    if language:
+        seen = language.foreign_answer(instruction, output)
+        if seen := seen or language.foreign_answer(instruction, given):
+            return FilterResult("foreign_language", seen)
     return None

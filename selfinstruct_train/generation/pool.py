@@ -7,10 +7,9 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.records import Instruction, Neighbour, SeedTask
 from selfinstruct_train.text.novelty import NoveltyIndex, SearchResult
-from selfinstruct_train.text.words import choose_tokenizer
+from selfinstruct_train.text.words import TokenizerName
 
 _ALL_SCORED = 10_000
 _COST_OF_SCORES = 1_000
@@ -43,15 +42,23 @@ class Admission(NamedTuple):
 
 
 class Pool:
-    """Seed tasks and machine-written instructions, with the novelty test over both."""
+    """Seed tasks and machine-written instructions, with the novelty test over both.
 
-    def __init__(self, seeds: Sequence[SeedTask], config: FilterConfig) -> None:
+    Args:
+        seeds: the human-written tasks.
+        tokenizer: compares instructions.
+        threshold: highest ROUGE-L F1 that is still new, 0 to 1.
+    """
+
+    def __init__(
+        self, seeds: Sequence[SeedTask], tokenizer: TokenizerName, threshold: float
+    ) -> None:
         self.seeds = tuple(Entry(task.id, task.instruction) for task in seeds)
         self.machine: list[Entry] = []
         self._text = {entry.id: entry.instruction for entry in self.seeds}
-        self.tokenizer = choose_tokenizer(config.tokenizer, (task.instruction for task in seeds))
-        self._all = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=self.tokenizer)
-        self._seeds = NoveltyIndex(threshold=config.novelty_threshold, tokenizer=self.tokenizer)
+        self.tokenizer = tokenizer
+        self._all = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
+        self._seeds = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
         self._all.extend(self.seeds)
         self._seeds.extend(self.seeds)
 

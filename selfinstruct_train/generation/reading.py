@@ -1,8 +1,9 @@
 """Reading what a model wrote: lists of instructions, and worked examples in either order.
 
 Models vary the labels that the prompts show: numbered, bold, as headings, with another mark after
-them or alone on their line. All of these are read as the label they stand for, so that no label
-ends inside an answer. What is read and written again in the prompts' form reads as the same rows.
+them or alone on their line; where marks are full-width and numerals Han, with those. All of these
+are read as the label they stand for, so that no label ends inside an answer. What is read and
+written again in the prompts' form reads as the same rows.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ _Kind = Literal["input", "output", "label", "example", "task"]
 
 _MOST_SKIPPED = 2
 """How many numbers of a list a model may leave out; more is a number inside an instruction."""
-_OPENS = r"^[ \t]*(?:\#{1,6}[ \t]*|[-*+•>][ \t]+)?(?:\d{1,3}[.)][ \t]*)?[*_]{0,3}"
-_NUMBER = r"(?:[ \t]*\#?\d{1,3})?"
-_NOTE = r"(?:[ \t]*\([^()\n]{1,30}\))?"
-_SEPARATOR = r"[*_]{0,3}[ \t]*(?:[:：﹕]|->|=>|→|[ \t][-–—=](?=[ \t]))[*_]{0,3}"
+_OPENS = (
+    r"^[ \t]*(?:\#{1,6}[ \t]*|[-*+•>][ \t]+)?"
+    r"(?:\d{1,3}(?:[.)][ \t]*|[、．）]))?(?:[*_]{0,3}|[【［])"
+)
+# Chinese writes numbers in Han numerals and titles in full-width brackets.
+_DIGITS = r"(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
+_NUMBER = rf"(?:[ \t]*\#?{_DIGITS})?"
+_NOTE = r"(?:[ \t]*(?:\([^()\n]{1,30}\)|（[^（）\n]{1,30}）))?"
+_SEPARATOR = (
+    r"(?:[*_]{0,3}[ \t]*(?:[:：﹕]|->|=>|→|[ \t][-–—=](?=[ \t]))[*_]{0,3}|[】］][ \t]*[:：]?)"
+)
 _ALONE = r"[*_]{0,3}[ \t]*$"
 
 
@@ -193,7 +201,9 @@ def _labels(wording: Wording) -> regex.Pattern[str]:
         for kind, names in groups.items()
     ]
     example, task = _either((wording.example,)), _either((wording.task,))
-    parts.append(rf"(?P<example>[(\[]?(?:{example})[ \t]*\#?\d{{1,3}}[)\].]?[:：]?{_ALONE})")
+    parts.append(
+        rf"(?P<example>[(\[（]?(?:{example})[ \t]*\#?{_DIGITS}[)\].）】］]?[:：]?{_ALONE})"
+    )
     parts.append(rf"(?P<task>(?:{task}){_NUMBER}{_SEPARATOR})")
     return regex.compile(rf"{_OPENS}(?:{'|'.join(parts)})", regex.MULTILINE | regex.IGNORECASE)
 
@@ -201,7 +211,8 @@ def _labels(wording: Wording) -> regex.Pattern[str]:
 @functools.cache
 def _leftover(wording: Wording) -> regex.Pattern[str]:
     named = (wording.input, wording.output, wording.label)
-    within = rf"(?-i:(?<=\s)(?:{_either(named)}){_NUMBER}[:：])"
+    # A script without blanks has none before a label: there it follows the end of a sentence.
+    within = rf"(?-i:(?<=[\s。！？；])(?:{_either(named)}){_NUMBER}[:：])"
     return regex.compile(
         rf"{_labels(wording).pattern}|{within}", regex.MULTILINE | regex.IGNORECASE
     )
@@ -210,8 +221,9 @@ def _leftover(wording: Wording) -> regex.Pattern[str]:
 @functools.cache
 def _list_mark(task: str) -> regex.Pattern[str]:
     return regex.compile(
-        rf"\n(?P<indent>[^\S\n]*)(?:\#{{1,6}}[ \t]*)?[*_]{{0,3}}(?:{regex.escape(task)}[ \t]*)?\#?"
-        r"(?P<number>\d{1,6})[*_]{0,3}(?:[ \t]*[.):：](?!\d)|[ \t]+[-–—](?=[ \t]))[*_]{0,3}",
+        r"\n(?P<indent>[^\S\n]*)(?:\#{1,6}[ \t]*)?[*_]{0,3}（?"
+        rf"(?:{regex.escape(task)}[ \t]*)?\#?"
+        r"(?P<number>\d{1,6})[*_]{0,3}(?:[ \t]*[.):：、．）](?!\d)|[ \t]+[-–—](?=[ \t]))[*_]{0,3}",
         regex.IGNORECASE,
     )
 
@@ -239,5 +251,5 @@ def _unix(text: str) -> str:
 
 def _without_rest(text: str) -> str:
     """The text less what closes the line of ``Example 1``: a colon, a bracket, bold marks."""
-    rest: str = regex.sub(r"\A[ \t]*[:：.)\]*_]+[ \t]*(?=\n|\Z)", "", text)
+    rest: str = regex.sub(r"\A[ \t]*[:：.)\]）】*_]+[ \t]*(?=\n|\Z)", "", text)
     return rest

@@ -21,6 +21,7 @@ from selfinstruct_train.generation.filters import CheckedInstance, FilterResult,
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
+from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.records import DrawnAnswers, Instance, Provenance, Sampling
 
 
@@ -239,6 +240,7 @@ def filter_instances(
         config.instances.max_per_instruction,
         config.filters.max_repeats,
         context.pack.wording,
+        language_test(context.pack.rules.language),
     )
 
 

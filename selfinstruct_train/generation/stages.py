@@ -92,7 +92,7 @@ def generate_round(
 
 
 def _pool(context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]) -> Pool:
-    filters = context.config.generation.filters
-    pool = Pool(seeds, filters.model_copy(update={"tokenizer": context.tokenizer}))
+    threshold = context.pack.rules.threshold(context.config.generation.filters.novelty_threshold)
+    pool = Pool(seeds, context.tokenizer, threshold)
     pool.extend(LiveRows(run).instructions(context.round))
     return pool

@@ -13,13 +13,15 @@ import hashlib
 import re
 from pathlib import Path
 from string import Formatter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from selfinstruct_train.bounds import Fraction
 from selfinstruct_train.errors import ConfigError, DataError
+from selfinstruct_train.packs.language import LanguageRules, require_script
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import find_own
@@ -81,18 +83,39 @@ class Rules(BaseModel):
 
     unsuitable_words: tuple[str, ...]
     """Whole words or phrases that ask for what a text model cannot do."""
-    program_prefix: str
+    program_prefix: tuple[str, ...]
+    """How instructions begin that ask for a program; one, or a list."""
     script: str | None
     """Unicode script of the first letter; None takes any."""
+    language: LanguageRules | None = None
+    """Tells the language from others, whose rows are dropped; None takes rows of any."""
     tokenizer: TokenizerName | None = None
     """Compares instructions for novelty and rows for contamination; None goes by the script of
     the seeds. Suites are scored by the script of their own references, whatever the pack."""
     units: Units = "words"
     """What ``min_words`` and ``max_words`` count."""
+    novelty_threshold: Fraction = 0.7
+    """Highest ROUGE-L F1 between two instructions that are new to each other (paper: 0.7)."""
 
     def tokenizer_choice(self, asked: TokenizerChoice) -> TokenizerChoice:
         """The tokenizer that the user asked for; for ``auto`` the pack's own, if it names one."""
         return self.tokenizer or "auto" if asked == "auto" else asked
+
+    def threshold(self, asked: float | Literal["auto"]) -> float:
+        """The novelty threshold that the user asked for; for ``auto`` the pack's own."""
+        return self.novelty_threshold if asked == "auto" else asked
+
+    @field_validator("program_prefix", mode="before")
+    @classmethod
+    def _one_or_many(cls, found: object) -> object:
+        return (found,) if isinstance(found, str) else found
+
+    @field_validator("script")
+    @classmethod
+    def _exists(cls, name: str | None) -> str | None:
+        if name is not None:
+            require_script(name)
+        return name
 
 
 class Encoding(BaseModel):
@@ -138,7 +161,9 @@ class AnswerFormat(BaseModel):
     def new_example(self) -> re.Pattern[str]:
         """Matches where a new example begins."""
         labels = "|".join(map(re.escape, self.new_example_labels))
-        number, colon = r"(?:[ \t]+\d+|[ \t]*#\d+)?[ \t]*", re.escape(self.colon)
+        # Who writes no blank writes none before a number, and mixes the two colons.
+        number = rf"(?:[ \t]{'+' if self.gap else '*'}\d+|[ \t]*#\d+)?[ \t]*"
+        colon = "[:：]" if self.colon == "：" else re.escape(self.colon)
         return re.compile(rf"(?:\A|\n)[ \t]*(?:#+[ \t]*)?(?:{labels}){number}{colon}")
 
 
@@ -193,6 +218,18 @@ class PackFile(BaseModel):
     judge: JudgeMarks = JudgeMarks()
 
 
+class _WordsLoader(yaml.SafeLoader):
+    """Reads ``yes``, ``no``, ``on`` and ``off`` as the words they are.
+
+    Nothing in a pack is a truth value, and its lists of words hold these in some language.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":bool")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def pack_folder(name_or_path: str) -> Path:
     """The folder of a pack.
 
@@ -225,7 +262,7 @@ def read_pack_file(path: Path) -> PackFile:
         ConfigError: it is malformed.
     """
     try:
-        return PackFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        return PackFile.model_validate(yaml.load(path.read_text("utf-8"), _WordsLoader))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 

@@ -2,7 +2,6 @@ import random
 
 import pytest
 
-from selfinstruct_train.config import FilterConfig
 from selfinstruct_train.generation import pool as pools
 from selfinstruct_train.generation.pool import Admission, Candidate, Pool, is_scored
 from selfinstruct_train.records import Instance, Neighbour, SeedTask
@@ -46,7 +45,7 @@ def stream(size: int) -> list[Candidate]:
 
 
 def admitted(candidates: list[Candidate], batch: int) -> list[Admission]:
-    pool = Pool(SEEDS, FilterConfig())
+    pool = Pool(SEEDS, "rouge", 0.7)
     return [
         admission
         for start in range(0, len(candidates), batch)
