@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateError
@@ -14,6 +15,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Template = Literal["plain", "varied", "chat"]
+
+
+class ChatPrompt(str):
+    """A prompt in a chat template that knows which part of it is data.
+
+    It is a plain text to whoever does not care, as the texts of markupsafe are. What is added to it
+    by hand makes a plain text of it, in which no control token is read as such.
+    """
+
+    data: tuple[tuple[int, int], ...]
+    """First and one past the last character of each part that the template did not write."""
+
+    def __new__(cls, text: str, data: tuple[tuple[int, int], ...]) -> ChatPrompt:
+        """A text, and where the data stands in it."""
+        made = super().__new__(cls, text)
+        made.data = data
+        return made
+
+    def followed_by(self, data: str) -> ChatPrompt:
+        """The prompt with an answer after it."""
+        return ChatPrompt(str(self) + data, (*self.data, (len(self), len(self) + len(data))))
+
+    def is_marker(self, first: int, last: int) -> bool:
+        """Whether the template wrote all of the characters from ``first`` up to ``last``."""
+        return all(last <= begin or end <= first for begin, end in self.data)
 
 
 def encode(
@@ -92,7 +118,9 @@ def user_message(instruction: str, input: str) -> str:
     return f"{instruction}\n\n{input}" if input.strip() else instruction
 
 
-def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+def encode_chat(
+    instruction: str, input: str, tokenizer: PreTrainedTokenizerBase | None
+) -> ChatPrompt:
     """The prompt in the chat template of a model, which no pack words.
 
     Raises:
@@ -103,11 +131,40 @@ def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase
             "training.template is 'chat', but the model's tokenizer has no chat template; set it "
             "to 'plain' or 'varied', or name a model that has one"
         )
+    text = _apply(user_message(instruction, input), tokenizer)
+    head, tail = _frame(text, tokenizer)
+    data = (len(head), len(text) - len(tail))
+    start = tokenizer.bos_token
+    # The text is tokenized like any other prompt later, and then the tokenizer adds its start
+    # token itself.
+    if start and head.startswith(start) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
+        text = text.removeprefix(start)
+        data = (data[0] - len(start), data[1] - len(start))
+    return ChatPrompt(text, (data,))
+
+
+_PLACE = "Say hello 7301 times."
+"""Stands where the data does, to see what the template writes around it."""
+
+
+def _frame(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the template writes before and after the user's message.
+
+    A template may trim the message. Where it writes other words for another message, all between
+    the first and the last difference counts as data.
+    """
+    head, _, tail = _apply(_PLACE, tokenizer).partition(_PLACE)
+    if text.startswith(head) and text.endswith(tail) and len(head) + len(tail) <= len(text):
+        return head, tail
+    return commonprefix((head, text)), commonprefix((tail[::-1], text[::-1]))[::-1]
+
+
+def _apply(content: str, tokenizer: PreTrainedTokenizerBase) -> str:
     try:
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": user_message(instruction, input)}],
-            tokenize=False,
-            add_generation_prompt=True,
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -115,10 +172,3 @@ def encode_chat(instruction: str, input: str, tokenizer: PreTrainedTokenizerBase
             f"user ({type(error).__name__}: {' '.join(str(error).split())[:200]}); set it to "
             "'plain' or 'varied', or correct chat_template in the tokenizer's folder"
         ) from None
-    text = str(prompt)
-    start = tokenizer.bos_token
-    # The text is tokenized like any other prompt later, and then the tokenizer adds its start
-    # token itself.
-    if start and text.startswith(start) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
-        text = text.removeprefix(start)
-    return text

@@ -45,12 +45,10 @@ def make_engine(config: Config, model: LoadedModel | ModelDescription) -> Engine
         ConfigError: a package that the engine needs is not installed.
         EngineError: the engine cannot be started.
     """
+    from selfinstruct_train.models.tokenizer import tokenize
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        tokens: list[list[int]] = model.tokenizer(list(texts), return_attention_mask=False)[
-            "input_ids"
-        ]
-        return tokens
+        return tokenize(model.tokenizer, texts)
 
     engine = config.generation.engine
     check_engine(engine)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from transformers import PreTrainedTokenizerBase
 
 from selfinstruct_train.errors import EngineError
+from selfinstruct_train.templates import ChatPrompt
 
 _NEW_PAD_TOKEN = "<|pad|>"
 _DIRECTIVES = "aAbBcdHIjmMpSUwWxXyYzZ"
@@ -46,6 +49,98 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) ->
             "model would take it for finished; set add_eos_token to false in "
             "tokenizer_config.json, and take the token out of post_processor in tokenizer.json"
         )
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, start: bool = True
+) -> list[list[int]]:
+    """Token ids of texts in which the name of a control token is text like any other.
+
+    Left to itself a tokenizer reads ``<|endoftext|>`` in a seed task, an answer or a web page as
+    the end of everything. Only what a chat template set around the data is read so here.
+
+    Args:
+        tokenizer: the model's.
+        texts: plain ones are data from end to end; a `ChatPrompt` knows which part of it is.
+        start: whether the tokenizer puts its start token before each.
+
+    Returns:
+        For each text its ids; those of a text that names no control token are the tokenizer's own.
+    """
+    if not texts:
+        return []
+    control = _control_tokens(tokenizer)
+    names = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
+    encoded: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=start, return_attention_mask=False
+    )["input_ids"]
+    for place, text in enumerate(texts):
+        found = [match.span() for match in names.finditer(text)]
+        markers = [span for span in found if isinstance(text, ChatPrompt) and text.is_marker(*span)]
+        if len(markers) < len(found):
+            ids = _around_markers(tokenizer, text, markers, names, control)
+            encoded[place] = (_own_start(tokenizer) if start else []) + ids
+    return encoded
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Texts of the tokens that steer a model, and their ids."""
+    added = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return {text: i for text, i in (*added.items(), *named) if text}
+
+
+def _own_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before every text."""
+    whole: list[int] = tokenizer("a")["input_ids"]
+    text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return whole[: len(whole) - len(text)]
+
+
+def _around_markers(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    markers: Sequence[tuple[int, int]],
+    names: re.Pattern[str],
+    control: dict[str, int],
+) -> list[int]:
+    """Ids of a text in which some names of control tokens are meant and others are not."""
+    strips = {t.content: t for t in tokenizer.added_tokens_decoder.values()}
+    ids: list[int] = []
+    end = 0
+    strip_left = False
+    for first, last in (*markers, (len(text), len(text))):
+        marker = text[first:last]
+        between = str(text[end:first])
+        between = between.lstrip() if strip_left else between
+        if marker in strips and strips[marker].lstrip:
+            between = between.rstrip()
+        ids += _as_text(tokenizer, between, names, control)
+        ids += [control[marker]] if marker else []
+        strip_left = marker in strips and strips[marker].rstrip
+        end = last
+    return ids
+
+
+def _as_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    names: re.Pattern[str],
+    control: dict[str, int],
+) -> list[int]:
+    """Ids of a text that is data alone."""
+    if not text:
+        return []
+    forbidden = set(control.values()) - {tokenizer.unk_token_id}
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
+    if forbidden.isdisjoint(ids):
+        return ids
+    # Some vocabularies hold the name as a word too, and cannot spell it otherwise.
+    broken = names.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", text)
+    ids = tokenizer(broken, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [token for token in ids if token not in forbidden]
 
 
 def freeze_clock(tokenizer: PreTrainedTokenizerBase, moment: datetime) -> None:

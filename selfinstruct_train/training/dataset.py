@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.models.tokenizer import tokenize
 from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
-from selfinstruct_train.templates import choose_variant, completion_text, encode
+from selfinstruct_train.templates import ChatPrompt, choose_variant, completion_text, encode
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -190,14 +191,17 @@ def _encode_few(
     completions: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Example]:
-    end = str(tokenizer.eos_token or "")
-    joined_texts = [
-        # TRL adds the end token only where it is not there yet.
-        prompt + (completion if end and completion.endswith(end) else completion + end)
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    joined = tokenizer(joined_texts).input_ids
-    alone = tokenizer(list(prompts)).input_ids
+    joined = tokenize(
+        tokenizer,
+        [
+            prompt.followed_by(completion)
+            if isinstance(prompt, ChatPrompt)
+            else prompt + completion
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ],
+    )
+    alone = tokenize(tokenizer, prompts)
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     examples = []
     for id, prompt, completion, whole, part in zip(
         ids, prompts, completions, joined, alone, strict=True
@@ -210,7 +214,7 @@ def _encode_few(
                 id,
                 prompt,
                 completion,
-                np.array(whole, np.int32),
+                np.array(whole + end, np.int32),
                 min(start, len(whole)),
                 start == len(part),
             )
@@ -219,12 +223,17 @@ def _encode_few(
 
 
 def to_dataset(examples: Sequence[Example]) -> Dataset:
-    """Prompt and completion columns, as TRL's SFTTrainer takes them."""
+    """Tokens, and which of them the loss is taken on, as TRL's SFTTrainer takes them.
+
+    It would tokenize text by itself, and read control tokens out of the data.
+    """
     from datasets import Dataset
 
     return Dataset.from_dict(
         {
-            "prompt": [e.prompt for e in examples],
-            "completion": [e.completion for e in examples],
+            "input_ids": [e.tokens for e in examples],
+            "completion_mask": [
+                (np.arange(len(e.tokens)) >= e.answer_start).astype(np.int8) for e in examples
+            ],
         }
     )

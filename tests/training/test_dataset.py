@@ -139,13 +139,16 @@ def test_varied_rows_differ_in_their_prompts_and_follow_the_seed(small: ModuleTy
     assert prompts(0) != prompts(1)
 
 
-def test_the_trainer_gets_prompt_and_completion_columns(small: ModuleType) -> None:
+def test_the_trainer_gets_tokens_and_which_of_them_to_learn(small: ModuleType) -> None:
     kept = encode_rows(
         small.rows(2), small.settings(), small.byte_tokenizer(), answers=EN, max_length=999, seed=0
     ).kept
     dataset = to_dataset(kept)
-    assert dataset.column_names == ["prompt", "completion"]
-    assert dataset[1] == {"prompt": kept[1].prompt, "completion": " 1 1"}
+    answer = len(kept[1].tokens) - kept[1].answer_start
+    assert dataset[1] == {
+        "input_ids": kept[1].tokens.tolist(),
+        "completion_mask": [0] * kept[1].answer_start + [1] * answer,
+    }
 
 
 def test_a_real_chat_template_meets_its_answers_at_a_token_boundary(small: ModuleType) -> None:

@@ -23,6 +23,7 @@ from selfinstruct_train.engines.local.sequential import score_sequentially, writ
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.load import LoadedModel, end_tokens
 from selfinstruct_train.models.memory import free_memory, is_out_of_memory
+from selfinstruct_train.models.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class TransformersEngine:
         if not texts:
             return []
         tokenizer = self._loaded.tokenizer
-        encoded: list[list[int]] = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
+        encoded = tokenize(tokenizer, texts)
         # An empty prompt still needs one token to continue from.
         start = tokenizer.bos_token_id
         start = tokenizer.eos_token_id if start is None else start

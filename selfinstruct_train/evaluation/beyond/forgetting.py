@@ -170,9 +170,12 @@ def cut_windows(loaded: LoadedModel, held_out: HeldOut, most: int) -> list[list[
     Raises:
         DataError: the text is shorter than two tokens.
     """
+    # A report reads the figures without a model.
+    from selfinstruct_train.models.tokenizer import tokenize
+
     tokens: list[int] = []
     for document in held_out.documents:
-        tokens += loaded.tokenizer(document, add_special_tokens=False)["input_ids"]
+        tokens += tokenize(loaded.tokenizer, [document], start=False)[0]
         if loaded.tokenizer.eos_token_id is not None:
             tokens.append(loaded.tokenizer.eos_token_id)
         if len(tokens) >= most:
