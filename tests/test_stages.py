@@ -183,6 +183,72 @@ def test_replaced_weights_stop_training_and_writing(tmp_path: Path) -> None:
         start(run, model="e")
 
 
+def evaluate_suites(run: RunDirectory, *suites: str) -> None:
+    """Finish evaluation and judge with an answer for each suite that has none."""
+    directory = run.round(0)
+    directory.begin("evaluate")
+    for name in suites:
+        for file in ("tuned.jsonl", "comparison.json", "judge/pairs.jsonl"):
+            path = directory.evaluation(name) / file
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("{}\n")
+    directory.finish("evaluate", 1.0, suites=len(suites))
+    directory.finish("judge", 1.0, suites=len(suites))
+
+
+def suites(**contents: str) -> dict[str, str]:
+    return {f"suite {name}": value for name, value in contents.items()}
+
+
+def test_an_edited_suite_is_named_and_evaluated_again_alone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    directory = start(run, **suites(one="a", two="b"))
+    finish_the_rest(directory)
+    evaluate_suites(directory, "one", "two")
+    with pytest.raises(RunError) as caught:
+        start(run, **suites(one="a", two="c"))
+    said = str(caught.value)
+    assert "evaluate, judge (content of suite two: b -> c)" in said and "--redo evaluate" in said
+    kept = files(run / "round-0/eval/one")
+    directory = start(run, redo="evaluate", **suites(one="a", two="c"))
+    assert files(run / "round-0/eval/one") == kept
+    assert not (run / "round-0/eval/two").exists()
+    assert (run / "replaced/0/round-0/eval/two/judge/pairs.jsonl").exists()
+    for stage in ("evaluate", "judge"):
+        mark = directory.round(0).mark(stage)
+        assert mark is not None and "content of suite two" not in mark.depends_on
+    # Killed here, the next start goes on with the one suite.
+    directory = start(run, **suites(one="a", two="c"))
+    evaluate_suites(directory, "one", "two")
+    start(run, **suites(one="a", two="c"))
+
+
+def test_a_suite_that_joins_leaves_the_others_and_one_that_left_is_still_known(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    directory = start(run, **suites(one="a"))
+    finish_the_rest(directory)
+    evaluate_suites(directory, "one")
+    kept = files(run / "round-0/eval/one")
+    directory = start(run, **suites(two="b"))
+    evaluate_suites(directory, "two")
+    assert files(run / "round-0/eval/one") == kept
+    start(run, **suites(one="a", two="b"))
+    with pytest.raises(RunError, match=r"content of suite one: a -> z"):
+        start(run, **suites(one="z", two="b"))
+
+
+def test_where_nothing_changed_every_suite_is_evaluated_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    directory = start(run, **suites(one="a"))
+    finish_the_rest(directory)
+    evaluate_suites(directory, "one")
+    directory = start(run, redo="evaluate", **suites(one="a"))
+    assert not (run / "round-0/eval").exists() and directory.round(0).mark("evaluate") is None
+
+
 def test_a_stage_that_is_under_way_is_not_gone_on_with_otherwise(tmp_path: Path) -> None:
     run = tmp_path / "run"
     directory = RunDirectory(run)

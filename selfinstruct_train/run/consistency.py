@@ -15,6 +15,7 @@ from selfinstruct_train.run.stage import (
     basis,
     changes,
     dependencies,
+    suite_of,
     with_training,
 )
 
@@ -50,7 +51,8 @@ def require_consistent(
         run: the run directory; only the main process may call.
         config: the settings of this start.
         contents: hashes of data and models.
-        redo: a stage whose results, and those that depend on them, are first moved away.
+        redo: a stage whose results, and those that depend on them, are first moved away. Where
+            nothing but the content of suites has changed, the other suites' results stay.
 
     Returns:
         What was done, one sentence each.
@@ -69,7 +71,7 @@ def require_consistent(
             stale.setdefault(place.stage, {}).update(found)
     if stale:
         raise RunError(_sentence(run.path, stale))
-    notes = _move(run, again)
+    notes = _move(run, again, _changed_suites(again, contents))
     for place in places:
         mark = place.directory.read_mark(place.own_name)
         if mark is not None:
@@ -109,6 +111,14 @@ def _changes(place: _Place, contents: Contents) -> dict[str, str]:
     return changes(before, basis(place.stage, place.number, place.config, contents))
 
 
+def _changed_suites(places: list[_Place], contents: Contents) -> frozenset[str]:
+    """Suites, where nothing else that these places depend on has changed."""
+    if any(place.stage not in ("evaluate", "judge") for place in places):
+        return frozenset()
+    suites = {suite_of(key) for place in places for key in _changes(place, contents)}
+    return frozenset() if None in suites else frozenset(filter(None, suites))
+
+
 def _sentence(run: Path, stale: dict[str, dict[str, str]]) -> str:
     # A change reaches all stages that read the first one; naming it once with each would bury it.
     order = [stage.name for stage in STAGES if stage.name in stale]
@@ -122,18 +132,25 @@ def _sentence(run: Path, stale: dict[str, dict[str, str]]) -> str:
     )
 
 
-def _move(run: RunDirectory, places: list[_Place]) -> list[str]:
+def _move(run: RunDirectory, places: list[_Place], suites: frozenset[str]) -> list[str]:
+    """Move results away; of evaluations only those of some suites, where any are given."""
     target = run.path / REPLACED
     number = len(list(target.iterdir())) if target.is_dir() else 0
     moved = set()
     for place in places:
-        for path in place.directory.traces(place.own_name):
+        directory = place.directory
+        traces = [directory.decision, *map(directory.evaluation, sorted(suites))]
+        for path in traces if suites else directory.traces(place.own_name):
             if path.exists():
                 new = target / str(number) / path.relative_to(run.path)
                 new.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(new)
                 moved.add(place.stage)
+        # Only now: what a mark does not know of counts as not yet evaluated.
+        if suites:
+            directory.forget_suites(place.own_name, suites)
     if not moved:
         return []
     names = ", ".join(stage.name for stage in STAGES if stage.name in moved)
-    return [f"made again: {names}; the old results are in {target / str(number)}"]
+    which = f" on {', '.join(sorted(suites))}" if suites else ""
+    return [f"made again: {names}{which}; the old results are in {target / str(number)}"]

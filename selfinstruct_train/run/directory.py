@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ from selfinstruct_train.records import Row
 from selfinstruct_train.run.consistency import require_consistent
 from selfinstruct_train.run.lock import RUN_LOCK, Lock, guard_of, hold
 from selfinstruct_train.run.marks import FORMAT, Mark, read_mark, require_known_format, vouch
-from selfinstruct_train.run.stage import Contents, basis, with_training
+from selfinstruct_train.run.stage import Contents, basis, suite_of, with_training
 from selfinstruct_train.run.stores import RowStore, write_atomically
 
 RowT = TypeVar("RowT", bound=Row)
@@ -148,6 +148,16 @@ class RoundDirectory:
         """
         return read_mark(self._mark_path(stage))
 
+    def forget_suites(self, stage: str, suites: Collection[str]) -> None:
+        """Take suites whose results are gone out of a stage's mark; those of the others stand."""
+        mark = self.read_mark(stage)
+        if mark is None:
+            return
+        folders = tuple(f"{self.evaluation(suite).relative_to(self.path)}/" for suite in suites)
+        made_of = {k: v for k, v in mark.depends_on.items() if suite_of(k) not in suites}
+        files = {name: f for name, f in mark.files.items() if not name.startswith(folders)}
+        self._write_mark(mark.model_copy(update={"depends_on": made_of, "files": files}))
+
     def begun(self, stage: str) -> dict[str, Any] | None:
         """What a stage that is not finished was begun with; None where it has no result yet."""
         path = self._begun_path(stage)
@@ -204,18 +214,25 @@ class RoundDirectory:
     def _finish(
         self, stage: str, seconds: float, figures: dict[str, float | int | str | None]
     ) -> None:
-        made_of = self._basis(stage, self._training)
+        before = self.read_mark(stage)
+        # A suite that has left the config may come back: what it was then still counts.
+        suites = {k: v for k, v in (before.depends_on if before else {}).items() if suite_of(k)}
         mark = Mark(
             stage=stage,
             finished=_now(),
             seconds=round(seconds, 3),
             figures=figures,
-            fingerprint=hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest(),
-            depends_on=made_of,
+            depends_on=suites | self._basis(stage, self._training),
             files=vouch(self.path, self.files(stage)),
         )
-        write_atomically(self._mark_path(stage), mark.model_dump_json(indent=1) + "\n")
+        self._write_mark(mark)
         self._begun_path(stage).unlink(missing_ok=True)
+
+    def _write_mark(self, mark: Mark) -> None:
+        text = json.dumps(mark.depends_on, sort_keys=True)
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        mark = mark.model_copy(update={"fingerprint": fingerprint})
+        write_atomically(self._mark_path(mark.stage), mark.model_dump_json(indent=1) + "\n")
 
     def _mark_path(self, stage: str) -> Path:
         return self.path / "done" / f"{stage}.json"

@@ -131,6 +131,9 @@ FREE = (
 Contents = Mapping[str, str]
 """Name of data or of a model -> hash of what it holds."""
 
+_CONTENT = "content of "
+_SUITE = f"{_CONTENT}suite "
+
 
 def dependencies(stage: str, number: int, config: Config) -> frozenset[str]:
     """The stage itself and all stages, of this round or earlier ones, that bear on its result.
@@ -165,11 +168,16 @@ def basis(stage: str, number: int, config: Config, contents: Contents) -> dict[s
                 if within(key, known.settings) and not within(key, FREE)
             }
             found |= {
-                f"content of {name}": value
+                f"{_CONTENT}{name}": value
                 for name, value in contents.items()
                 if any(name == own or name.startswith(f"{own} ") for own in known.contents)
             }
     return found
+
+
+def suite_of(key: str) -> str | None:
+    """The suite whose content a key of a basis names; None where it names something else."""
+    return key.removeprefix(_SUITE) if key.startswith(_SUITE) else None
 
 
 def with_training(config: Config, name: str) -> Config:
