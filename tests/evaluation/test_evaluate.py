@@ -111,7 +111,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("manifest.json", "config.yaml")
+        if path.is_file()
+        and path.name not in ("manifest.json", "config.yaml", "run.lock", ".run.lock")
     }
 
 
@@ -212,6 +213,20 @@ def test_of_several_lengths_on_seeds_alone_the_best_where_it_is_chosen_is_the_ba
     assert len(asked) == len(set(asked)) == 3 * 2 * 8
 
 
+def test_a_suite_that_joins_is_the_only_one_asked(stage: MakeStage, tmp_path: Path) -> None:
+    made = stage()
+    made.evaluate(0)
+    before = files(made.folder(0))
+    made.engine.asked.clear()
+    (tmp_path / "other.jsonl").write_bytes((tmp_path / "words.jsonl").read_bytes())
+    suites = (*made.config.evaluation.suites, str(tmp_path / "other.jsonl"))
+    evaluation = made.config.evaluation.model_copy(update={"suites": suites})
+    config = made.config.model_copy(update={"evaluation": evaluation})
+    assert [c.suite for c in made._replace(config=config).evaluate(0)] == ["words", "other"]
+    assert made.engine.asked and all("-eval-other-" in name for name in made.engine.asked)
+    assert files(made.folder(0)) == before
+
+
 def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
     stage: MakeStage,
 ) -> None:
@@ -230,20 +245,6 @@ def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 8, 9, 17, 31])
-def test_a_suite_that_joins_is_the_only_one_asked(stage: MakeStage, tmp_path: Path) -> None:
-    made = stage()
-    made.evaluate(0)
-    before = files(made.folder(0))
-    made.engine.asked.clear()
-    (tmp_path / "other.jsonl").write_bytes((tmp_path / "words.jsonl").read_bytes())
-    suites = (*made.config.evaluation.suites, str(tmp_path / "other.jsonl"))
-    evaluation = made.config.evaluation.model_copy(update={"suites": suites})
-    config = made.config.model_copy(update={"evaluation": evaluation})
-    assert [c.suite for c in made._replace(config=config).evaluate(0)] == ["words", "other"]
-    assert made.engine.asked and all("-eval-other-" in name for name in made.engine.asked)
-    assert files(made.folder(0)) == before
-
-
 def test_a_killed_evaluation_ends_like_an_undisturbed_one_and_keeps_whole_batches(
     stage: MakeStage, killed_at: int
 ) -> None:
