@@ -42,13 +42,26 @@ class ProgressUpdate(NamedTuple):
             parts.append(f"dropped {self.dropped.total()} ({reasons})")
         if self.tokens and self.seconds > 0:
             parts.append(f"{self.tokens / self.seconds:,.0f} tokens/s")
-        fresh = self.done - self.resumed
-        if self.total and fresh > 0 and self.done < self.total:
-            left = self.seconds / fresh * (self.total - self.done)
+        if (left := self.seconds_left) is not None:
             parts.append(f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left")
         if self.note:
             parts.append(self.note)
         return " · ".join(parts)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the end, at the pace so far; None where nothing tells."""
+        fresh = self.done - self.resumed
+        if self.total and fresh > 0 and self.done < self.total:
+            return self.seconds / fresh * (self.total - self.done)
+        return None
+
+
+class Said(NamedTuple):
+    """A line that the user was told."""
+
+    text: str
+    is_warning: bool
 
 
 Report = Callable[[ProgressUpdate], None]
@@ -57,8 +70,21 @@ Report = Callable[[ProgressUpdate], None]
 class Progress:
     """Shows how far each stage is on standard error; quiet on every process but the main one."""
 
-    def __init__(self, quiet: bool = False, every_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        every_seconds: float = 10.0,
+        record: Callable[[ProgressUpdate | Said], None] | None = None,
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            quiet: show and record nothing at all.
+            every_seconds: between two lines where no terminal is.
+            record: also gets everything, as it comes.
+        """
         self._quiet = quiet
+        self._record = record or (lambda shown: None)
         self._every = every_seconds
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
@@ -69,6 +95,7 @@ class Progress:
         """Show an update, if it is time."""
         if self._quiet:
             return
+        self._record(update)
         if self._console.is_terminal:
             if self._live is None or update.stage != self._stage:
                 self.close()
@@ -86,7 +113,15 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
+        self._say(text, is_warning=False)
+
+    def warn(self, text: str) -> None:
+        """Print a line that stays, and is the run's last warning until the next one."""
+        self._say(text, is_warning=True)
+
+    def _say(self, text: str, is_warning: bool) -> None:
         if not self._quiet:
+            self._record(Said(text, is_warning))
             self.close()
             self._console.print(Text(printable(text)), soft_wrap=True)
 

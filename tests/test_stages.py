@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in ("manifest.json", "config.yaml", "run.lock")
+        if p.is_file() and p.name not in ("manifest.json", "config.yaml", "run.lock", "run.log")
     }
 
 
@@ -347,11 +347,11 @@ def test_a_damaged_config_is_written_again(content: bytes, tmp_path: Path) -> No
 
 
 def test_the_manifest_keeps_every_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from selfinstruct_train.run import directory as module
+    from selfinstruct_train.run import manifest as module
 
     run = tmp_path / "run"
     for number in ("1", "2"):
-        monkeypatch.setattr(module, "version", lambda name, number=number: number)
+        monkeypatch.setattr(module, "_version", lambda name, number=number: number)
         start(run)
     starts = json.loads((run / "manifest.json").read_text())["starts"]
     assert [s["packages"]["torch"] for s in starts] == ["1", "2"]

@@ -34,6 +34,7 @@ for command in (
     data.dedup,
     run.validate,
     run.doctor,
+    inspect.status,
     inspect.report,
     inspect.rate,
     inspect.ratings,

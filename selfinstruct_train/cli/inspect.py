@@ -133,6 +133,36 @@ def report(
         typer.launch(str(page))
 
 
+def status(
+    run_directory: RunArgument,
+    as_json: AsJson = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds while it works.")
+    ] = False,
+) -> None:
+    """What a run is at, from any terminal: stage, figures, time left, warnings, who works on it."""
+    import time
+
+    from rich.console import Console
+
+    from selfinstruct_train.run.directory import RunDirectory
+    from selfinstruct_train.run.status import read_status
+    from selfinstruct_train.text.characters import printable
+
+    run = RunDirectory(run_directory)
+    while True:
+        found = read_status(run)
+        if watch and not as_json:
+            Console().clear()  # on a terminal alone
+        if as_json:
+            print(to_json(found.model_dump()), flush=True)
+        else:
+            print("\n".join(printable(line) for line in found.lines), flush=True)
+        if not watch or found.state != "working":
+            break
+        time.sleep(2)
+
+
 def rate(
     run_directory: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,

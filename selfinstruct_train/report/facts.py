@@ -57,7 +57,8 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
-from selfinstruct_train.run.directory import Manifest, RoundDirectory, RunDirectory
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.manifest import Manifest
 from selfinstruct_train.run.marks import Mark
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import RowStore, count_rows, read_json

@@ -42,7 +42,8 @@ from selfinstruct_train.report.wording import (
     spread,
     visible,
 )
-from selfinstruct_train.run.directory import RunDirectory, Start
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.manifest import Start
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.text.words import length
 

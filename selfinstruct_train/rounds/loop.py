@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from selfinstruct_train.config import Config
@@ -94,6 +94,10 @@ class Loop:
         Args:
             steps: `generate`, `train`, `evaluate`, `judge`, or some of them.
         """
+        with self.run.log.recording(", ".join(step.__name__ for step in steps)):
+            self._go_round(steps)
+
+    def _go_round(self, steps: Sequence[Callable[[int], None]]) -> None:
         history: list[RoundResult] = []
         for number in range(self.config.rounds):
             for step in steps:

@@ -65,7 +65,7 @@ def evaluate_training(opened: OpenedRun, config: Config, number: int) -> None:
     for comparison in comparisons:
         opened.progress.say(_sentence(which, comparison))
         if warning := contamination_sentence(comparison):
-            opened.progress.say(f"{which}: {warning}")
+            opened.progress.warn(f"{which}: {warning}")
     _check_beyond_suites(opened, config, number)
     directory.finish("evaluate", time.monotonic() - began, suites=len(comparisons))
 

@@ -53,7 +53,7 @@ class OpenedRun:
         contents = read_contents(config, source, self.seeds, checked.suites, self.rows.pruned)
         notes = self.run.open(config, contents, redo)
         freeze_clock(self.described.tokenizer, self.run.begun())
-        self.progress = Progress(quiet=not self.world.is_main)
+        self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)
         for note in notes:
             self.progress.say(note)
         asked = config.generation.filters.tokenizer
@@ -65,7 +65,7 @@ class OpenedRun:
             self.progress.say(f"words are compared by the tokenizer '{tokenizer}', as {why}")
         chooses = config.rounds > 1 or len(config.training.trainings) > 1
         if chooses and self.selection.warning:
-            self.progress.say(self.selection.warning)
+            self.progress.warn(self.selection.warning)
         self._writes_here = config.generation.engine.kind == "transformers"
         writer = self.model if self._writes_here else self.described
         self.engine = self.parallel(make_engine(config, writer))

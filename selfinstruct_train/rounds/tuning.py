@@ -112,7 +112,7 @@ def _train(
         del model
         release_memory(opened.described.device)
     for warning in (*result.gate.warnings, *result.check.warnings):
-        opened.progress.say(f"{stage}: {warning}")
+        opened.progress.warn(f"{stage}: {warning}")
     directory.finish(
         "train",
         time.monotonic() - began,
@@ -141,5 +141,5 @@ def _without_contamination(
     text = "".join(row.model_dump_json() + "\n" for row in result.found)
     opened.world.on_main(lambda: write_atomically(directory.contamination, text))
     if result.found:
-        opened.progress.say(f"contamination: {result.sentence}; see {directory.contamination}")
+        opened.progress.warn(f"contamination: {result.sentence}; see {directory.contamination}")
     return list(result.kept)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import DEFAULT_TRAINING, Config, dump_config, load_config
 from selfinstruct_train.distributed import ALONE, World
@@ -21,49 +15,16 @@ from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.consistency import require_consistent
 from selfinstruct_train.run.lock import RUN_LOCK, Lock, guard_of, hold
-from selfinstruct_train.run.marks import FORMAT, Mark, read_mark, require_known_format, vouch
+from selfinstruct_train.run.log import EventKind, RunLog
+from selfinstruct_train.run.manifest import add_start, read_manifest
+from selfinstruct_train.run.marks import Mark, read_mark, vouch
 from selfinstruct_train.run.stage import Contents, basis, suite_of, with_training
 from selfinstruct_train.run.stores import RowStore, write_atomically
 
 RowT = TypeVar("RowT", bound=Row)
 
-_PACKAGES = (
-    "selfinstruct-train",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "datasets",
-    "rouge-score",
-)
-
-
 Basis = Callable[[str, str], dict[str, Any]]
 """(stage, training) -> what the stage's result is made of, see `basis`."""
-
-
-class Start(BaseModel):
-    """One start of a run: by which command, on which machine, with which packages."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    at: str = ""
-    """UTC, ISO 8601."""
-    command: tuple[str, ...] = ()
-    python: str | None = None
-    platform: str | None = None
-    cores: int | None = None
-    packages: Mapping[str, str | None] = {}
-
-
-class Manifest(BaseModel):
-    """manifest.json: every start of a run, the first one first."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    format: int = FORMAT
-    starts: tuple[Start, ...] = ()
 
 
 class RoundDirectory:
@@ -75,8 +36,10 @@ class RoundDirectory:
         world: World = ALONE,
         basis: Basis | None = None,
         training: str = DEFAULT_TRAINING,
+        log: RunLog | None = None,
     ) -> None:
         self.path = path
+        self._log = log
         self._training = training
         self.world = world
         self._basis = basis or (lambda stage, training: {})
@@ -96,7 +59,8 @@ class RoundDirectory:
         """The files of a training of this round's data: the default one has the round's folder."""
         if name == DEFAULT_TRAINING:
             return self
-        return RoundDirectory(self.path / "trainings" / name, self.world, self._basis, name)
+        path = self.path / "trainings" / name
+        return RoundDirectory(path, self.world, self._basis, name, self._log)
 
     def trainings(self) -> dict[str, RoundDirectory]:
         """All trainings begun on this round's data by name, the default one first."""
@@ -131,6 +95,7 @@ class RoundDirectory:
         """Note what a stage is about to be made of; every process must call."""
         text = json.dumps(self._basis(stage, self._training), ensure_ascii=False, indent=1) + "\n"
         self.world.on_main(lambda: write_atomically(self._begun_path(stage), text))
+        self._note("begun", stage, "")
 
     def finish(self, stage: str, seconds: float, **figures: float | int | str | None) -> None:
         """Write the completion mark of a stage; every process must call.
@@ -168,6 +133,10 @@ class RoundDirectory:
         except ValueError:
             found = None
         return found if isinstance(found, dict) else None
+
+    def has_begun(self, stage: str) -> bool:
+        """Whether a stage was begun and is not finished."""
+        return self._begun_path(stage).exists()
 
     def files(self, stage: str) -> list[Path]:
         """Files and folders that a finished stage answers for."""
@@ -227,6 +196,13 @@ class RoundDirectory:
         )
         self._write_mark(mark)
         self._begun_path(stage).unlink(missing_ok=True)
+        told = ", ".join(f"{name} {value}" for name, value in figures.items())
+        self._note("finished", stage, f"{seconds:.1f} s; {told}")
+
+    def _note(self, event: EventKind, stage: str, text: str) -> None:
+        if self._log is not None:
+            where = str(self.path.relative_to(self._log.path.parent))
+            self._log.write(event, where=where, stage=stage, text=text)
 
     def _write_mark(self, mark: Mark) -> None:
         text = json.dumps(mark.depends_on, sort_keys=True)
@@ -252,6 +228,7 @@ class RunDirectory:
         self.report = path / "report.html"
         self.pruned = path / "pruned.jsonl"
         self.lock = path / RUN_LOCK
+        self.log = RunLog(path / "run.log")
         self._held: Lock | None = None
         self._opened: tuple[Config, Contents] | None = None
 
@@ -261,6 +238,7 @@ class RunDirectory:
             self.path / f"round-{number}",
             self.world,
             lambda stage, training: self._basis_of(stage, number, training),
+            log=self.log,
         )
 
     def rounds(self) -> list[RoundDirectory]:
@@ -326,41 +304,29 @@ class RunDirectory:
 
     def begun(self) -> datetime:
         """When the run was first started, UTC; every process must call."""
-        starts = self.world.on_main(lambda: self._read_manifest().starts)
+        starts = self.world.on_main(lambda: read_manifest(self.manifest).starts)
         return datetime.fromisoformat(starts[0].at)
 
     def _open(self, config: Config, contents: Contents, redo: str | None) -> tuple[str, ...]:
         try:
             self._require_run_or_nothing()
             self._held = hold(self.lock, "run", "give another output_dir")
-            manifest = self._read_manifest()
+            manifest = read_manifest(self.manifest)
             notes = self._held.notes + require_consistent(self, config, contents, redo)
         except OSError as error:
             raise RunError(
                 f"{self.path}: cannot be used ({error.strerror}); give another output_dir"
             ) from None
         write_atomically(self.config_file, dump_config(config))
-        manifest = manifest.model_copy(update={"starts": (*manifest.starts, _this_start())})
-        write_atomically(self.manifest, manifest.model_dump_json(indent=1) + "\n")
-        return notes
+        changed = add_start(self.manifest, manifest)
+        self.log.open(_secret_variables(config))
+        return notes + changed
 
     def _require_run_or_nothing(self) -> None:
         begun = self.config_file.exists() or self.manifest.exists() or self.rounds()
         own = {self.lock, guard_of(self.lock)}
         if not begun and self.path.exists() and set(self.path.iterdir()) - own:
             raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
-
-    def _read_manifest(self) -> Manifest:
-        """The starts so far; a damaged file is put aside, for no result depends on it."""
-        if not self.manifest.exists():
-            return Manifest()
-        try:
-            found = Manifest.model_validate_json(self.manifest.read_bytes())
-        except ValidationError:
-            self.manifest.replace(self.manifest.with_name("manifest.json.damaged"))
-            return Manifest()
-        require_known_format(self.manifest, found.format)
-        return found
 
     def _basis_of(self, stage: str, number: int, training: str) -> dict[str, Any]:
         if self._opened is None:
@@ -376,25 +342,13 @@ class RunDirectory:
         def basis_of(stage: str, training: str) -> dict[str, Any]:
             return self._basis_of("seeds-only" if stage == "train" else stage, 0, training)
 
-        return RoundDirectory(path, self.world, basis_of, training)
+        return RoundDirectory(path, self.world, basis_of, training, self.log)
 
 
-def _this_start() -> Start:
-    return Start(
-        at=_now(),
-        command=tuple(sys.argv),
-        python=platform.python_version(),
-        platform=platform.platform(),
-        cores=os.cpu_count(),
-        packages={name: _version(name) for name in _PACKAGES},
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _secret_variables(config: Config) -> tuple[str, ...]:
+    judge = config.evaluation.judge
+    engines = (config.generation.engine, judge.engine if judge else None)
+    return tuple(engine.api_key_variable for engine in engines if engine is not None)
 
 
 def _now() -> str:

@@ -178,6 +178,11 @@ def count_rows(path: Path) -> int:
     return sum(1 for _ in _lines(path))
 
 
+def is_torn(path: Path) -> bool:
+    """Whether a kill left the file's last line unfinished."""
+    return _end_of_lines(path)[1]
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new, never a half.
 

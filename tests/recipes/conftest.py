@@ -62,7 +62,10 @@ def cli(*arguments: str) -> list[str]:
 
 
 # What holds times, paths or the moment of a kill; everything else must be the same to the byte.
-_TIMED = {"manifest.json", "report.html", "config.yaml", "training.json", "training.jsonl"}
+_TIMED = {
+    *("manifest.json", "report.html", "config.yaml", "run.log"),
+    *("training.json", "training.jsonl"),
+}
 
 
 def contents(run: Path) -> dict[str, bytes | list[object]]:

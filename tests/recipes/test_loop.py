@@ -62,6 +62,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         "config.yaml",
         "manifest.json",
         "report.html",
+        "run.log",
         "round-0",
         "round-1",
         "seeds-only",

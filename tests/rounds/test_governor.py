@@ -26,7 +26,7 @@ def opened(rounds: int, told: list[str]) -> Loop:
     run: Any = object.__new__(Loop)
     run.config = SimpleNamespace(rounds=rounds)
     run.progress = SimpleNamespace(say=told.append)
-    run.opened = None
+    run.opened, run.run = None, RunDirectory(Path("not-begun"))
     return run
 
 
