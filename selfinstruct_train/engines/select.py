@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from selfinstruct_train.config import Config, EngineConfig
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from selfinstruct_train.engines.server.engine import Encode
     from selfinstruct_train.models.describe import ModelDescription
     from selfinstruct_train.models.load import LoadedModel
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = {"server": "httpx2", "vllm": "vllm"}
 """What an engine needs beside the base installation."""
@@ -33,13 +36,18 @@ def check_engine(config: EngineConfig) -> None:
         )
 
 
-def make_engine(config: Config, model: LoadedModel | ModelDescription) -> Engine:
+def make_engine(
+    config: Config,
+    model: LoadedModel | ModelDescription,
+    say: Callable[[str], None] = log.warning,
+) -> Engine:
     """The engine that ``generation.engine.kind`` names.
 
     Args:
         config: the run's settings.
         model: the loaded base, which the in-process engine asks; the others need no weights here,
             only its tokenizer.
+        say: told what slows the in-process engine down.
 
     Raises:
         ConfigError: a package that the engine needs is not installed.
@@ -58,7 +66,7 @@ def make_engine(config: Config, model: LoadedModel | ModelDescription) -> Engine
             from selfinstruct_train.models.load import LoadedModel
 
             assert isinstance(model, LoadedModel)
-            return TransformersEngine(model, engine)
+            return TransformersEngine(model, engine, say)
         case "server":
             return make_server_engine(engine, model.model_id, model.context_length, encode)
         case "vllm":

@@ -68,7 +68,7 @@ class OpenedRun:
             self.progress.warn(self.selection.warning)
         self._writes_here = config.generation.engine.kind == "transformers"
         writer = self.model if self._writes_here else self.described
-        self.engine = self.parallel(make_engine(config, writer))
+        self.engine = self.parallel(make_engine(config, writer, self.progress.say))
 
     @functools.cached_property
     def model(self) -> LoadedModel:
@@ -84,7 +84,8 @@ class OpenedRun:
         # Adapters are made during the run, so only this process's own model is sure to have them.
         if self._writes_here:
             return self.engine
-        return self.parallel(TransformersEngine(self.model, self.config.generation.engine))
+        engine = self.config.generation.engine
+        return self.parallel(TransformersEngine(self.model, engine, self.progress.say))
 
     @property
     def variants(self) -> tuple[Config, ...]:

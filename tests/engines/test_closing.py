@@ -29,7 +29,7 @@ def test_the_engine_is_closed_before_training_and_writes_again_afterwards(
         closed_by_then.append(engine.closed)
         raise TrainingBegan
 
-    monkeypatch.setattr(opened, "make_engine", lambda config, model: engine)
+    monkeypatch.setattr(opened, "make_engine", lambda *_: engine)
     monkeypatch.setattr(tuning, "train", train)
     config = ROOT / "configs" / "quickstart.yaml"
     loop = Loop(load_config(config, ["model.threads=1"], tmp_path / "run"))

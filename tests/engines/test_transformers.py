@@ -81,17 +81,17 @@ def test_greedy_text_equals_generate_with_and_without_a_shared_prefix(
 
 @pytest.mark.parametrize("architecture", [name for name in EVERY if name != "bloom"])
 def test_every_usual_architecture_is_answered_together(make_loaded, architecture):
-    assert engine(make_loaded(architecture, "eager"))._is_together()
+    assert engine(make_loaded(architecture, "eager"))._most_at_once()
 
 
 def test_a_model_that_cannot_share_attention_is_answered_alone(make_loaded):
-    assert not engine(make_loaded("bloom", "eager"))._is_together()
+    assert not engine(make_loaded("bloom", "eager"))._most_at_once()
 
 
 def test_a_model_that_hides_its_window_is_answered_alone(make_loaded):
     loaded = make_loaded()
     loaded.model.config.sliding_window = 8
-    assert not engine(loaded)._is_together()
+    assert not engine(loaded)._most_at_once()
 
 
 def test_a_model_left_in_training_mode_writes_the_same(make_loaded):
@@ -99,7 +99,7 @@ def test_a_model_left_in_training_mode_writes_the_same(make_loaded):
     asked = requests(prompts(4))
     expected = tokens(loaded, asked)
     one = engine(loaded)
-    one._is_together()
+    one._most_at_once()
     loaded.model.train()
     assert [c.token_ids for c in sorted(one.generate(asked), key=lambda c: c.id)] == expected
 
@@ -276,7 +276,7 @@ def test_memory_decides_the_slots_and_what_never_fits_is_refused_alone(make_load
     asked[-1] = asked[-1]._replace(id="large")
     wanted = {r.id: by_generate(loaded, r) for r in asked}
     one = engine(loaded)
-    one._is_together()
+    one._most_at_once()
     small = 100 * one._runner.token_bytes
     free = int(small / 0.6)
     monkeypatch.setattr(engine_module, "free_memory", lambda _: free - one._runner.kept_bytes)
@@ -292,7 +292,7 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
     asked = requests(prompts(20, PREFIX), temperature=1.0)
     expected = answers(loaded, asked)
     one = engine(loaded, 16)
-    one._is_together()
+    one._most_at_once()
     sizes = []
     step = one._runner.step
 
@@ -310,38 +310,48 @@ def test_running_out_of_memory_halves_the_slots_and_loses_nothing(make_loaded, m
     assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
 
 
-def test_memory_short_at_the_first_trial_does_not_decide_about_later_batches(
-    make_loaded, monkeypatch, caplog
+@pytest.mark.parametrize(("failures", "most"), [(1, 4), (2, 2), (3, 1), (9, 0)])
+def test_memory_short_at_the_first_trial_halves_the_batch_and_is_said(
+    failures, most, make_loaded, monkeypatch
 ):
     loaded = make_loaded()
-    asked = requests(prompts(6, PREFIX))
-    expected = answers(loaded, asked)
-    one = engine(loaded, 8)
-    compute = one._runner._compute
+    asked = requests(prompts(12, PREFIX))
+    expected = {k: c.token_ids for k, c in answers(loaded, asked).items()}
+    told = []
+    one = TransformersEngine(loaded, EngineConfig(max_batch_size=8), told.append)
+    works, step = one._runner.works, one._runner.step
+    left = [failures]
     counts = []
-    step = one._runner.step
 
-    def full(*args):
-        monkeypatch.setattr(one._runner, "_compute", compute)
-        raise torch.OutOfMemoryError("full")
+    def short():
+        left[0] -= 1
+        if left[0] >= 0:
+            raise torch.OutOfMemoryError("full")
+        return works()
 
-    def counted(slots, *args):
-        counts.append(slots.count)
-        return step(slots, *args)
+    def counted(slots, prefix, tokens, *args):
+        counts.append(len(tokens))
+        return step(slots, prefix, tokens, *args)
 
-    monkeypatch.setattr(one._runner, "_compute", full)
+    monkeypatch.setattr(one._runner, "works", short)
     monkeypatch.setattr(one._runner, "step", counted)
-    first = {c.id: c.token_ids for c in one.generate(asked)}
-    assert "out of memory: going on with 1" in caplog.text
-    assert not counts
-    assert first == {k: c.token_ids for k, c in expected.items()}
-    assert {c.id: c.token_ids for c in one.generate(asked)} == first
-    assert max(counts) > 1
+    assert {c.id: c.token_ids for c in one.generate(asked)} == expected
+    # The trial itself takes two rows.
+    assert max(counts[2:], default=0) == most
+    sizes = [8, 4, 2, 1][: failures + 1]
+    assert [line.partition(";")[0] for line in told] == [
+        f"out of memory: going on with {b} in place of {a} at once"
+        for a, b in zip(sizes, sizes[1:], strict=False)
+    ]
+    left[0] = 0
+    counts.clear()
+    assert {c.id: c.token_ids for c in one.generate(asked)} == expected
+    assert max(counts) == 8
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(make_loaded, monkeypatch):
     one = engine(make_loaded())
-    one._is_together()
+    one._most_at_once()
 
     def broken(*args):
         raise RuntimeError("shape mismatch")

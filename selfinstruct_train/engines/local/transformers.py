@@ -7,7 +7,7 @@ the next requests, and a request's text depends on its own seed alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -36,9 +36,19 @@ class TransformersEngine:
 
     independent_requests = False
 
-    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+    def __init__(
+        self, loaded: LoadedModel, config: EngineConfig, say: Callable[[str], None] = log.warning
+    ) -> None:
+        """Take a loaded model.
+
+        Args:
+            loaded: the model.
+            config: how many requests at once, and how much memory.
+            say: told when memory runs short.
+        """
         self._loaded = loaded
         self._config = config
+        self._say = say
         self._reader = Reader(loaded.tokenizer, end_tokens(loaded))
         self._runner = ModelRunner(loaded)
         self._together: bool | None = None
@@ -80,9 +90,9 @@ class TransformersEngine:
                 )
             else:
                 sequences.append(DecodingSequence(request, prompt, room, self._reader))
-        if sequences and self._is_together():
+        if sequences and (most := self._most_at_once()):
             for group in group_by_beginning([sequence.prompt for sequence in sequences]):
-                yield from self._write([sequences[i] for i in group], adapter, refused)
+                yield from self._write([sequences[i] for i in group], adapter, most, refused)
         else:
             for sequence in sequences:
                 self._loaded.adapters.activate(adapter)
@@ -119,7 +129,7 @@ class TransformersEngine:
             for question in self._questions(prefix + suffix, continuations)
         ]
         name = self._loaded.adapters.activate(adapter)
-        if questions and self._is_together():
+        if questions and self._most_at_once():
             rows = self._score(questions, name)
         else:
             rows = [score_sequentially(self._loaded, q.given, q.scored) for q in questions]
@@ -133,7 +143,11 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     def _write(
-        self, sequences: Sequence[DecodingSequence], adapter: Path | None, refused: list[str]
+        self,
+        sequences: Sequence[DecodingSequence],
+        adapter: Path | None,
+        most: int,
+        refused: list[str],
     ) -> Iterator[Completion]:
         name = self._loaded.adapters.activate(adapter)
         shared = shared_length([sequence.prompt for sequence in sequences])
@@ -153,7 +167,7 @@ class TransformersEngine:
             return
         capacity = max(map(_places, waiting)) - shared
         capacity = min(-(-capacity // _CAPACITY_STEP) * _CAPACITY_STEP, budget)
-        slots = min(self._config.max_batch_size, len(waiting), budget // capacity)
+        slots = min(most, len(waiting), budget // capacity)
         while waiting:
             finished: set[str] = set()
             try:
@@ -174,17 +188,15 @@ class TransformersEngine:
                 waiting = waiting[1:]
             slots = self._shrink(slots)
 
-    def _shrink(self, size: int, to: int | None = None) -> int:
+    def _shrink(self, size: int) -> int:
         # Called outside of `except`: the error's traceback would keep the failed tensors alive.
         self._runner.forget()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
-        smaller = to or max(1, size // 2)
-        log.warning(
-            "out of memory: going on with %d in place of %d at once; the next batch tries the full "
-            "size again",
-            smaller,
-            size,
+        smaller = max(1, size // 2)
+        self._say(
+            f"out of memory: going on with {smaller} in place of {size} at once; the next batch "
+            "tries the full size again"
         )
         return smaller
 
@@ -211,20 +223,22 @@ class TransformersEngine:
                 raise EngineError(f"continuation {text!r} adds no token to the prompt; use another")
         return [ScoringPrompt(whole[:shared], whole[shared:]) for whole in wholes]
 
-    def _is_together(self) -> bool:
-        """Whether requests can be answered together; decided by trying.
+    def _most_at_once(self) -> int:
+        """Most requests to answer together, 0 where this model takes one at a time.
 
-        Memory that is short at the moment decides nothing about the next call.
+        Decided by trying. Memory that is short at the moment halves the number for this call, and
+        decides nothing about the next.
         """
-        if self._together is None:
+        most = self._config.max_batch_size
+        while self._together is None and most:
             try:
                 self._together = self._runner.works()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-        if self._together is None:
-            self._shrink(self._config.max_batch_size, to=1)
-        return bool(self._together)
+            if self._together is None:
+                most = self._shrink(most) if most > 1 else 0
+        return most if self._together else 0
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
