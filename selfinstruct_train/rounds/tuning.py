@@ -107,6 +107,7 @@ def _train(
         start_adapter=start,
         on_step=on_step,
         max_steps_override=steps,
+        say=lambda note: opened.progress.say(f"{stage}: {note}"),
     )
     if own:
         del model

@@ -1,9 +1,8 @@
-"""What outlives a kill: the figures of each step, complete checkpoints, and whose they are."""
+"""The figures of each step, written as it is logged."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,60 +12,14 @@ import torch
 from transformers import TrainerCallback
 
 from selfinstruct_train.distributed import World
-from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.errors import TrainingError
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
-from selfinstruct_train.run.stores import append_bytes, write_atomically
+from selfinstruct_train.run.stores import append_bytes
+from selfinstruct_train.training.checkpoints import checkpoint_step, mark_complete
 
 OnStep = Callable[[TrainingStep, int], None]
 """Called on the main process with each logged step and the number of steps in all."""
-
-_BEGUN = "begun"
-_COMPLETE = "complete"
-
-
-def adopt_checkpoint(directory: RoundDirectory, fingerprint: str) -> Path | None:
-    """The latest complete checkpoint of this training; torn ones are removed.
-
-    Args:
-        directory: the round.
-        fingerprint: of the training about to begin.
-
-    Raises:
-        RunError: the checkpoints are of another training.
-    """
-    begun = directory.checkpoints / _BEGUN
-    if not begun.exists():
-        # Figures without a training under way are those of an adapter that was deleted.
-        directory.training_steps.unlink(missing_ok=True)
-        write_atomically(begun, fingerprint + "\n")
-    elif begun.read_text("utf-8").strip() != fingerprint:
-        if any(directory.checkpoints.glob(f"checkpoint-*/{_COMPLETE}")):
-            raise RunError(
-                f"{directory.checkpoints}: holds a training on other data or with other settings, "
-                "precision or number of processes; restore them, add --redo train to the command, "
-                "or use a new output_dir"
-            )
-        # Nothing of it is kept yet, so a setting may still be put right.
-        directory.training_steps.unlink(missing_ok=True)
-        write_atomically(begun, fingerprint + "\n")
-    elif directory.training_steps.exists():
-        whole = directory.store(directory.training_steps, TrainingStep).read()
-        # A line torn by the kill would swallow the next one.
-        write_atomically(
-            directory.training_steps, "".join(row.model_dump_json() + "\n" for row in whole)
-        )
-    complete = []
-    for folder in directory.checkpoints.glob("checkpoint-*"):
-        if (folder / _COMPLETE).exists():
-            complete.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(complete, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
@@ -78,14 +31,16 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         world: World,
         on_step: OnStep | None,
         resumed: Path | None,
+        fingerprint: str,
     ) -> None:
         self._directory = directory
         self._world = world
         self._on_step = on_step
+        self._fingerprint = fingerprint
         self.rows = list(directory.store(directory.training_steps, TrainingStep).read())
         self._written = self.rows[-1].step if self.rows else 0
         # A checkpoint is saved where a row is logged, so its step has one.
-        at = _step(resumed) if resumed else 0
+        at = checkpoint_step(resumed) if resumed else 0
         self._before = next((row for row in self.rows if row.step == at), None)
         self._began = time.monotonic()
 
@@ -141,5 +96,4 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         if self._world.size > 1:
             torch.distributed.barrier()  # each process saves its own random state
         if self._world.is_main:
-            folder = self._directory.checkpoints / f"checkpoint-{state.global_step}"
-            write_atomically(folder / _COMPLETE, "")
+            mark_complete(self._directory, state.global_step, self._fingerprint)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback
 from trl import SFTTrainer
 
@@ -24,10 +27,12 @@ from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import Row, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
-from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
+from selfinstruct_train.training.alive_check import check_alive
 from selfinstruct_train.training.arguments import trainer_arguments
+from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.dataset import (
     Example,
     encode_rows,
@@ -35,12 +40,15 @@ from selfinstruct_train.training.dataset import (
     write_dataset,
 )
 from selfinstruct_train.training.loss_check import check_loss
-from selfinstruct_train.training.progress import OnStep, Recorder, adopt_checkpoint
+from selfinstruct_train.training.progress import OnStep, Recorder
 
 if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
 
+log = logging.getLogger(__name__)
+
 _RESULT = "training.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TrainingResult(Row):
@@ -75,6 +83,7 @@ def train(
     start_adapter: Path | None = None,
     on_step: OnStep | None = None,
     max_steps_override: int | None = None,
+    say: Callable[[str], None] = log.info,
 ) -> TrainingResult:
     """Tune a LoRA adapter on the loaded base, or finish a tuning that was stopped.
 
@@ -94,12 +103,13 @@ def train(
         start_adapter: go on from this adapter instead of a fresh one.
         on_step: called on the main process with each logged step.
         max_steps_override: train for so many steps, whatever the config says.
+        say: is told what was damaged and is made again.
 
     Raises:
         ConfigError: settings that cannot go together.
         DataError: no row fits.
-        TrainingError: the gate or the check of the saved adapter failed, or the loss is not a
-            number.
+        TrainingError: the gate or the check of the saved adapter failed, the loss is not a
+            number, or training has destroyed the model.
         RunError: the directory holds another training, or cannot be written.
     """
     examples = encode_rows(
@@ -116,12 +126,14 @@ def train(
     done = world.on_main(lambda: _finished(directory, fingerprint))
     if done:
         return done
-    checkpoint = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
+    checkpoint, notes = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
+    for note in notes:
+        say(note)
     write_dataset(rows, directory)
     loaded.adapters.release()
     with _quietly():
         arguments = trainer_arguments(loaded, config, directory, seed, world, max_steps_override)
-    recorder = Recorder(directory, world, on_step, resumed=checkpoint)
+    recorder = Recorder(directory, world, on_step, resumed=checkpoint, fingerprint=fingerprint)
     with restored_after(loaded.model), _quietly():
         tuned = attach_adapter(loaded.model, config, seed, start_adapter)
         try:
@@ -148,16 +160,19 @@ def train(
             check_loss(trainer)
             if config.packing:
                 checks.check_packing(tuned, trainer.train_dataset, trainer.data_collator)
-            _run(trainer, checkpoint, config)
+            with _room_on_disk(directory):
+                _run(trainer, checkpoint, config)
             # Off comes the mixed precision that training wrapped around the forward.
             trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
             in_memory = checks.row_logits(tuned, examples.kept)
             scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
-            world.on_main(lambda: save_adapter(tuned, scratch))
+            with _room_on_disk(directory):
+                world.on_main(lambda: save_adapter(tuned, scratch))
         finally:
             tuned.unload()
 
     def finish() -> TrainingResult:
+        check_alive(recorder.rows, in_memory, config.learning_rate)
         check = checks.check_adapter(
             loaded.model, scratch, in_memory, examples.kept, loaded.tokenizer, loaded.context_length
         )
@@ -183,6 +198,36 @@ def train(
         return world.on_main(finish)
 
 
+@contextmanager
+def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
+    """Say in one sentence that the disk is full; torch and safetensors each say it otherwise.
+
+    Raises:
+        RunError: a checkpoint or an adapter could not be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_disk_full(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise RunError(
+            f"{directory.path}: the checkpoint or adapter cannot be written, the disk is full "
+            f"({reason}); make room and run the same command again: it goes on from the last "
+            "checkpoint"
+        ) from None
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    # torch writes its archives by itself and safetensors in Rust; neither tells the number apart.
+    text = str(error)
+    if isinstance(error, SafetensorError):
+        return any(f"os error {number}" in text for number in _NO_ROOM)
+    return any(word in text for word in ("PytorchStreamWriter", "inline_container", "iostream"))
+
+
 def _run(trainer: SFTTrainer, checkpoint: Path | None, config: TrainingConfig) -> None:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -203,7 +248,8 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
                 "move the folder away and run the same command again"
             )
         return None
-    result = TrainingResult.model_validate_json(file.read_text("utf-8"))
+    fix = "damaged: move the folder away and run the same command again"
+    result = read_json(file, TrainingResult, fix)
     if result.fingerprint != fingerprint:
         raise RunError(
             f"{directory.adapter}: this adapter was trained on other data or with other settings; "
