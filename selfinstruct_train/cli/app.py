@@ -43,6 +43,7 @@ for command in (
 data_app.command("list")(data.data_list)
 data_app.command("pull")(data.data_pull)
 export_app.command("data")(export.export_data)
+export_app.command("model")(export.export_model)
 
 
 @app.callback()

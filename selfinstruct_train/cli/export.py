@@ -54,3 +54,47 @@ def export_data(
     print(f"{len(written.train)} rows{held_out}: {folder}")
     if push_to_hub:
         print(f"sent: {push(folder, push_to_hub, 'dataset', public)}")
+
+
+def export_model(
+    run_directory: RunArgument,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Whole weights instead of the adapter.")
+    ] = False,
+    gguf: Annotated[
+        Literal["f16", "q8_0"] | None,
+        typer.Option(help="Also a GGUF file of the whole weights, with a Modelfile for Ollama."),
+    ] = None,
+    round_number: Annotated[
+        int | None, typer.Option("--round", min=0, help="Which round's; by default the best.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Of whole weights; by default what the run computes in."),
+    ] = None,
+    output: OutputOption = None,
+    push_to_hub: PushOption = None,
+    public: PublicOption = False,
+) -> None:
+    """Write the tuned model of a run for other programs, with its scores on a card."""
+    from selfinstruct_train.export.hub import check_push, push
+    from selfinstruct_train.export.model import export_model as write
+    from selfinstruct_train.run.directory import RunDirectory
+
+    if push_to_hub:
+        check_push(push_to_hub)
+    name = "-".join(["model", *(["merged"] if merge else []), *([gguf] if gguf else [])])
+    folder = output or run_directory / "export" / name
+    written = write(
+        RunDirectory(run_directory),
+        folder,
+        merge=merge,
+        gguf=gguf,
+        round_number=round_number,
+        dtype=dtype,
+    )
+    print(f"{written.trained.description}: {folder}")
+    if written.difference is not None:
+        print(f"merged: logits within {written.difference:.2g} of the largest of the adapter's")
+    if push_to_hub:
+        print(f"sent: {push(folder, push_to_hub, 'model', public)}")

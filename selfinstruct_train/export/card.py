@@ -1,4 +1,4 @@
-"""Cards: what a data set or a model is, how it was made, what it cannot do."""
+"""The card of a data set: what it is, how it was made, what it cannot do."""
 
 from __future__ import annotations
 

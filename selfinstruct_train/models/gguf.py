@@ -103,10 +103,14 @@ def _write(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    # Of files beside it transformers would read the settings of a tokenizer before the file's own.
+    alone = folder / "alone"
+    alone.mkdir()
+    (alone / file.name).symlink_to(file.resolve())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(
-            file.parent,
+            alone,
             gguf_file=file.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.float32,
@@ -120,6 +124,8 @@ def _write(file: Path, folder: Path) -> None:
             f"model.name_or_path: '{file}' cannot be read as a GGUF model ({detail}); name a GGUF "
             "file of a decoder-only model that transformers knows, or a folder with safetensors"
         ) from error
+    finally:
+        shutil.rmtree(alone)
     _plain(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,0 +1,137 @@
+"""The tuned model of a run as a folder that other programs load: adapter, merged weights, GGUF."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from selfinstruct_train.config import DEFAULT_TRAINING, Config
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.evaluation.compare import Trained, best_training
+from selfinstruct_train.export.card import model_licence, public_name
+from selfinstruct_train.export.chat_template import ollama_modelfile, plain_chat_template
+from selfinstruct_train.export.folder import CARD, whole_folder
+from selfinstruct_train.export.gguf_writer import GgufType, check_gguf, write_gguf
+from selfinstruct_train.export.model_card import ModelFiles, model_card
+from selfinstruct_train.models.describe import ModelDescription, describe_model
+from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.merge import Merged, merge_adapter
+from selfinstruct_train.packs.pack import Pack, load_pack
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.templates import completion_text, encode
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_COMPARED = 4
+
+
+class ModelExport(NamedTuple):
+    """What was written."""
+
+    trained: Trained
+    difference: float | None
+    """Of the merged model's logits, in shares of the largest; None where nothing was merged."""
+
+
+def export_model(
+    run: RunDirectory,
+    folder: Path,
+    *,
+    merge: bool = False,
+    gguf: GgufType | None = None,
+    round_number: int | None = None,
+    dtype: Dtype | None = None,
+) -> ModelExport:
+    """Write the tuned model of a run and its card.
+
+    Args:
+        run: where it was tuned.
+        folder: where to; an earlier export there is replaced.
+        merge: write the base's weights with the adapter merged into them, not the adapter.
+        gguf: write a GGUF file of the merged weights, beside them if both are asked for.
+        round_number: which round's model; by default the best.
+        dtype: of the merged weights; by default what the run computes in.
+
+    Raises:
+        RunError: the run has no such model, or the folder cannot be written.
+        EngineError: the base is not to be had, or cannot be written as GGUF.
+        TrainingError: the merged model does not compute what base and adapter do.
+    """
+    config = run.config()
+    trained = _choose(run, config, round_number)
+    described = describe_model(config.model)
+    tokenizer, name = described.tokenizer, public_name(config.model.name_or_path)
+    pack = load_pack(config.generation.prompts)
+    is_chat = config.training.template == "chat"
+    if not is_chat:
+        tokenizer.chat_template = plain_chat_template(pack.answers, tokenizer)
+    if gguf:
+        check_gguf(described.config, tokenizer, name)
+    with whole_folder(folder) as scratch:
+        merged = None
+        if merge or gguf:
+            merged = _merge(config, described, trained, dtype, pack)
+        if merge and merged:
+            merged.model.save_pretrained(scratch)
+        if merge or not gguf:
+            tokenizer.save_pretrained(scratch)
+        weights = None
+        if gguf and merged:
+            weights = f"{run.path.resolve().name}-{gguf}.gguf"
+            licence = model_licence(config.model)
+            write_gguf(merged.model, tokenizer, scratch / weights, gguf, name, licence)
+            modelfile = ollama_modelfile(weights, None if is_chat else pack.answers, tokenizer)
+            (scratch / "Modelfile").write_text(modelfile, "utf-8")
+        if merged is None:
+            _copy_adapter(trained, scratch, name)
+        difference = merged.difference if merged else None
+        card = model_card(run, config, trained, ModelFiles(merge, weights, difference))
+        card.save(scratch / CARD)
+    return ModelExport(trained, difference)
+
+
+def _choose(run: RunDirectory, config: Config, number: int | None) -> Trained:
+    rounds = run.rounds() if number is None else [run.round(number)]
+    if (best := best_training(rounds, config.evaluation)) is not None:
+        return best
+    names = [training.name for training in config.training.trainings] or [DEFAULT_TRAINING]
+    for directory in reversed(rounds):
+        for name in names:
+            training = directory.training(name)
+            if (training.adapter / _ADAPTER_FILES[0]).is_file():
+                return Trained(int(directory.path.name.removeprefix("round-")), name, training)
+    which = "" if number is None else f" in round {number}"
+    raise RunError(
+        f"{run.path}: no model is tuned{which} yet; go on with 'selfinstruct train "
+        f"{run.config_file}'"
+    )
+
+
+def _merge(
+    config: Config,
+    described: ModelDescription,
+    trained: Trained,
+    dtype: Dtype | None,
+    pack: Pack,
+) -> Merged:
+    template, model = config.training.template, config.model
+    texts = [
+        encode(template, task.instruction, given.input, pack.answers, tokenizer=described.tokenizer)
+        + completion_text(given.output, pack.answers, template)
+        for task in pack.input_first[:_COMPARED]
+        for given in task.instances
+    ]
+    if dtype is not None:
+        model = model.model_copy(update={"dtype": dtype})
+        described = described._replace(dtype=describe_model(model).dtype)
+    return merge_adapter(load_model(model, described), trained.directory.adapter, texts)
+
+
+def _copy_adapter(trained: Trained, folder: Path, base: str) -> None:
+    settings, weights = (trained.directory.adapter / name for name in _ADAPTER_FILES)
+    shutil.copyfile(weights, folder / weights.name)
+    # The base's place on this machine says nothing elsewhere.
+    known = json.loads(settings.read_text("utf-8")) | {"base_model_name_or_path": base}
+    (folder / settings.name).write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", "utf-8")
