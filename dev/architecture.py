@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 
 ORDER = (
     *("errors", "environment", "bounds", "records", "statistics", "microworld", "text", "progress"),
-    *("distributed", "config", "sources", "packs", "templates", "run", "models", "engines"),
+    *("distributed", "config", "sources", "packs", "templates", "chat", "run", "models", "engines"),
     *("contamination", "judging", "generation", "training", "evaluation"),
     *("rounds", "export", "rating", "report", "cli"),
 )

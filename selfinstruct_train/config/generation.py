@@ -19,6 +19,9 @@ from selfinstruct_train.bounds import (
 from selfinstruct_train.config.model import EngineConfig
 from selfinstruct_train.config.section import Section
 
+Style = Literal["completion", "chat", "magpie"]
+"""How a model is asked: by a text to continue, by messages, or by a user's turn left open."""
+
 
 class SeedsConfig(Section):
     """The human-written tasks that everything starts from."""
@@ -30,6 +33,8 @@ class SeedsConfig(Section):
 class InstructionStep(Section):
     """Step 1: new instructions from a numbered list of demonstrations."""
 
+    style: Style | None = None
+    """How this step asks; by default as ``generation.style`` says."""
     seed_demonstrations: Count = 6
     """Seed tasks shown in each prompt (paper: 6)."""
     machine_demonstrations: int = Field(default=2, ge=0)
@@ -53,6 +58,8 @@ class InstructionStep(Section):
 class ClassificationStep(Section):
     """Step 2: is it a classification task? Answered by comparing log-probabilities."""
 
+    style: Literal["completion", "chat"] | None = None
+    """How this step asks; by default as ``generation.style`` says, where ``magpie`` means chat."""
     yes_demonstrations: Count = 12
     """Classification tasks shown (paper: 12)."""
     no_demonstrations: Count = 19
@@ -67,6 +74,9 @@ class ClassificationStep(Section):
 class InstanceStep(Section):
     """Step 3: worked examples, output-first for classification and input-first otherwise."""
 
+    style: Style | None = None
+    """How this step asks; by default as ``generation.style`` says. ``magpie`` asks the instruction
+    itself, without demonstrations, and takes the answer as the output."""
     demonstrations: Count = 8
     """Most demonstration tasks shown in each prompt."""
     temperature: Temperature = 0.0
@@ -150,6 +160,12 @@ class GenerationConfig(Section):
     """Steps 1 to 4: instructions, classification, instances, filters."""
 
     engine: EngineConfig = EngineConfig()
+    style: Literal["auto"] | Style = "auto"
+    """``completion``: a text with demonstrations to continue, for base models. ``chat``: messages
+    in the model's chat template, with the demonstrations as earlier turns. ``magpie``: the template
+    up to where a user writes, so that an aligned model writes the instruction itself (Xu et al.,
+    arXiv 2406.08464). ``auto``: chat where there is a chat template and the model's name or the
+    title of its card says that it was tuned to follow instructions, else completion."""
     prompts: str = "en"
     """Pack: a built-in language, or a folder with pack.yaml and three demonstration files."""
     instructions_per_round: Count = 500

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from selfinstruct_train.records import Sampling
+from selfinstruct_train.templates import ChatPrompt
 
 
 class Request(NamedTuple):
@@ -15,7 +16,15 @@ class Request(NamedTuple):
     id: str
     """Unique among the requests of a run; ties the completion to its request."""
     prompt: str
+    """A text to continue; a `ChatPrompt` knows what the chat template wrote and what is data."""
     sampling: Sampling
+
+
+def followed_by(prompt: str, text: str) -> str:
+    """A prompt with a text after it that is data; one in a chat template stays one."""
+    if isinstance(prompt, ChatPrompt):
+        return prompt.followed_by(text)
+    return prompt + text
 
 
 class Completion(NamedTuple):
@@ -79,6 +88,8 @@ class Engine(Protocol):
         adapter: Path | None = None,
     ) -> list[list[float]]:
         """Log-probability of each continuation after ``prefix + suffix``.
+
+        A suffix that is a `ChatPrompt` is a whole prompt: its prefix is empty.
 
         Returns:
             One row per suffix with one natural log-probability (summed over tokens) per

@@ -14,7 +14,7 @@ from vllm.lora.request import LoRARequest
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.distributed import join_world
-from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.base import Completion, Request, followed_by
 from selfinstruct_train.engines.local.prefixes import agreement
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
@@ -142,8 +142,10 @@ class VllmEngine:
         lengths: list[int] = []
         one = vllm_sampling(Sampling(max_tokens=1), 1)
         for suffix in suffixes:
-            prompt = prefix + suffix
-            given, *longer = self._encode([prompt, *(prompt + c for c in continuations)])
+            prompt = prefix + suffix if prefix else suffix
+            given, *longer = self._encode(
+                [prompt, *(followed_by(prompt, text) for text in continuations)]
+            )
             # Where a token straddles the end of the prompt, it is scored too, for all
             # continuations.
             shared = min((agreement(given, whole) for whole in longer), default=0)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
+from selfinstruct_train.chat import ChatTemplate
+from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.calibration import (
     CONTENT_FREE,
     Calibration,
     calibrate,
 )
+from selfinstruct_train.generation.chat_prompting import chat_classification
 from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Entry, derived_rng
-from selfinstruct_train.generation.prompting import Prompt, classification_prompt
+from selfinstruct_train.generation.prompting import classification_prompt
+from selfinstruct_train.packs.pack import Wording
 from selfinstruct_train.records import Classified, SeedTask
 from selfinstruct_train.run.stores import read_json, write_atomically
 
@@ -128,24 +131,66 @@ class Classifier:
     def _scores(self, texts: Sequence[str]) -> list[tuple[float, float]]:
         """Log P(Yes) and log P(No) after the question about each text."""
         context = self._context
-        wording = context.pack.wording
-        by_prefix: dict[str, list[tuple[int, Prompt]]] = defaultdict(list)
-        for i, text in enumerate(texts):
-            prompt = classification_prompt(wording, self._demonstrations, text)
-            fitted, kept = fit_prompt(context.engine, prompt, max_tokens=8)
-            self._counts.trimmed += len(kept) < len(self._demonstrations)
-            by_prefix["".join((fitted.header, *fitted.demonstrations))].append((i, fitted))
-        adapter: Path | None = None  # a tuned model has forgotten how to answer few-shot
-        scores: dict[int, tuple[float, float]] = {}
-        for prefix, asked in by_prefix.items():
-            rows = context.engine.score(
-                prefix,
-                [prompt.question for _, prompt in asked],
-                [f"{wording.gap}{wording.yes}", f"{wording.gap}{wording.no}"],
-                adapter,
-            )
-            scores |= {i: (row[0], row[1]) for (i, _), row in zip(asked, rows, strict=True)}
-        return [scores[i] for i in range(len(texts))]
+        chats = context.style("classification") != "completion"
+        template = context.template if chats else None
+        found = score_kinds(
+            context.engine, context.pack.wording, self._demonstrations, texts, template
+        )
+        self._counts.trimmed += found.trimmed
+        return found.scores
+
+
+class KindScores(NamedTuple):
+    """What the model makes of some instructions."""
+
+    scores: list[tuple[float, float]]
+    """Log P(Yes) and log P(No) of each."""
+    trimmed: int
+    """Prompts that gave up demonstrations to fit the context."""
+
+
+def score_kinds(
+    engine: Engine,
+    wording: Wording,
+    demonstrations: Sequence[SeedTask],
+    texts: Sequence[str],
+    template: ChatTemplate | None,
+) -> KindScores:
+    """Log P(Yes) and log P(No) as answers to: is this a classification task?
+
+    Args:
+        engine: whom to ask.
+        wording: of the question.
+        demonstrations: shown with their answers.
+        texts: the instructions.
+        template: asks in messages, and scores where the assistant answers; None asks by a text to
+            continue.
+
+    Raises:
+        EngineError: the engine failed, or a prompt cannot fit the context.
+    """
+    asked: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    trimmed = 0
+    for i, text in enumerate(texts):
+        if template is None:
+            prompt = classification_prompt(wording, demonstrations, text)
+            fitted, kept = fit_prompt(engine, prompt, max_tokens=8)
+            prefix = "".join((fitted.header, *fitted.demonstrations))
+            asked[prefix].append((i, fitted.question))
+        else:
+            turns = chat_classification(wording, demonstrations, text, template)
+            chat, kept = fit_prompt(engine, turns, max_tokens=8)
+            asked[""].append((i, chat.text))
+        trimmed += len(kept) < len(demonstrations)
+    answers = [wording.yes, wording.no]
+    # After a chat template the answer begins at once.
+    answers = answers if template else [f"{wording.gap}{answer}" for answer in answers]
+    scores: dict[int, tuple[float, float]] = {}
+    for prefix, questions in asked.items():
+        # Never an adapter: a tuned model has forgotten how to answer few-shot.
+        rows = engine.score(prefix, [question for _, question in questions], answers, None)
+        scores |= {i: (row[0], row[1]) for (i, _), row in zip(questions, rows, strict=True)}
+    return KindScores([scores[i] for i in range(len(texts))], trimmed)
 
 
 def _demonstrations(context: StageContext) -> list[SeedTask]:

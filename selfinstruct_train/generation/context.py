@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
+from selfinstruct_train.config.generation import Style
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
 from selfinstruct_train.packs.pack import Pack
@@ -16,6 +18,7 @@ from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.templates import ChatPrompt
 from selfinstruct_train.text.words import TokenizerName
 
 
@@ -34,6 +37,23 @@ class StageContext(NamedTuple):
     report: Report
     tokenizer: TokenizerName = "rouge"
     """Of the pool, and so of all that is compared by its words."""
+    chat: ChatTemplate | None = None
+    """Of the model, for the steps that ask in it."""
+
+    def style(self, step: Literal["instructions", "classification", "instances"]) -> Style:
+        """How a step asks."""
+        generation = self.config.generation
+        chosen = getattr(generation, step).style or generation.style
+        if chosen == "auto" or self.chat is None:
+            return "completion"
+        style: Style = chosen
+        return style
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template of the model, in a step whose style needs one."""
+        assert self.chat is not None
+        return self.chat
 
     def journal(self, stage: str) -> Journal:
         """The journal of a stage's completions."""
@@ -55,7 +75,9 @@ class StageContext(NamedTuple):
             sampling=request.sampling,
             model=self.engine.model_id,
             adapter=adapter_name(adapter),
-            prompt_hash=self.pack.hash,
+            prompt_hash=(
+                self.pack.chat_hash if isinstance(request.prompt, ChatPrompt) else self.pack.hash
+            ),
         )
 
 

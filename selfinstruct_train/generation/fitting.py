@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, Self, TypeVar
+
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.generation.prompting import Prompt
+
+PromptT = TypeVar("PromptT", bound="DemonstrationPrompt")
 
 
-def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt, tuple[int, ...]]:
+class DemonstrationPrompt(Protocol):
+    """A prompt that can give up demonstrations: the named tuples of both kinds of prompting."""
+
+    @property
+    def demonstrations(self) -> tuple[Sequence[str], ...]:
+        """Each a text, or the two texts of a turn."""
+        ...
+
+    @property
+    def question(self) -> str:
+        """What is asked in the end."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        ...
+
+    def keep(self, places: Sequence[int]) -> Self:
+        """The prompt with only the demonstrations at these places."""
+        ...
+
+
+def fit_prompt(engine: Engine, prompt: PromptT, max_tokens: int) -> tuple[PromptT, tuple[int, ...]]:
     """Give up demonstrations, the longest first and so the fewest, until the prompt fits.
 
     Half of the context at most is kept free for the completion.
@@ -22,9 +49,9 @@ def fit_prompt(engine: Engine, prompt: Prompt, max_tokens: int) -> tuple[Prompt,
     kept = tuple(range(len(prompt.demonstrations)))
     if engine.count_tokens([prompt.text])[0] <= room:
         return prompt, kept
-    lengths = engine.count_tokens(list(prompt.demonstrations))
+    lengths = engine.count_tokens(["".join(shown) for shown in prompt.demonstrations])
     while True:
-        fitted = prompt._replace(demonstrations=tuple(prompt.demonstrations[i] for i in kept))
+        fitted = prompt.keep(kept)
         needed = engine.count_tokens([fitted.text])[0]
         if needed <= room and kept:
             return fitted, kept

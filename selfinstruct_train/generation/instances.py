@@ -6,6 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.chat_prompting import (
+    ChatTurns,
+    chat_answer,
+    chat_input_first,
+    chat_output_first,
+)
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
@@ -23,6 +29,7 @@ from selfinstruct_train.generation.reanswer import (
     filter_instances,
     reanswers,
 )
+from selfinstruct_train.generation.replies import read_reply_examples, unfenced
 from selfinstruct_train.records import (
     DrawnAnswers,
     GeneratedInstance,
@@ -113,7 +120,7 @@ def _write_batch(
             top_p=step.top_p,
             top_k=step.top_k,
             repetition_penalty=step.repetition_penalty,
-            stop=(f"\n{context.pack.wording.task}",),
+            stop=_stop(context),
             seed=derived_seed(context.config.seed, context.round, "instances", task.row.id),
         )
         requests.append(Request(context.request_id("instances", i), fitted.text, sampling))
@@ -128,21 +135,44 @@ def _write_batch(
     return written
 
 
+def _stop(context: StageContext) -> tuple[str, ...]:
+    # An answer to the instruction alone may well hold the label of the next task.
+    own = context.style("instances") == "magpie"
+    return () if own else (f"\n{context.pack.wording.task}",)
+
+
 def _demonstrations(context: StageContext, is_classification: bool) -> tuple[SeedTask, ...]:
+    if context.style("instances") == "magpie":
+        return ()
     pack = context.pack
     group = pack.output_first if is_classification else pack.input_first
     return group[: context.config.generation.instances.demonstrations]
 
 
-def _prompt(context: StageContext, task: Task) -> Prompt:
-    make = output_first_prompt if task.is_classification else input_first_prompt
+def _prompt(context: StageContext, task: Task) -> Prompt | ChatTurns:
+    text, wording = task.row.instruction, context.pack.wording
     demonstrations = _demonstrations(context, task.is_classification)
-    return make(context.pack.wording, demonstrations, task.row.instruction)
+    match context.style("instances"):
+        case "completion":
+            make = output_first_prompt if task.is_classification else input_first_prompt
+            return make(wording, demonstrations, text)
+        case "chat":
+            ask = chat_output_first if task.is_classification else chat_input_first
+            return ask(wording, demonstrations, text, context.template)
+        case "magpie":
+            return chat_answer((), text, "", context.template)
 
 
 def _read(context: StageContext, task: Task, completion: StoredCompletion) -> list[Instance]:
-    read = read_output_first if task.is_classification else read_input_first
-    return read(context.pack.wording, completion.text, completion.finish_reason == "length")
+    cut, wording = completion.finish_reason == "length", context.pack.wording
+    match context.style("instances"):
+        case "completion":
+            read = read_output_first if task.is_classification else read_input_first
+            return read(wording, completion.text, cut)
+        case "chat":
+            return read_reply_examples(wording, completion.text, cut, task.is_classification)
+        case "magpie":
+            return [] if cut else [Instance(input="", output=unfenced(completion.text).strip())]
 
 
 def _rows(written: Written) -> tuple[list[GeneratedInstance], list[Rejection]]:

@@ -1,4 +1,4 @@
-"""The prompts of steps 1 to 3.
+"""The prompts of steps 1 to 3 as texts to continue; `chat_prompting` words them as messages.
 
 No prompt ends in white space, so that the first token of the completion is the one the model has
 seen in running text.
@@ -7,7 +7,7 @@ seen in running text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from selfinstruct_train.packs.pack import Wording
 from selfinstruct_train.records import Instance, SeedTask
@@ -23,7 +23,13 @@ class Prompt(NamedTuple):
     @property
     def text(self) -> str:
         """The whole prompt."""
+        if not self.header and not self.demonstrations:
+            return self.question  # which may be a prompt in a chat template
         return "".join((self.header, *self.demonstrations, self.question))
+
+    def keep(self, places: Sequence[int]) -> Self:
+        """The prompt with only the demonstrations at these places."""
+        return self._replace(demonstrations=tuple(self.demonstrations[i] for i in places))
 
     def without_first(self, count: int) -> Prompt:
         """The prompt less its first ``count`` demonstrations."""
@@ -55,7 +61,7 @@ def input_first_prompt(
     """Step 3 for tasks that are not classification: inputs first, then the output of each."""
     shown = tuple(
         f"\n{wording.task}{wording.gap}{one_line(d.instruction)}\n"
-        + _input_first_examples(wording, d.instances)
+        + input_first_examples(wording, d.instances)
         + "\n"
         for d in demonstrations
     )
@@ -78,7 +84,7 @@ def output_first_prompt(
     """Step 3 for classification: a label, then an input that has it, lest one label take all."""
     shown = tuple(
         f"\n{wording.task}{wording.gap}{one_line(d.instruction)}\n"
-        + "\n".join(_output_first_example(wording, i) for i in d.instances)
+        + output_first_examples(wording, d.instances)
         + "\n"
         for d in demonstrations
     )
@@ -86,7 +92,8 @@ def output_first_prompt(
     return Prompt(wording.output_first_header + "\n", shown, question)
 
 
-def _input_first_examples(wording: Wording, instances: Sequence[Instance]) -> str:
+def input_first_examples(wording: Wording, instances: Sequence[Instance]) -> str:
+    """Numbered examples, each an input, where there is one, and its output."""
     return "\n".join(
         f"{wording.example} {i}\n"
         + (f"{wording.input}{wording.gap}{instance.input}\n" if instance.input else "")
@@ -95,9 +102,12 @@ def _input_first_examples(wording: Wording, instances: Sequence[Instance]) -> st
     )
 
 
-def _output_first_example(wording: Wording, instance: Instance) -> str:
-    return f"{wording.label}{wording.gap}{instance.output}" + (
-        f"\n{wording.input}{wording.gap}{instance.input}" if instance.input else ""
+def output_first_examples(wording: Wording, instances: Sequence[Instance]) -> str:
+    """Labels, each with an input that deserves it."""
+    return "\n".join(
+        f"{wording.label}{wording.gap}{instance.output}"
+        + (f"\n{wording.input}{wording.gap}{instance.input}" if instance.input else "")
+        for instance in instances
     )
 
 

@@ -36,7 +36,7 @@ _SEPARATOR = (
 _ALONE = r"[*_]{0,3}[ \t]*$"
 
 
-class _Mark(NamedTuple):
+class Mark(NamedTuple):
     """A label, and where it stands."""
 
     kind: _Kind
@@ -60,7 +60,7 @@ def read_instructions(
             left out.
         task: the label that may stand before the number.
     """
-    text = _unix(completion)
+    text = unix_lines(completion)
     current, inner, start, found = first_number, 0, 0, []
     marks = list(_list_mark(_stem(task)).finditer(text))
     numbers = [int(mark["number"]) for mark in marks]
@@ -90,7 +90,7 @@ def read_input_first(wording: Wording, completion: str, truncated: bool) -> list
     A new input after an output begins a new instance, with or without ``Example 2``. A part with
     two inputs for one output, or with text before its first label, is no instance.
     """
-    text = _without_rest(_unix(completion))
+    text = _without_rest(unix_lines(completion))
     found: list[Instance | None] = []
     given: str | None = None
     output: str | None = None
@@ -138,7 +138,7 @@ def read_output_first(wording: Wording, completion: str, truncated: bool) -> lis
         if label is not None:
             found.append(_instance(wording, given or "", label))
 
-    text = _unix(completion)
+    text = unix_lines(completion)
     for kind, said in _parts(wording, text, ("input", "label", "output", "example", "task"), 1):
         if kind == "task":
             close()
@@ -155,6 +155,12 @@ def read_output_first(wording: Wording, completion: str, truncated: bool) -> lis
         return found
     close()
     return found
+
+
+def find_first_label(wording: Wording, text: str, kind: _Kind | None = None) -> Mark | None:
+    """The first label in a text, of one kind where it is given; None if there is none."""
+    kinds: tuple[_Kind, ...] = (kind,) if kind else ("input", "output", "example")
+    return next(iter(_marks(wording, text, kinds)), None)
 
 
 def find_label(wording: Wording, text: str) -> str | None:
@@ -180,9 +186,9 @@ def _parts(
         yield mark.kind, text[mark.end : end]
 
 
-def _marks(wording: Wording, text: str, kinds: tuple[_Kind, ...]) -> list[_Mark]:
+def _marks(wording: Wording, text: str, kinds: tuple[_Kind, ...]) -> list[Mark]:
     return [
-        _Mark(kind, match.start(), match.end())
+        Mark(kind, match.start(), match.end())
         for match in _labels(wording).finditer(text)
         for kind in kinds
         if match.group(kind) is not None
@@ -245,7 +251,8 @@ def _stem(label: str) -> str:
     return label.strip().rstrip(":：").rstrip()
 
 
-def _unix(text: str) -> str:
+def unix_lines(text: str) -> str:
+    """The text with every line ended as on Unix."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

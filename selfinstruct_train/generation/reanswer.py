@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_answer
 from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
@@ -47,7 +48,7 @@ class Reanswer(NamedTuple):
 
     name: str
     """Part of the request ids; ``base`` or ``tuned``."""
-    prompt: Callable[[str, str], Prompt]
+    prompt: Callable[[str, str], Prompt | ChatTurns]
     """(instruction, input) -> prompt."""
     shown: tuple[str, ...]
     """Ids of the prompt's demonstrations."""
@@ -74,7 +75,15 @@ class Question(NamedTuple):
 def reanswers(context: StageContext) -> list[Reanswer]:
     """What the config asks for, in order."""
     generation, wording = context.config.generation, context.pack.wording
-    shown = context.pack.input_first[: generation.instances.demonstrations]
+    style = context.style("instances")
+    most = 0 if style == "magpie" else generation.instances.demonstrations
+    shown = context.pack.input_first[:most]
+
+    def ask_base(text: str, given: str) -> Prompt | ChatTurns:
+        if style == "completion":
+            return few_shot_prompt(wording, shown, text, given)
+        return chat_answer(shown, text, given, context.template)
+
     found = []
     draws = generation.instances.best_of > 1
     tuned_writes = context.adapter is not None and generation.instance_writer == "tuned"
@@ -83,9 +92,9 @@ def reanswers(context: StageContext) -> list[Reanswer]:
         found.append(
             Reanswer(
                 "base",
-                lambda text, given: few_shot_prompt(wording, shown, text, given),
+                ask_base,
                 tuple(task.id for task in shown),
-                wording.few_shot_stop,
+                wording.few_shot_stop if style == "completion" else (),
                 None,
                 generation.instances.answers == "asked_again" or draws,
                 # Labels come before inputs, so the written label is not a guess at all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.classification import Classifier
@@ -32,6 +33,7 @@ def generate_round(
     adapter: Path | None,
     tuned_prompt: Callable[[str, str], str],
     report: Report,
+    chat: ChatTemplate | None = None,
 ) -> None:
     """Write the data of one round, or what is missing of it.
 
@@ -50,6 +52,8 @@ def generate_round(
         tuned_prompt: (instruction, input) -> the prompt in the template that the adapter was tuned
         in.
         report: told how far the work is.
+        chat: the model's chat template, for the steps that ask in it; without it all ask by
+            completion.
 
     Raises:
         ConfigError: the pack is missing or malformed.
@@ -68,7 +72,7 @@ def generate_round(
     asked = pack.rules.tokenizer_choice(config.generation.filters.tokenizer)
     tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))
     context = StageContext(
-        config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer
+        config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer, chat
     )
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:

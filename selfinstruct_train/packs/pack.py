@@ -28,6 +28,8 @@ from selfinstruct_train.sources.registry import find_own
 from selfinstruct_train.text.words import TokenizerChoice, TokenizerName, Units
 
 BUILT_IN = Path(__file__).parent
+_CHAT_ALONE = {"chat_instructions", "chat_more", "system"}
+"""Parts of the wording that stand in chat requests alone."""
 _NOT_IN_PROMPTS = {
     *("input_variants", "output_variants", "label_variants", "no_input"),
     *("arbiter_header", "arbiter"),
@@ -46,6 +48,18 @@ class Wording(BaseModel):
     classification_header: str
     input_first_header: str
     output_first_header: str
+    chat_instructions: str = (
+        "Write {count} varied tasks for an assistant as a numbered list, each stated in one line."
+    )
+    """Asks a chat model for the list that the demonstrations are the answer to."""
+    chat_more: str = (
+        "Write {count} more tasks in the same way, numbered from {first}. They must differ from "
+        "those above and from each other."
+    )
+    """Asks for the new ones."""
+    system: str = ""
+    """System message of chat and Magpie requests: a domain, for one; empty leaves it to the
+    model's chat template."""
     task: str = "Task:"
     example: str = "Example"
     input: str = "Input:"
@@ -196,9 +210,17 @@ class Pack(NamedTuple):
     @property
     def hash(self) -> str:
         """16 hex digits that change when any text of the prompts of steps 1 to 3 changes."""
+        return self._hash(_CHAT_ALONE)
+
+    @property
+    def chat_hash(self) -> str:
+        """The same of the prompts as messages."""
+        return self._hash(set())
+
+    def _hash(self, unused: set[str]) -> str:
         # A blank is what it always was; hashes in rows of earlier versions hold.
-        left_out = _NOT_IN_PROMPTS | ({"gap"} if self.wording.gap == " " else set())
-        text = self.wording.model_dump_json(exclude=left_out) + "".join(
+        unused = unused | _NOT_IN_PROMPTS | ({"gap"} if self.wording.gap == " " else set())
+        text = self.wording.model_dump_json(exclude=unused) + "".join(
             task.model_dump_json()
             for group in (self.classification, self.input_first, self.output_first)
             for task in group

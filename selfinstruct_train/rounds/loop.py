@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_training
@@ -33,8 +34,8 @@ class Loop:
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
         """
-        self.config = config
         self.opened = OpenedRun(config, stages, redo)
+        self.config = self.opened.config
         self.run, self.world = self.opened.run, self.opened.world
         self.progress = self.opened.progress
 
@@ -55,6 +56,7 @@ class Loop:
             self._best_adapter(number) if needs_tuned else None,
             opened.question,
             self.progress,
+            ChatTemplate(opened.described.tokenizer, opened.pack.wording.system),
         )
 
     def train(self, number: int) -> None:

@@ -13,6 +13,7 @@ from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.generation.prompting import few_shot_prompt
+from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.progress import Progress
@@ -40,10 +41,11 @@ class OpenedRun:
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
         """
-        self.config = config
         self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
         checked = preflight(config, stages, self.world)
+        config, style = settle_style(config, checked.model)
+        self.config = config
         self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
         self.suites = checked.suites
         self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
@@ -54,7 +56,7 @@ class OpenedRun:
         notes = self.run.open(config, contents, redo)
         freeze_clock(self.described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)
-        for note in notes:
+        for note in (*notes, style):
             self.progress.say(note)
         asked = config.generation.filters.tokenizer
         self.tokenizer_choice = self.pack.rules.tokenizer_choice(asked)

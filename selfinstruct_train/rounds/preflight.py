@@ -24,6 +24,7 @@ from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.generation.chooser_program import check_program
+from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
@@ -114,6 +115,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     sizes = None
     if model is not None:
         known = model
+        faults.check(lambda: settle_style(config, known))
         if config.training.template == "chat":
             faults.check(lambda: encode_chat("Say hello.", "", known.tokenizer))
         if generation.engine.kind == "transformers" or set(stages) != {"generate"}:

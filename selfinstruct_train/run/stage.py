@@ -36,6 +36,7 @@ STAGES = (
             "generation.engine.server_endpoint",
             "generation.engine.server_dialect",
             "generation.instructions_per_round",
+            "generation.style",
             "generation.max_requests",
             "generation.saturation_window",
             "generation.saturation_floor",

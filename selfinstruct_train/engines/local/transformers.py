@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.base import Completion, Request, followed_by
 from selfinstruct_train.engines.local.decoding import Decoder
 from selfinstruct_train.engines.local.model_runner import ModelRunner
 from selfinstruct_train.engines.local.prefixes import agreement, group_by_beginning, shared_length
@@ -126,7 +126,7 @@ class TransformersEngine:
         questions = [
             question
             for suffix in suffixes
-            for question in self._questions(prefix + suffix, continuations)
+            for question in self._questions(prefix + suffix if prefix else suffix, continuations)
         ]
         name = self._loaded.adapters.activate(adapter)
         if questions and self._most_at_once():
@@ -211,7 +211,8 @@ class TransformersEngine:
             tokens = self._shrink(tokens)
 
     def _questions(self, prompt: str, continuations: Sequence[str]) -> list[ScoringPrompt]:
-        given, *wholes = self._encode([prompt, *(prompt + text for text in continuations)])
+        texts = [followed_by(prompt, text) for text in continuations]
+        given, *wholes = self._encode([prompt, *texts])
         shared = min([agreement(given, whole) for whole in wholes], default=0)
         if (longest := max(map(len, wholes), default=0)) > self.context_length:
             raise EngineError(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from selfinstruct_train.chat import ChatRequest
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.records import Sampling
@@ -33,6 +34,8 @@ class ServerRequest(NamedTuple):
     """Likeliest tokens to name with each token; None asks for no log-probabilities."""
     echo: bool = False
     """Ask for the log-probabilities of the prompt too."""
+    tokens: tuple[int, ...] | None = None
+    """The prompt's ids, for the completions endpoint; None sends its text."""
 
 
 def body_of(question: ServerRequest, config: EngineConfig) -> dict[str, Any]:
@@ -55,16 +58,24 @@ def body_of(question: ServerRequest, config: EngineConfig) -> dict[str, Any]:
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if config.server_endpoint == "chat":
-        body["messages"] = [{"role": "user", "content": question.prompt}]
+        body["messages"] = _messages(question.prompt)
         if question.logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": question.logprobs}
         return body
-    body["prompt"] = question.prompt
+    # Only a text can be sent to servers that know no ids.
+    knows_ids = question.tokens is not None and config.server_dialect != "transformers"
+    body["prompt"] = list(question.tokens or ()) if knows_ids else question.prompt
     if question.logprobs is not None:
         body["logprobs"] = question.logprobs
     if question.echo:
         body["echo"] = True
     return body
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    if isinstance(prompt, ChatRequest):
+        return [message._asdict() for message in prompt.messages]
+    return [{"role": "user", "content": prompt}]
 
 
 def longest_reply(question: ServerRequest) -> int:

@@ -10,7 +10,7 @@ from os.path import commonprefix
 from pathlib import Path
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.base import Completion, Request
+from selfinstruct_train.engines.base import Completion, Request, followed_by
 from selfinstruct_train.engines.server.client import CompletionsClient, RefusedError
 from selfinstruct_train.engines.server.dialects import ServerRequest, extra_settings
 from selfinstruct_train.engines.server.replies import (
@@ -25,6 +25,7 @@ from selfinstruct_train.engines.server.replies import (
 )
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
+from selfinstruct_train.templates import ChatPrompt
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,11 @@ class ServerEngine:
         if not suffixes or not continuations:
             return [[] for _ in suffixes]
         model = self._served_name(adapter)
-        prompts = [prefix + suffix for suffix in suffixes]
-        self._require_room([p + c for p in prompts for c in continuations])
+        prompts = [prefix + suffix if prefix else suffix for suffix in suffixes]
+        self._require_room([followed_by(p, c) for p in prompts for c in continuations])
+        if isinstance(prompts[0], ChatPrompt):
+            # An echo leaves out what the template wrote, so nobody knows where the answer begins.
+            return self._score_by_first_token(model, prompts, continuations)
         if self._echoes is None:
             self._echoes = self._is_echoing(model, prompts[0] + continuations[0])
         if self._echoes:
@@ -153,7 +157,11 @@ class ServerEngine:
         logprobs: int | None = 1,
         echo: bool = False,
     ) -> ServerRequest:
-        return ServerRequest(model, prompt, sampling, self.context_length, logprobs, echo)
+        tokens: tuple[int, ...] | None = None
+        if isinstance(prompt, ChatPrompt) and self._encode is not None and not self._chats:
+            # As a text, what stands in the data would be read as part of the template.
+            tokens = tuple(self._encode([prompt])[0])
+        return ServerRequest(model, prompt, sampling, self.context_length, logprobs, echo, tokens)
 
     def _served_name(self, adapter: Path | None) -> str:
         if adapter is None:
