@@ -9,6 +9,7 @@ from typing import NamedTuple
 import regex
 
 from selfinstruct_train.config import FilterConfig
+from selfinstruct_train.generation.faults import TextFaults, text_faults
 from selfinstruct_train.generation.reading import find_label
 from selfinstruct_train.packs.language import LanguageTest, language_test
 from selfinstruct_train.packs.pack import Rules, Wording
@@ -40,6 +41,7 @@ class InstructionFilter:
         self._config = config
         self._rules = rules
         self._unsuitable = whole_words(rules.unsuitable_words)
+        self._faults = text_faults(rules.faults)
         self._language = language_test(rules.language)
         self._start = regex.compile(
             rf"[\p{{{rules.script}}}\p{{N}}]" if rules.script else r"[\p{L}\p{N}]"
@@ -47,9 +49,9 @@ class InstructionFilter:
 
     def fault(self, text: str) -> FilterResult | None:
         """The first predicate that the text fails, or None."""
-        return next(self._faults(text), None)
+        return next(self._all_faults(text), None)
 
-    def _faults(self, text: str) -> Iterator[FilterResult]:
+    def _all_faults(self, text: str) -> Iterator[FilterResult]:
         units = self._rules.units
         found = length(text, units)
         if found < self._config.min_words:
@@ -69,6 +71,8 @@ class InstructionFilter:
             yield FilterResult("foreign_start", start[:1])
         if loop := repeated_ngram(text, self._config.max_repeats):
             yield FilterResult("loop", loop)
+        if self._faults and (fault := self._faults.no_task(text)):
+            yield FilterResult(*fault)
         if self._language and (seen := self._language.foreign_instruction(text)):
             yield FilterResult("foreign_language", seen)
 
@@ -107,6 +111,7 @@ def check_instances(
     max_repeats: int,
     wording: Wording | None = None,
     language: LanguageTest | None = None,
+    faults: TextFaults | None = None,
 ) -> list[CheckedInstance]:
     """Judge the instances of one instruction, in order.
 
@@ -122,6 +127,7 @@ def check_instances(
         max_repeats: of an n-gram in a row.
         wording: whose labels must not stand in an answer; None looks for none.
         language: in which inputs and answers must be; None takes any.
+        faults: of form, by the words of the pack; None looks for none.
     """
     found = list(instances)
     outputs: dict[str, set[str]] = {}
@@ -132,7 +138,7 @@ def check_instances(
     kept = 0
     first: str | None = None
     for instance in found:
-        fault = check_instance(instruction, instance, max_repeats, wording, language)
+        fault = check_instance(instruction, instance, max_repeats, wording, language, faults)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = FilterResult("conflicting_outputs", f"{len(answers)} outputs for one input")
@@ -147,7 +153,16 @@ def check_instances(
         if fault is None and not instance.input and first is None:
             first = instance.output
         judged.append(CheckedInstance(instance, fault))
-    return judged
+    return _without_one_label(judged) if is_classification and faults else judged
+
+
+def _without_one_label(judged: list[CheckedInstance]) -> list[CheckedInstance]:
+    """Of a classification task whose every input got the same label, nothing is kept."""
+    labels = [instance.output for instance, fault in judged if fault is None]
+    if len(labels) < 2 or len(set(labels)) > 1:
+        return judged
+    one = FilterResult("one_label", f"all {len(labels)} inputs are {labels[0][:80]!r}")
+    return [checked._replace(fault=checked.fault or one) for checked in judged]
 
 
 def _contradicts(instance: Instance, first: str) -> bool:
@@ -162,6 +177,7 @@ def check_instance(
     max_repeats: int,
     wording: Wording | None = None,
     language: LanguageTest | None = None,
+    faults: TextFaults | None = None,
 ) -> FilterResult | None:
     """The first predicate that an instance fails by itself, or None."""
     given, output = instance.input, instance.output
@@ -183,4 +199,5 @@ def check_instance(
         seen = language.foreign_answer(instruction, output)
         if seen := seen or language.foreign_answer(instruction, given):
             return FilterResult("foreign_language", seen)
-    return None
+    found = next(faults.of_instance(instruction, instance), None) if faults else None
+    return FilterResult(*found) if found else None

@@ -18,6 +18,7 @@ from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_answer
 from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
+from selfinstruct_train.generation.faults import text_faults
 from selfinstruct_train.generation.filters import CheckedInstance, FilterResult, check_instances
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
@@ -250,6 +251,7 @@ def filter_instances(
         config.filters.max_repeats,
         context.pack.wording,
         language_test(context.pack.rules.language),
+        text_faults(context.pack.rules.faults),
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from selfinstruct_train.bounds import Fraction
 from selfinstruct_train.errors import ConfigError, DataError
+from selfinstruct_train.packs.fault_words import FaultWords
 from selfinstruct_train.packs.language import LanguageRules, require_script
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.reader import read_seed_tasks
@@ -108,6 +109,8 @@ class Rules(BaseModel):
     the seeds. Suites are scored by the script of their own references, whatever the pack."""
     units: Units = "words"
     """What ``min_words`` and ``max_words`` count."""
+    faults: FaultWords | None = None
+    """Words by which faults of machine-written text show; None looks for no such faults."""
     novelty_threshold: Fraction = 0.7
     """Highest ROUGE-L F1 between two instructions that are new to each other (paper: 0.7)."""
 

@@ -1,0 +1,174 @@
+"""Faults of machine-written text that show by its form; the words of each are the pack's.
+
+All were found by reading what a real instruct model of 135 million parameters wrote. What a
+predicate wrongly drops of texts that people wrote is measured in docs/log.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import regex
+from rapidfuzz.distance import LCSseq
+
+from selfinstruct_train.packs.fault_words import FaultWords
+from selfinstruct_train.records import Instance
+from selfinstruct_train.text.words import whole_words, words
+
+_QUESTION = regex.compile(r"[?？؟]")
+_BULLET = regex.compile(r"[-*+•]|\#{1,6}")
+_LETTER = regex.compile(r"\p{L}")
+_DIGIT = regex.compile(r"\p{N}")
+_FENCE = regex.compile(r"^[ \t]*(?:`{3,}|~{3,})", regex.MULTILINE)
+_EMPTY_ITEM = regex.compile(r"(?:^|\n)[ \t]*(?:[-*+•]|\#{1,6}|\d{1,3}[.)])[ \t]*\Z")
+_BREAKS_OFF = regex.compile(r"[,(\[（［、，]\Z|\w\s*[-–—]\Z")
+_BOLD_MARK = regex.compile(r"(?<!\w)\*\*|\*\*(?!\w)")  # not the power of n**2
+_MOST_FIGURES = 4
+"""Parts of an output that can be a stray figure; more are a table."""
+_SAME = 0.9
+"""ROUGE-L F1 from which an output says what its input says."""
+_FEWEST_COMPARED = 4
+"""Words of an input or an instruction from which an output that repeats it says nothing new."""
+_LONGEST_DESCRIPTION = 16
+"""Words up to which an input can be the mere name of a text."""
+
+
+class Fault(NamedTuple):
+    """A fault by its name, and what shows it."""
+
+    reason: str
+    evidence: str
+
+
+class TextFaults:
+    """The predicates of one language."""
+
+    def __init__(self, known: FaultWords) -> None:
+        self._statement = _opening(known.statement_openers)
+        self._task = whole_words(known.task_words)
+        self._refusal = whole_words(known.refusals)
+        self._edit = whole_words(known.edit_words)
+        self._asks_number = whole_words(known.number_words)
+        self._absent = whole_words(known.absent_things)
+        self._placeholder = _bracketed(known.placeholder_words)
+        self._description = _description(known.described_things, known.describing_words)
+        self._unfinished = _closing(known.unfinished_words)
+
+    def no_task(self, instruction: str) -> Fault | None:
+        """An instruction that opens like a statement, asks nothing and names nothing to do."""
+        if not self._statement or not self._task or _QUESTION.search(instruction):
+            return None
+        # Typographic apostrophes stand in the same words.
+        text = instruction.replace("’", "'")
+        opened = self._statement.match(text)
+        if opened is None or self._task.search(text):
+            return None
+        return Fault("no_task", f"a statement ({opened.group().strip()!r} …)")
+
+    def of_instance(self, instruction: str, instance: Instance) -> Iterator[Fault]:
+        """All that is wrong with an instance, the plainest first."""
+        given, output = instance.input, instance.output
+        may_repeat = self._edit is None or self._edit.search(instruction)
+        if self._is_stray(instruction, instance):
+            yield Fault("stray_number", output[:80])
+        if self._placeholder:
+            for text in (output, given):
+                found = self._placeholder.search(text)
+                # A form to fill in has brackets, and so may the answer then.
+                if found and (not may_repeat if text is given else found.group() not in given):
+                    yield Fault("placeholder", found.group()[:80])
+        if self._refusal and (found := self._refusal.search(output.replace("’", "'"))):
+            yield Fault("refusal", found.group())
+        for name, text in (("repeats_input", given), ("repeats_instruction", instruction)):
+            if not may_repeat and (score := _overlap(text, output)) >= _SAME:
+                yield Fault(name, f"ROUGE-L {score:.2f}")
+        if self._needs_input(instruction) and not given:
+            yield Fault("input_missing", self._needs_input(instruction) or "")
+        named = self._description.match(given) if self._description else None
+        if named and len(given.split()) <= _LONGEST_DESCRIPTION:
+            yield Fault("input_described", named.group()[:80])
+        if seen := _fragment(output):
+            yield Fault("markdown_fragment", seen)
+        if seen := self._broken_end(output):
+            yield Fault("cut_off", seen)
+
+    def _is_stray(self, instruction: str, instance: Instance) -> bool:
+        """Whether the output is what is left of a list, or a figure that nobody asked for."""
+        output = instance.output.strip()
+        if _BULLET.fullmatch(output):
+            return True
+        if self._asks_number is None or _LETTER.search(output) or not _DIGIT.search(output):
+            return False
+        if len(output.split()) > _MOST_FIGURES:
+            return False
+        asked = f"{instruction}\n{instance.input}"
+        return not _DIGIT.search(asked) and not self._asks_number.search(asked)
+
+    def _needs_input(self, instruction: str) -> str | None:
+        """The phrase that points at what is not there; None where it is, or nothing does."""
+        found = self._absent.search(instruction) if self._absent else None
+        if found is None or regex.search(r"[:：\n\"“«「`]", instruction):
+            return None
+        return str(found.group())
+
+    def _broken_end(self, output: str) -> str | None:
+        text = output.rstrip()
+        if _BREAKS_OFF.search(text):
+            return text[-40:]
+        if len(text.split()) > 1 and self._unfinished and self._unfinished.search(text):
+            return text[-40:]
+        return None
+
+
+@functools.cache
+def text_faults(known: FaultWords | None) -> TextFaults | None:
+    """The predicates of a pack's words, made once; None of a pack that looks for no faults."""
+    return None if known is None else TextFaults(known)
+
+
+def _overlap(text: str, output: str) -> float:
+    """ROUGE-L F1 of two texts by words of any script; 0 where the first is too short to tell."""
+    a, b = words(text, "unicode"), words(output, "unicode")
+    if len(a) < _FEWEST_COMPARED or not b:
+        return 0.0
+    return 2.0 * LCSseq.similarity(a, b) / (len(a) + len(b))
+
+
+def _fragment(output: str) -> str | None:
+    """Markdown that opens and does not close, or an item with nothing in it."""
+    if len(_FENCE.findall(output)) % 2:
+        return "a code fence is left open"
+    if not _FENCE.search(output) and len(_BOLD_MARK.findall(output)) % 2:
+        return "bold is left open"
+    empty = _EMPTY_ITEM.search(output)
+    return f"ends in {empty.group().strip()!r}" if empty and empty.start() else None
+
+
+def _either(phrases: tuple[str, ...]) -> str:
+    return "|".join(map(regex.escape, sorted(phrases, key=len, reverse=True)))
+
+
+def _opening(phrases: tuple[str, ...]) -> regex.Pattern[str] | None:
+    return _compiled(rf"[\p{{P}}\s]*(?:{_either(phrases)})(?![\w'])", phrases)
+
+
+def _closing(phrases: tuple[str, ...]) -> regex.Pattern[str] | None:
+    return _compiled(rf"(?<!\w)(?:{_either(phrases)})\Z", phrases)
+
+
+def _bracketed(phrases: tuple[str, ...]) -> regex.Pattern[str] | None:
+    inside = rf"[^\[\]<>{{}}\n]{{0,40}}(?<!\w)(?:{_either(phrases)})(?!\w)[^\[\]<>{{}}\n]{{0,40}}"
+    return _compiled(rf"\[{inside}\]|<{inside}>|\{{{inside}\}}", phrases)
+
+
+def _description(things: tuple[str, ...], links: tuple[str, ...]) -> regex.Pattern[str] | None:
+    pattern = (
+        rf"(?:[\w'-]+\s+){{0,3}}(?:{_either(things)})\s+(?:{_either(links)})(?!\w)[^.,;!?\n]*[.]?\Z"
+    )
+    return _compiled(pattern, things and links)
+
+
+def _compiled(pattern: str, phrases: tuple[str, ...]) -> regex.Pattern[str] | None:
+    return regex.compile(pattern, regex.IGNORECASE) if phrases else None

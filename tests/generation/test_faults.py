@@ -1,0 +1,148 @@
+"""Laws of faults that show by their form: what machines write falls, what people write stays."""
+
+import gzip
+from collections import Counter
+
+import pytest
+
+from selfinstruct_train.config import FilterConfig
+from selfinstruct_train.generation.faults import TextFaults, text_faults
+from selfinstruct_train.generation.filters import InstructionFilter, check_instances
+from selfinstruct_train.packs.fault_words import FaultWords
+from selfinstruct_train.packs.pack import load_pack
+from selfinstruct_train.records import Instance
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
+from tests.helpers.small_models import material
+
+EN = load_pack("en")
+
+
+@pytest.fixture
+def faults() -> TextFaults:
+    found = text_faults(EN.rules.faults)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My enemy is your friend.",
+        "I am not there yet.",
+        "A very funny joke.",
+        "That’s a common regional norm.",
+    ],
+)
+def test_a_statement_is_no_task(text: str) -> None:
+    fault = InstructionFilter(FilterConfig(), EN.rules).fault(text)
+    assert fault is not None and fault.reason == "no_task"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name three birds that swim.",
+        "I need a short poem about rain.",
+        "The sentence has a mistake. Correct it.",
+        "My neighbour is loud, what should I say to him?",
+        "A customer is angry. Write a reply to her.",
+        "Two trains meet at noon. How far apart were they?",
+    ],
+)
+def test_whatever_asks_for_something_is_a_task(text: str) -> None:
+    assert InstructionFilter(FilterConfig(), EN.rules).fault(text) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "instruction", "given", "output"),
+    [
+        ("stray_number", "Tell me about the sea.", "", "1."),
+        ("stray_number", "Tell me about the sea.", "", "1.1"),
+        ("stray_number", "Describe the weather.", "It rains.", "2018-01-22 20:30:52.143 -0.001"),
+        ("stray_number", "Tell me about the sea.", "", "-"),
+        ("placeholder", "Tell me about the sea.", "", "See [Insert link to answer]."),
+        ("placeholder", "Write to my boss.", "", "Dear boss, I am ill.\n[Your Name]"),
+        ("placeholder", "Sum it up.", "[Insert article here]", "It is about bees."),
+        ("refusal", "Tell me a story.", "", "As an AI, I have no stories."),
+        ("refusal", "Tell me a story.", "", "I’m an AI and know none."),
+        ("repeats_input", "Explain it to me.", "The cat sat down.", "The cat sat down!"),
+        ("repeats_instruction", "Explain how a kite flies.", "", "Explain: how a kite flies"),
+        ("input_missing", "Summarize this song in a line.", "", "It is about love."),
+        ("input_missing", "Translate the following into French.", "", "Bonjour."),
+        ("input_described", "Sum it up.", "A story about a man who loves dancing", "He dances."),
+        ("input_described", "Sum it up.", "The lyrics of a song that is sad.", "It is sad."),
+        ("markdown_fragment", "Write some code.", "", "```python\nprint(1)"),
+        ("markdown_fragment", "Tell me a story.", "", "**Once there was a man."),
+        ("markdown_fragment", "Name my pets.", "", "1. Dog\n2. Cat\n3."),
+        ("cut_off", "Tell me a story.", "", "There was a man who lived in the"),
+        ("cut_off", "Tell me a story.", "", "There was a man, a cat,"),
+    ],
+)
+def test_each_fault_has_its_name(
+    faults: TextFaults, reason: str, instruction: str, given: str, output: str
+) -> None:
+    found = list(faults.of_instance(instruction, Instance(input=given, output=output)))
+    assert [fault.reason for fault in found] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given", "output"),
+    [
+        ("How many legs does a spider have?", "", "8"),
+        ("Add these.", "3 and 4", "7."),
+        ("Pick the right option.", "a) cat b) dog", "b)"),
+        ("Correct the sentence.", "The cat sit down there.", "The cat sits down there."),
+        ("Translate the following: 'Good day'", "", "Guten Tag"),
+        ("Fill in the form letter.", "Dear [Your Name], hello", "Dear [Your Name], hello Ann"),
+        ("Write some code.", "", "```python\nprint(2**3)\n```"),
+        ("Write a function for squares.", "", "def f(n): return n**2"),
+        ("Who sang it?", "The story of my life, as told by One Direction, is a pop song.", "Them."),
+        ("Which grade is it?", "I liked it a lot.", "A"),
+    ],
+)
+def test_near_texts_stay(faults: TextFaults, instruction: str, given: str, output: str) -> None:
+    assert not list(faults.of_instance(instruction, Instance(input=given, output=output)))
+
+
+def test_one_label_for_all_inputs_is_dropped_and_two_labels_stay(faults: TextFaults) -> None:
+    rows = [Instance(input=given, output="good") for given in ("I like it.", "I love it.")]
+    found = check_instances("Good or bad?", rows, True, 5, 4, EN.wording, faults=faults)
+    assert [row.fault and row.fault.reason for row in found] == ["one_label"] * 2
+    rows.append(Instance(input="I hate it.", output="bad"))
+    found = check_instances("Good or bad?", rows, True, 5, 4, EN.wording, faults=faults)
+    assert not any(row.fault for row in found)
+    assert check_instances("Good or bad?", rows[:1], True, 5, 4, faults=faults)[0].fault is None
+
+
+def test_a_pack_without_these_words_drops_nothing_for_them() -> None:
+    assert load_pack("data/microworld/prompts").rules.faults is None
+    silent = TextFaults(FaultWords())
+    assert silent.no_task("My enemy is your friend.") is None
+    row = Instance(input="A story about a dog", output="[Your name] as an AI, 1")
+    assert not list(silent.of_instance("Sum up this song", row))
+
+
+def test_at_most_one_in_a_hundred_of_what_people_wrote_is_dropped(faults: TextFaults) -> None:
+    files = [resolve("everyday-seeds"), material() / "official" / "seed_tasks.jsonl"]
+    for file in files:
+        if not file.exists():
+            continue
+        tasks = read_seed_tasks(file)
+        dropped = Counter[str]()
+        total = 0
+        for task in tasks:
+            dropped["no_task"] += faults.no_task(task.instruction) is not None
+            for instance in task.instances:
+                total += 1
+                dropped.update(f.reason for f in faults.of_instance(task.instruction, instance))
+        assert all(count <= total / 100 for count in dropped.values()), (file, dropped)
+
+
+def test_real_instructions_are_hardly_ever_taken_for_statements(faults: TextFaults) -> None:
+    file = material() / "bench" / "instructions_en_52k.txt.gz"
+    if not file.exists():
+        pytest.skip(f"no {file}; set SELFINSTRUCT_MATERIAL")
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        texts = [line.strip() for line in lines][::10]
+    assert sum(faults.no_task(text) is not None for text in texts) <= len(texts) / 100
