@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.evaluation.beyond.forgetting import FORGETTING_FILE
+from selfinstruct_train.evaluation.beyond.harness_figures import HARNESS_FOLDER
 from selfinstruct_train.evaluation.constraints import ConstrainedTask, Constraint
 from selfinstruct_train.evaluation.superni import (
     SUPERNI,
@@ -115,7 +117,8 @@ def load_suite(name_or_path: str) -> Suite:
     ``super-natural-instructions``; there alone one question may stand twice.
 
     Raises:
-        DataError: the suite does not exist, a line is malformed, or two instances ask the same.
+        DataError: the suite does not exist, its file's name cannot name a folder, a line is
+            malformed, or two instances ask the same.
     """
     if is_checkout(Path(name_or_path)):
         found = read_checkout(Path(name_or_path))
@@ -134,7 +137,7 @@ def load_suite(name_or_path: str) -> Suite:
         )
     tasks = read_rows(path, ConstrainedTask)
     suite = Suite(
-        name=source.name if source else _stem(path),
+        name=source.name if source else _own_name(path),
         tasks=tasks,
         is_microworld=source is not None and source.is_microworld,
         references=_accepted(tasks) if any(task.answers for task in tasks) else None,
@@ -245,6 +248,21 @@ def _source(name_or_path: str, path: Path) -> Source | None:
     if not Path(name_or_path).is_file():
         return next((source for source in SOURCES if source.name == name_or_path), None)
     return identify(path)
+
+
+def _own_name(path: Path) -> str:
+    """The name of a suite after its file, which becomes a folder beside others of a round.
+
+    Raises:
+        DataError: such a folder would be another one, or would hold other things.
+    """
+    name = _stem(path)
+    if name.startswith(".") or name in ("", FORGETTING_FILE, HARNESS_FOLDER):
+        raise DataError(
+            f"{path}: a suite is kept under the name of its file, and '{name}' is no name for its "
+            "folder; rename the file"
+        )
+    return name
 
 
 def _stem(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         assert step.chooser_program is not None
         program = step.chooser_program
         faults.check(lambda: check_program(program))
+    faults.check(lambda: _check_suite_names([suite.name for suite in suites if suite is not None]))
     if evaluation.judge is not None:
         faults.check(lambda: _check_judge(config))
     if (held_out := evaluation.held_out_text) is not None:
@@ -149,6 +151,16 @@ def _read_pack(name: str) -> Pack:
     pack = load_pack(name)
     require_demonstrations(pack, name)
     return pack
+
+
+def _check_suite_names(names: list[str]) -> None:
+    # A disk may not tell capital letters from small ones.
+    same = [name for name, times in Counter(n.casefold() for n in names).items() if times > 1]
+    if same:
+        raise ConfigError(
+            f"evaluation.suites: two suites are called '{same[0]}', so one's answers would be "
+            "taken for the other's; rename a file, or leave one out"
+        )
 
 
 def _check_judge(config: Config) -> None:

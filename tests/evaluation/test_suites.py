@@ -10,6 +10,7 @@ import pytest
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.suites import (
     Suite,
+    _own_name,
     load_suite,
     read_predictions,
     suite_name,
@@ -35,6 +36,30 @@ def test_a_suite_goes_by_its_known_name_wherever_its_file_lies(tmp_path: Path) -
     assert load_suite(str(copy)).name == suite_name(str(copy)) == "copy"
     assert not load_suite(str(copy)).is_microworld
     assert suite_name("gone/away.jsonl.gz") == "away"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ".jsonl",
+        "..jsonl",
+        "...jsonl",
+        ".hidden.jsonl",
+        "...jsonl.gz",
+        "harness.jsonl",
+        "forgetting.json.jsonl",
+    ],
+)
+def test_a_file_whose_name_cannot_be_a_suites_own_folder_is_refused(
+    tmp_path: Path, file: str
+) -> None:
+    (tmp_path / file).write_text("")
+    with pytest.raises(DataError, match="is no name for its folder; rename the file"):
+        _own_name(tmp_path / file)
+    if not file.endswith(".gz"):
+        shutil.copy(resolve("microworld"), tmp_path / file)
+        with pytest.raises(DataError, match="rename the file"):
+            load_suite(str(tmp_path / file))
 
 
 def test_the_official_file_is_known_by_its_content(official: Path, tmp_path: Path) -> None:

@@ -161,6 +161,17 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
     assert all(word in said for word in ("none.jsonl", "none.txt", "no end token"))
 
 
+def test_two_suites_of_one_name_are_refused(folder: Path) -> None:
+    first, second = folder.parent / "a" / "Test.jsonl", folder.parent / "b" / "test.jsonl"
+    row = {"id": "1", "instruction": "Say a.", "instances": [{"input": "", "output": "a"}]}
+    for file in (first, second):
+        file.parent.mkdir()
+        file.write_text(json.dumps(row) + "\n")
+    config = config_of(folder, f"evaluation.suites=[{first}, {second}]")
+    with pytest.raises(SelfInstructError, match="two suites are called 'test'"):
+        checks.preflight(config)
+
+
 def test_a_disk_too_small_for_the_checkpoints_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
