@@ -23,6 +23,8 @@ class Decision(Row):
     """``go_on``: the next round, as long as the config asks for one."""
     reason: str
     """For the user, as the end of a sentence."""
+    rolled_back: bool = False
+    """The rows of this round are live no more: no later round reads or trains on them."""
 
 
 def decide(history: Sequence[RoundResult]) -> Decision:

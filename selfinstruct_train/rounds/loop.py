@@ -20,7 +20,7 @@ from selfinstruct_train.rounds.measuring import (
 from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.rounds.preflight import STAGES, Stage
 from selfinstruct_train.rounds.tuning import train_round
-from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.run.stores import read_json, write_atomically
 
 
 class Loop:
@@ -91,7 +91,8 @@ class Loop:
     def go_round(self, *steps: Callable[[int], None]) -> None:
         """Take the steps of each round, in this order, for as long as the governor lets it go on.
 
-        What it decides after an evaluated round is kept in the round's ``decision.json``.
+        What it decides after an evaluated round is kept in the round's ``decision.json``, and is
+        not decided again by a later start.
 
         Args:
             steps: `generate`, `train`, `evaluate`, `judge`, or some of them.
@@ -106,17 +107,22 @@ class Loop:
                 step(number)
             shown = RoundResult(number=number, comparisons=comparisons_of(self.opened, number))
             history.append(shown)
-            decision = decide(history)
-            if shown.comparisons:
-                self._keep(number, decision)
+            decision = self.world.on_main(lambda: self._decision(history))
+            if decision.rolled_back:
+                self.progress.say(f"round {number} is rolled back: {decision.reason}")
             if decision.action == "stop":
                 self.progress.say(f"stopped after round {number}: {decision.reason}")
                 break
 
-    def _keep(self, number: int, decision: Decision) -> None:
-        text = decision.model_dump_json(indent=1) + "\n"
-        path = self.run.round(number).decision
-        self.world.on_main(lambda: write_atomically(path, text))
+    def _decision(self, history: Sequence[RoundResult]) -> Decision:
+        """What was decided after the last round of a history, or is decided now."""
+        path = self.run.round(history[-1].number).decision
+        if path.exists():
+            return read_json(path, Decision, "restore it, or add --redo evaluate to the command")
+        decision = decide(history)
+        if history[-1].comparisons:
+            write_atomically(path, decision.model_dump_json(indent=1) + "\n")
+        return decision
 
     def _best_adapter(self, number: int) -> Path:
         best = best_training(self.run.rounds(), self.config.evaluation)

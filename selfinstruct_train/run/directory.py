@@ -60,7 +60,10 @@ class RoundDirectory:
         if name == DEFAULT_TRAINING:
             return self
         path = self.path / "trainings" / name
-        return RoundDirectory(path, self.world, self._basis, name, self._log)
+        found = RoundDirectory(path, self.world, self._basis, name, self._log)
+        # One decision a round, made again where any of its trainings is evaluated again.
+        found.decision = self.decision
+        return found
 
     def trainings(self) -> dict[str, RoundDirectory]:
         """All trainings begun on this round's data by name, the default one first."""
