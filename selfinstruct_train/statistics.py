@@ -93,12 +93,38 @@ def bootstrap_interval(
     return Interval(mean, float(low), float(high))
 
 
-def wilson_interval(share: float, n: int, confidence: float) -> Interval:
+def effective_size(values: NDArray[np.float64], clusters: NDArray[np.int_]) -> float:
+    """How many independent values say as much about the mean as these, which come in clusters.
+
+    The number of values over the design effect: the variance of the mean over clusters (the ratio
+    estimator's, between clusters) over that of as many independent values, at least 1 (Kish 1965;
+    in Wilson's interval: Korn and Graubard 1998). Where all values agree there is no variance to
+    see, and each cluster counts once.
+
+    Args:
+        values: shape (n,), at least one.
+        clusters: a number for each value, the same for values that depend on each other, shape
+            (n,).
+    """
+    _, cluster = np.unique(clusters, return_inverse=True)
+    n, groups = len(values), int(cluster.max()) + 1
+    if groups in (1, n):
+        return float(groups)
+    rest = values - values.mean()
+    alone = float((rest**2).sum()) * n / (n - 1)
+    if alone <= _TIE:
+        return float(groups)
+    together = float((np.bincount(cluster, rest) ** 2).sum()) * groups / (groups - 1)
+    return n / max(1.0, together / alone)
+
+
+def wilson_interval(share: float, n: float, confidence: float) -> Interval:
     """Wilson's score interval of a share (Wilson 1927); it is no point where all agree.
 
     Args:
         share: the share seen, 0 to 1; a tie may count half.
-        n: how many independent things it was seen in, at least 1.
+        n: how many independent things it was seen in, at least 1; `effective_size` where they
+            depend on each other.
         confidence: coverage, 0 to 1.
     """
     z = normal_quantile(confidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfinstruct_train.records import Row
-from selfinstruct_train.statistics import normal_quantile, wilson_interval
+from selfinstruct_train.statistics import effective_size, normal_quantile, wilson_interval
 
 Preference = Literal["first", "second", "tie"]
 Level = Literal["A", "B", "C", "D"]
@@ -177,8 +178,9 @@ def summarise_pairs(
     """Count pairs and name the judge's bias.
 
     A verdict counts only if the judge gives it in both orders. The intervals of shares are Wilson's
-    (1927), which do not shrink to a point where all agree. The one of the position bias takes the
-    pairs for its n, half of the verdicts: two verdicts of a pair are not independent.
+    (1927), which do not shrink to a point where all agree. Two verdicts of a pair are not
+    independent, nor are the pairs of one task: n is the pairs where each task has one, and fewer
+    where a task's pairs go together (`effective_size`).
 
     Args:
         verdicts: two for each pair, one after the other, A first and then B first.
@@ -192,24 +194,32 @@ def summarise_pairs(
     assert all(p.first == q.second == a and p.second == q.first == b for p, q in pairs)
     outcomes: list[float] = []
     growth: list[int] = []
-    consistent = places = firsts = sided = 0
+    tasks: list[str] = []
+    agreed: list[float] = []
+    to_first: list[float] = []
+    sided_tasks: list[str] = []
+    places = firsts = 0
     for pair in pairs:
         winners = [_winner(verdict) for verdict in pair]
         if None in winners:
             continue
         same = winners[0] == winners[1]
-        consistent += same
+        agreed.append(float(same))
+        tasks.append(pair[0].task_id)
         outcomes.append({a: 0.0, b: 1.0}.get(winners[0] or "", 0.5) if same else 0.5)
         growth.append(pair[0].second_words - pair[0].first_words)
         decided = [verdict.choice for verdict in pair if verdict.choice != "tie"]
         places += len(decided)
         firsts += decided.count("first")
-        sided += bool(decided)
+        if decided:
+            to_first.append(decided.count("first") / len(decided))
+            sided_tasks.append(pair[0].task_id)
     n = len(outcomes)
-    control = length_control(outcomes, growth, confidence)
+    control = length_control(outcomes, growth, confidence, tasks)
     bias = None
     if places:
-        first = share(firsts / places, sided, confidence)
+        size = effective_size(np.array(to_first), _numbers(sided_tasks))
+        first = share(firsts / places, size, confidence)
         bias = Estimate(value=first.value - 50, low=first.low - 50, high=first.high - 50)
     unread = [verdict for verdict in verdicts if verdict.choice is None]
     unasked = sum(verdict.finish_reason is None for verdict in unread)
@@ -226,8 +236,8 @@ def summarise_pairs(
         unparsed=len(pairs) - n,
         unparsed_verdicts=len(unread) - unasked,
         unasked_verdicts=unasked,
-        consistency=share(consistent / n, n, confidence) if n else None,
-        win_rate=share(sum(outcomes) / n, n, confidence) if n else None,
+        consistency=_clustered_share(agreed, tasks, confidence),
+        win_rate=_clustered_share(outcomes, tasks, confidence),
         length_controlled=control.win_rate if control else None,
         length_effect=control.effect if control else None,
         position_bias=bias,
@@ -239,9 +249,9 @@ def summarise_grades(
 ) -> GradeSummary:
     """Count the levels of a system's answers."""
     count = Counter(verdict.level for verdict in verdicts)
-    graded = len(verdicts) - count[None]
+    graded = [verdict for verdict in verdicts if verdict.level is not None]
     unasked = sum(verdict.finish_reason is None for verdict in verdicts)
-    good = count["A"] + count["B"]
+    good = [float(verdict.level in ("A", "B")) for verdict in graded]
     return GradeSummary(
         suite=suite,
         judge=judge,
@@ -254,12 +264,15 @@ def summarise_grades(
         d=count["D"],
         unparsed=count[None] - unasked,
         unasked=unasked,
-        acceptable=share(good / graded, graded, confidence) if graded else None,
+        acceptable=_clustered_share(good, [v.task_id for v in graded], confidence),
     )
 
 
 def length_control(
-    outcomes: Sequence[float], growth: Sequence[int], confidence: float
+    outcomes: Sequence[float],
+    growth: Sequence[int],
+    confidence: float,
+    tasks: Sequence[str] | None = None,
 ) -> LengthControl | None:
     """The win rate that remains where answers are of one length.
 
@@ -269,12 +282,14 @@ def length_control(
     no term for how hard an instruction is, words in place of characters, a tie as half a win, a
     light ridge on both coefficients in place of cross-validated regularisation. The intervals
     follow from the curvature at the optimum (Wald); as a tie is counted as if it were drawn, they
-    are wide rather than narrow.
+    are wide rather than narrow. Where a task has several pairs they grow by as much as the
+    cluster-robust covariance (Liang and Zeger 1986) exceeds that of pairs which stand alone.
 
     Args:
         outcomes: 1 where B won, 0 where A won, 0.5 for a tie, one a pair.
         growth: words of B's answer minus words of A's.
         confidence: coverage of the intervals.
+        tasks: the task of each pair; by default each pair has its own.
 
     Returns:
         None where the difference in length is the same for all pairs: there is nothing to fit.
@@ -294,13 +309,45 @@ def length_control(
         coefficients = coefficients + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-10:
             break
-    reach = normal_quantile(confidence) * np.sqrt(np.diag(np.linalg.inv(curvature)))
+    spread_of = np.linalg.inv(curvature)
+    reach = normal_quantile(confidence) * np.sqrt(np.diag(spread_of))
+    if tasks is not None:
+        reach *= _clustering(spread_of, x * (y - p)[:, None], _numbers(tasks))
     ends = np.stack((coefficients, coefficients - reach, coefficients + reach))
     rate = 100.0 * _logistic(ends[:, 0])
     return LengthControl(_estimate(rate), _estimate(ends[:, 1]))
 
 
-def share(value: float, n: int, confidence: float) -> Estimate:
+def _clustering(
+    covariance: NDArray[np.float64], scores: NDArray[np.float64], clusters: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """How much wider clusters make the interval of each coefficient, at least 1."""
+    groups, cluster = np.unique(clusters, return_inverse=True)
+    if len(groups) in (1, len(scores)):
+        return np.full(len(covariance), math.sqrt(len(scores) / len(groups)))
+    together = np.zeros((len(groups), scores.shape[1]))
+    np.add.at(together, cluster, scores)
+    alone, whole = (
+        np.diag(covariance @ (rows.T @ rows) @ covariance) * len(rows) / (len(rows) - 1)
+        for rows in (scores, together)
+    )
+    return np.sqrt(np.maximum(1.0, whole / np.maximum(alone, np.finfo(np.float64).tiny)))
+
+
+def _clustered_share(
+    values: Sequence[float], tasks: Sequence[str], confidence: float
+) -> Estimate | None:
+    if not values:
+        return None
+    found = np.array(values)
+    return share(float(found.mean()), effective_size(found, _numbers(tasks)), confidence)
+
+
+def _numbers(tasks: Sequence[str]) -> NDArray[np.int_]:
+    return np.unique(np.array(tasks), return_inverse=True)[1]
+
+
+def share(value: float, n: float, confidence: float) -> Estimate:
     """A share, 0 to 1, of n trials in percent, with Wilson's interval; a tie may count as half."""
     _, low, high = wilson_interval(value, n, confidence)
     return Estimate(value=100 * value, low=100 * low, high=100 * high)

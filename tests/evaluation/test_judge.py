@@ -208,6 +208,45 @@ def test_length_control_has_no_say_where_lengths_differ_alike_and_stays_finite()
     assert control.win_rate.low < control.win_rate.value < control.win_rate.high
 
 
+def verdict(number: int, task: str, first: str, second: str, choice: str) -> PairVerdict:
+    return PairVerdict.model_validate(
+        {
+            "id": f"judge-{number}-{first}",
+            "task_id": task,
+            "first": first,
+            "second": second,
+            "first_words": 1 + number % 3,
+            "second_words": 2,
+            "choice": choice,
+            "text": "",
+            "finish_reason": "stop",
+            "asked": "",
+        }
+    )
+
+
+def test_pairs_of_one_task_count_less_than_as_many_tasks() -> None:
+    def judged_by(tasks: Callable[[int], str]) -> PairwiseSummary:
+        rows = []
+        for number in range(80):
+            # Eight tasks of ten pairs, each won or lost as a whole.
+            wins = number // 10 % 2 == 0
+            for first, second in (("base", "tuned"), ("tuned", "base")):
+                choice = "first" if (first == "tuned") == wins else "second"
+                rows.append(verdict(number, tasks(number), first, second, choice))
+        return summarise_pairs(rows, "base", "tuned", "exam", "j", 0.95)
+
+    def width(summary: PairwiseSummary, figure: str) -> float:
+        estimate = getattr(summary, figure)
+        return float(estimate.high - estimate.low)
+
+    alone, clustered = judged_by(str), judged_by(lambda number: str(number // 10))
+    assert alone.win_rate is not None and clustered.win_rate is not None
+    assert alone.win_rate.value == clustered.win_rate.value == 50.0
+    assert width(clustered, "win_rate") > 2.5 * width(alone, "win_rate")
+    assert width(clustered, "length_controlled") > 2.5 * width(alone, "length_controlled")
+
+
 def test_what_cannot_be_read_is_counted_apart_and_never_a_loss(tmp_path: Path) -> None:
     def moody(first: str, second: str) -> str:
         return "I would rather not say" if "odd" in first else better(first, second)
@@ -483,7 +522,8 @@ def test_the_judge_command_keeps_verdicts_beside_b_and_resumes(
     assert done.exit_code == 0, done.output
     assert "scripted on words, new against old: 8 wins, 0 ties, 0 losses" in done.stdout
     folder = tmp_path / "judge-words-old-new"
-    assert sorted(path.name for path in folder.iterdir()) == ["pairs.jsonl", "summary.json"]
+    kept = sorted(path.name for path in folder.glob("[!.]*"))
+    assert kept == ["pairs.jsonl", "summary.json"]
     assert len(asked.asked) == 16
     again = CliRunner().invoke(app, [*arguments, "--json"])
     assert len(asked.asked) == 16

@@ -11,6 +11,7 @@ from selfinstruct_train.statistics import (
     bootstrap_interval,
     comparison_rng,
     count_wins,
+    effective_size,
     wilson_interval,
 )
 
@@ -160,3 +161,28 @@ def test_equal_systems_have_an_interval_of_zero() -> None:
 
 def test_wins_ties_and_losses_count_float_noise_as_a_tie() -> None:
     assert count_wins(np.array([3.0, 1e-12, 0.0, -2.0, 5.0])) == (2, 2, 1)
+
+
+def test_a_share_of_clustered_values_is_covered_as_promised() -> None:
+    """A true share of one half over 30 tasks of 8 pairs each, with an effect of the task."""
+    rng = np.random.default_rng(5)
+    tasks = np.repeat(np.arange(30), 8)
+    runs, single, clustered = 600, 0, 0
+    for _ in range(runs):
+        chance = rng.beta(1.0, 1.0, 30)[tasks]
+        values = (rng.random(240) < chance).astype(float)
+        plain = wilson_interval(float(values.mean()), 240, 0.95)
+        wide = wilson_interval(float(values.mean()), effective_size(values, tasks), 0.95)
+        single += not plain.low <= 0.5 <= plain.high
+        clustered += not wide.low <= 0.5 <= wide.high
+    assert single / runs > 0.15
+    assert 0.02 <= clustered / runs <= 0.08
+
+
+def test_values_that_stand_alone_or_all_agree_count_as_they_are() -> None:
+    values = np.array([0.0, 1.0, 1.0, 0.5])
+    assert effective_size(values, np.arange(4)) == 4
+    assert effective_size(values, np.zeros(4, int)) == 1
+    assert effective_size(np.ones(12), np.repeat(np.arange(3), 4)) == 3
+    # Values that differ within a task and not between tasks are no fewer than they are.
+    assert effective_size(np.array([0.0, 1.0] * 6), np.repeat(np.arange(6), 2)) == 12
