@@ -11,6 +11,8 @@ const $ = (id) => document.getElementById(id);
 let rater = "";
 let shown = null;
 let current = 0;
+// Names of what was done on this page, so that undo takes back what this person did here.
+let acts = [];
 // Saves go one after another, so that the last word on the disk is the last one given.
 let queue = Promise.resolve();
 
@@ -108,7 +110,8 @@ function save(answer, before = answer.grade) {
   };
   return enqueue(async () => {
     try {
-      const { done } = await ask("rate", sent);
+      const { done, act } = await ask("rate", sent);
+      acts.push(act);
       asked.done = done;
       if (shown === asked) measure(done);
       say(sent.grade ? `Saved: ${sent.grade}` : "Comment saved");
@@ -182,8 +185,13 @@ function move(step) {
 function undo() {
   document.activeElement?.blur();
   enqueue(async () => {
-    const { index, undone } = await ask("undo", { rater });
-    if (!undone) return say("There is nothing to take back.");
+    // After a reload the page knows of no act: then it is the rater's last one.
+    const act = acts.at(-1) ?? null;
+    const { index, undone } = await ask("undo", { rater, act });
+    acts.pop();
+    if (!undone) {
+      return say(act ? "That was taken back already." : "There is nothing to take back.");
+    }
     await show(index === null ? shown.index : index);
     say("Taken back.");
   });
@@ -191,6 +199,7 @@ function undo() {
 
 function begin(name) {
   rater = name;
+  acts = [];
   enqueue(async () => {
     await show(null);
     history.replaceState(null, "", "#rater=" + encodeURIComponent(rater));

@@ -64,9 +64,11 @@ class RateRequest(Row):
 
 
 class UndoRequest(Row):
-    """What the page sends to take the last act back."""
+    """What the page sends to take an act back."""
 
     rater: str
+    act: str | None = None
+    """Name of the act; None for the rater's last one."""
 
 
 class Address(NamedTuple):
@@ -213,12 +215,12 @@ class _Sheet:
         candidate = next((c for c in question.candidates if c.id == sent.answer), None)
         if candidate is None:
             raise ConfigError("this answer is of another run; reload the page")
-        self._book.rate(rater, question, candidate, sent.grade, sent.comment)
-        return JSONResponse({"done": sum(self._done(rater))})
+        act = self._book.rate(rater, question, candidate, sent.grade, sent.comment)
+        return JSONResponse({"done": sum(self._done(rater)), "act": act.id})
 
     async def undo(self, request: Request) -> Response:
         sent = UndoRequest.model_validate_json(await _body(request))
-        undone = self._book.undo(rater_name(sent.rater))
+        undone = self._book.undo(rater_name(sent.rater), sent.act)
         index = self._index.get(undone.question) if undone else None
         return JSONResponse({"index": index, "undone": undone is not None})
 

@@ -1,4 +1,6 @@
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,57 @@ def test_a_name_that_cannot_be_seen_is_refused(name: str) -> None:
 
 def test_blanks_make_no_second_rater() -> None:
     assert rater_name("  Ann \t Lee ") == "Ann Lee"
+
+
+def test_two_servers_have_one_store_and_undo_takes_back_the_named_act(make_run: MakeRun) -> None:
+    run = make_run(questions=2)
+    one, other = read_questions(run)
+    here, there = RatingBook(run), RatingBook(run)
+    mine = here.rate("ann", one, one.candidates[0], "A", "")
+    theirs = there.rate("ann", other, other.candidates[0], "B", "")
+    assert len(here.standing()) == len(there.standing()) == 2
+    # By name it is this act, though another one was the last.
+    undone = here.undo("ann", mine.id)
+    assert undone is not None and undone.question == one.id
+    assert [r.question for r in read_ratings(run)] == [other.id]
+    # Taken back once, it cannot be taken back again, here or there, nor by anybody else.
+    assert here.undo("ann", mine.id) is None
+    assert there.undo("ben", theirs.id) is None
+    assert [r.question for r in read_ratings(run)] == [other.id]
+    # Without a name it is the last that stands, whichever server wrote it.
+    assert here.undo("ann") == theirs
+    assert read_ratings(run) == ()
+
+
+def test_many_acts_of_two_servers_at_once_are_all_kept(make_run: MakeRun) -> None:
+    run = make_run(questions=6)
+    questions = read_questions(run)
+
+    def grade(rater: str) -> None:
+        book = RatingBook(run)
+        for question in questions:
+            for candidate in question.candidates:
+                book.rate(rater, question, candidate, "A", "x" * 4000)
+                book.rate(rater, question, candidate, "B", "")
+                book.undo(rater)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(grade, ("ann", "ben", "cy", "di")))
+    rows = read_ratings(run)
+    answers = sum(len(question.candidates) for question in questions)
+    assert len(rows) == 4 * answers and {row.grade for row in rows} == {"A"}
+
+
+def test_acts_without_names_of_an_earlier_version_are_undone_in_their_order(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(questions=1)
+    (question,) = read_questions(run)
+    book = RatingBook(run)
+    for grade in ("A", "B"):
+        book.rate("ann", question, question.candidates[0], grade, "")
+    book.undo("ann")
+    lines = book.path.read_text("utf-8").splitlines()
+    nameless = [{k: v for k, v in json.loads(line).items() if k != "id"} for line in lines]
+    book.path.write_text("".join(json.dumps(row) + "\n" for row in nameless), "utf-8")
+    assert [row.grade for row in read_ratings(run)] == ["A"]
