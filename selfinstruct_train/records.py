@@ -163,7 +163,7 @@ class TrainingRow(Row):
     """One example that the adapter is trained on."""
 
     id: str
-    source: Literal["seed", "generated"]
+    source: Literal["seed", "generated", "own"]
     instruction: str
     input: str
     output: str

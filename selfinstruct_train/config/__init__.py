@@ -23,7 +23,7 @@ from selfinstruct_train.config.load import (
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Section
-from selfinstruct_train.config.training import DEFAULT_TRAINING, TrainingConfig
+from selfinstruct_train.config.training import DEFAULT_TRAINING, MixConfig, TrainingConfig
 
 __all__ = [
     "DEFAULT_TRAINING",
@@ -38,6 +38,7 @@ __all__ = [
     "InstanceStep",
     "InstructionStep",
     "JudgeConfig",
+    "MixConfig",
     "ModelConfig",
     "Section",
     "SeedsConfig",

@@ -25,6 +25,9 @@ class Config(Section):
 
     model: ModelConfig
     seeds: SeedsConfig
+    data: str | None = None
+    """Own rows to train on, beside what the model writes, or instead of it where
+    ``training.mix.generated`` is 0: a JSON, JSONL, CSV or Parquet file, or a Hub data set."""
     generation: GenerationConfig = GenerationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
@@ -47,7 +50,22 @@ class Config(Section):
                 f"generation.instructions.last_item is {step.last_item}, but {shown} "
                 f"demonstrations come first; set it above {shown + 1}"
             )
+        mix = self.training.mix
+        if mix is not None and self.data is None and not (mix.seeds or mix.generated):
+            raise ValueError(
+                "training.mix takes own rows alone, but there are none; name a file in 'data'"
+            )
+        if not self.generates and self.rounds > 1:
+            raise ValueError(
+                f"rounds is {self.rounds}, but training.mix.generated is 0, so no round would "
+                "differ from the first; set rounds to 1"
+            )
         return self
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model writes data; without, it is trained on seeds and own rows alone."""
+        return self.training.mix is None or self.training.mix.generated > 0
 
 
 def load_config(

@@ -27,6 +27,23 @@ SweptSetting = Literal[
 ]
 
 
+class MixConfig(Section):
+    """How many rows of each kind a training is given, in proportion; 0 leaves a kind out."""
+
+    own: float = Field(default=1.0, ge=0.0)
+    """Rows of ``data``."""
+    seeds: float = Field(default=1.0, ge=0.0)
+    """Rows of the seed tasks."""
+    generated: float = Field(default=1.0, ge=0.0)
+    """Rows that the model wrote; where it is 0 it writes none."""
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> MixConfig:
+        if not any((self.own, self.seeds, self.generated)):
+            raise ValueError("leaves out everything; set own, seeds or generated above 0")
+        return self
+
+
 class TrainingConfig(Section):
     """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only."""
 
@@ -43,6 +60,9 @@ class TrainingConfig(Section):
     """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards."""
     include_seeds: bool = True
     """Train on the seed tasks too."""
+    mix: MixConfig | None = None
+    """Ratio of own rows, seeds and generated rows, such as ``{own: 1, seeds: 1, generated: 3}``: as
+    many rows as there are in it, none twice; by default all rows."""
     start: Literal["base", "previous"] = "base"
     """Each round trains a fresh adapter from the base, or continues the previous round's."""
     lora_r: Count = 16

@@ -15,9 +15,10 @@ A resemblance is one of three things, the gravest first:
   instructions come from a grammar, what is alike in this way alone mostly asks for something else
   with the same trimmings.
 
-So by default generated rows are dropped down to ``similar``, where a gain could be memory, and the
-third kind is listed; ``drop: instruction`` drops it as well. Seeds and demonstrations are listed
-alone: they are the user's to fix, and a seed left out of training would still be shown in prompts.
+So by default generated rows and those of ``data`` are dropped down to ``similar``, where a gain
+could be memory, and the third kind is listed; ``drop: instruction`` drops it as well. Seeds and
+demonstrations are listed alone: they are the user's to fix, and a seed left out of training would
+still be shown in prompts.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def contaminated_rows(
 
 def _is_dropped(row: ExampleRow, level: Resemblance, config: ContaminationConfig) -> bool:
     least = math.inf if config.drop == "none" else GRAVITY[config.drop]
-    return GRAVITY[level] >= least and (row.source == "generated" or config.drop_seeds)
+    return GRAVITY[level] >= least and (row.source != "seed" or config.drop_seeds)
 
 
 def _rejection(row: ExampleRow, suite: str, finding: Finding, dropped: bool) -> Rejection:

@@ -44,6 +44,7 @@ class DataFigures(NamedTuple):
     instructions: int
     seed: int
     generated: int
+    own: int
     classification: str
     with_input: str
     instruction_words: str
@@ -98,6 +99,7 @@ def data_figures(split: Split) -> DataFigures:
         instructions=len({row.instruction for row in rows}),
         seed=sum(row.source == "seed" for row in rows),
         generated=sum(row.source == "generated" for row in rows),
+        own=sum(row.source == "own" for row in rows),
         classification=f"{sum(row.is_classification for row in rows)} of {len(rows)}",
         with_input=f"{len(inputs)} of {len(rows)}",
         instruction_words=_mean_words([row.instruction for row in rows]),

@@ -178,7 +178,8 @@ def _vllm(base: str, files: ModelFiles) -> str:
 def _data(trained: Trained) -> str:
     file = trained.directory.dataset / "train.jsonl"
     count = Counter(row.source for row in RowStore(file, TrainingRow, writable=False).stream())
-    return f"{count['seed']} rows from seed tasks, {count['generated']} that the base wrote"
+    own = f", {count['own']} from elsewhere" if count["own"] else ""
+    return f"{count['seed']} rows from seed tasks, {count['generated']} that the base wrote{own}"
 
 
 def _contamination(trained: Trained) -> str:

@@ -17,10 +17,12 @@ from selfinstruct_train.packs.pack import AnswerFormat, load_pack
 from selfinstruct_train.records import GeneratedInstance, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
 from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.mix import mix_rows, own_training_rows
 
 DataFormat = Literal["sft", "alpaca", "messages", "sharegpt", "parquet"]
 
@@ -52,21 +54,23 @@ def read_data(run: RunDirectory) -> DataRows:
     """
     config = run.config()
     instances = list(LiveRows(run).instances(len(run.rounds())))
-    if not instances:
+    if config.generates and not instances:
         raise RunError(
             f"{run.path}: no row is finished that could be exported; go on with "
             f"'selfinstruct generate {run.config_file}'"
         )
     seeds = read_seed_tasks(resolve(config.seeds.path))
     pack = load_pack(config.generation.prompts)
+    own = own_training_rows(read_own(config.data), pack.answers) if config.data else []
+    rows = training_rows(seeds, instances, config.training.include_seeds, own)
     suites = [load_suite(name) for name in config.evaluation.suites]
     contamination = check(
-        training_rows(seeds, instances, config.training.include_seeds),
+        mix_rows(rows, config.training.mix, config.seed),
         seeds,
         (*pack.classification, *pack.input_first, *pack.output_first),
         [SuiteTasks(suite.name, suite.tasks) for suite in suites],
         config.evaluation.contamination,
-        config.generation.filters.tokenizer,
+        pack.rules.tokenizer_choice(config.generation.filters.tokenizer),
     )
     return DataRows(config, contamination.kept, {row.id: row for row in instances}, contamination)
 

@@ -359,7 +359,8 @@ def _missing(
 ) -> tuple[str, ...]:
     missing = []
     for facts in rounds:
-        if undone := [stage for stage in STAGES if stage not in facts.marks]:
+        wanted = STAGES if config.generates else STAGES[-2:]
+        if undone := [stage for stage in wanted if stage not in facts.marks]:
             missing.append(f"Round {facts.number}: not finished: {', '.join(undone)}.")
     if (ahead := config.rounds - len(rounds)) > 0:
         missing.append(f"{ahead} of {config.rounds} rounds not begun.")

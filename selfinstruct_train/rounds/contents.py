@@ -13,7 +13,7 @@ from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.identity import model_identity
 from selfinstruct_train.packs.pack import pack_folder
-from selfinstruct_train.records import SeedTask
+from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.run.stage import Contents
 
 
@@ -21,6 +21,7 @@ def read_contents(
     config: Config,
     source: str,
     seeds: Sequence[SeedTask],
+    own_rows: Iterable[TrainingRow],
     suites: Iterable[Suite],
     pruned: Iterable[str],
 ) -> Contents:
@@ -30,6 +31,7 @@ def read_contents(
         config: the settings.
         source: folder of the model, or its name on the Hub.
         seeds: the seed tasks.
+        own_rows: of the user's own, to train on.
         suites: what models are compared on.
         pruned: ids of the rows that are live no more.
 
@@ -42,6 +44,7 @@ def read_contents(
         "generation.prompts": _of_folder(pack_folder(config.generation.prompts)),
         "model": model,
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
+        "data": _of_rows(own_rows),
         "pruned rows": _of_texts(sorted(pruned)),
     }
     if (program := config.generation.instances.chooser_program) is not None:

@@ -40,7 +40,9 @@ class Loop:
         self.progress = self.opened.progress
 
     def generate(self, number: int) -> None:
-        """Steps 1 to 4: write this round's instructions and instances."""
+        """Steps 1 to 4: write this round's instructions and instances, if it is to write any."""
+        if not self.config.generates:
+            return
         generation = self.config.generation
         needs_tuned = number > 0 and (
             "tuned" in (generation.instruction_writer, generation.instance_writer)

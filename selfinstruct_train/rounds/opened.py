@@ -47,12 +47,14 @@ class OpenedRun:
         config, style = settle_style(config, checked.model)
         self.config = config
         self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
-        self.suites = checked.suites
+        self.own, self.suites = checked.own, checked.suites
         self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self.selection = selection_of(config.evaluation)
         self.rows = LiveRows(self.run)
         source = self.described.source
-        contents = read_contents(config, source, self.seeds, checked.suites, self.rows.pruned)
+        contents = read_contents(
+            config, source, self.seeds, self.own, checked.suites, self.rows.pruned
+        )
         notes = self.run.open(config, contents, redo)
         freeze_clock(self.described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)

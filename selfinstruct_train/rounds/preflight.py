@@ -29,12 +29,14 @@ from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
-from selfinstruct_train.records import SeedTask
+from selfinstruct_train.records import SeedTask, TrainingRow
+from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
+from selfinstruct_train.training.mix import own_training_rows
 
 Stage = Literal["generate", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
@@ -50,6 +52,8 @@ class Checked(NamedTuple):
     """What was read while checking, ready for use."""
 
     seeds: tuple[SeedTask, ...]
+    own: tuple[TrainingRow, ...]
+    """Rows of the user's own to train on."""
     pack: Pack
     suites: tuple[Suite, ...]
     model: ModelDescription
@@ -94,6 +98,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     evaluation, generation = config.evaluation, config.generation
     seeds = faults.check(lambda: read_seed_tasks(resolve(config.seeds.path)))
     pack = faults.check(lambda: _read_pack(generation.prompts))
+    own: list[TrainingRow] | None = []
+    if (data := config.data) is not None and pack is not None:
+        answers = pack.answers
+        own = faults.check(lambda: own_training_rows(read_own(data), answers))
     suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
     step = generation.instances
     if step.best_of > 1 and step.chooser == "program":
@@ -128,7 +136,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         faults.check(lambda: _check_disk(config.output_dir, needed))
     faults.finish()
     assert seeds is not None and pack is not None and model is not None and sizes is not None
-    return Checked(seeds, pack, tuple(s for s in suites if s is not None), model, *sizes)
+    assert own is not None
+    return Checked(
+        seeds, tuple(own), pack, tuple(s for s in suites if s is not None), model, *sizes
+    )
 
 
 def adapter_bytes(config: Config, adapter_parameters: int) -> int:

@@ -18,6 +18,7 @@ from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.mix import mix_rows
 from selfinstruct_train.training.sft import train
 
 
@@ -37,13 +38,20 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
     directory = round_directory.training(name)
     if directory.mark("train") is not None:
         return
-    if round_directory.mark("instances") is None:
+    if config.generates and round_directory.mark("instances") is None:
         raise RunError(
             f"{round_directory.path}: has no finished data to train on; run "
             "'selfinstruct generate' first"
         )
-    rows = training_rows(
-        opened.seeds, list(opened.rows.instances(number + 1)), config.training.include_seeds
+    rows = mix_rows(
+        training_rows(
+            opened.seeds,
+            list(opened.rows.instances(number + 1)),
+            config.training.include_seeds,
+            opened.own,
+        ),
+        config.training.mix,
+        config.seed,
     )
     start = None
     if number > 0 and config.training.start == "previous":

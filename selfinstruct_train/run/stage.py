@@ -57,7 +57,7 @@ STAGES = (
     Stage(
         "train",
         (*_TRAINING, "evaluation.contamination"),
-        ("model", "seeds.path", "pruned rows"),
+        ("model", "seeds.path", "data", "pruned rows"),
         ("instances",),
     ),
     Stage("seeds-only", _TRAINING, ("model", "seeds.path", "generation.prompts"), ()),

@@ -30,6 +30,7 @@ class DatasetCounts(Row):
     rows: int
     seed_rows: int
     generated_rows: int
+    own_rows: int = 0
     instructions: int
     """Different instructions among the rows."""
     classification_rows: int
@@ -60,14 +61,18 @@ class Examples(NamedTuple):
 
 
 def training_rows(
-    seed_tasks: Sequence[SeedTask], instances: Iterable[GeneratedInstance], include_seeds: bool
+    seed_tasks: Sequence[SeedTask],
+    instances: Iterable[GeneratedInstance],
+    include_seeds: bool,
+    own: Sequence[TrainingRow] = (),
 ) -> list[TrainingRow]:
-    """The rows to train on: seed tasks first, then generated instances, in their given order.
+    """The rows to train on: seed tasks, generated instances, own rows, in their given order.
 
     Args:
         seed_tasks: the human-written tasks; each of their instances becomes a row.
         instances: the machine-written rows of all rounds so far.
         include_seeds: whether the seed tasks are trained on.
+        own: rows of the user's own.
 
     Raises:
         DataError: there is nothing to train on.
@@ -95,6 +100,7 @@ def training_rows(
         )
         for instance in instances
     ]
+    rows += own
     if not rows:
         raise DataError(
             "there is no row to train on: generation kept no instance and training.include_seeds "
@@ -113,6 +119,7 @@ def write_dataset(rows: Sequence[TrainingRow], directory: RoundDirectory) -> Dat
         rows=len(rows),
         seed_rows=sum(row.source == "seed" for row in rows),
         generated_rows=sum(row.source == "generated" for row in rows),
+        own_rows=sum(row.source == "own" for row in rows),
         instructions=len({row.instruction for row in rows}),
         classification_rows=sum(row.is_classification for row in rows),
     )

@@ -1,0 +1,63 @@
+"""How many rows of each kind a training is given."""
+
+import pytest
+
+from selfinstruct_train.config import Config, MixConfig
+from selfinstruct_train.errors import DataError
+from selfinstruct_train.records import TrainingRow
+from selfinstruct_train.training.mix import mix_rows
+
+
+def rows(**counts: int) -> list[TrainingRow]:
+    return [
+        TrainingRow(
+            id=f"{kind}-{n}",
+            source=kind,
+            instruction="Say it.",
+            input=str(n),
+            output=str(n),
+            is_classification=False,
+        )
+        for kind, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def count(found: list[TrainingRow]) -> dict[str, int]:
+    return {kind: sum(r.source == kind for r in found) for kind in ("own", "seed", "generated")}
+
+
+def test_the_ratio_is_met_with_as_many_rows_as_there_are() -> None:
+    given = rows(own=40, seed=10, generated=90)
+    found = mix_rows(given, MixConfig(own=1, seeds=1, generated=3), 0)
+    assert count(found) == {"own": 10, "seed": 10, "generated": 30}
+    assert found == [row for row in given if row in found]
+    assert found == mix_rows(given, MixConfig(own=1, seeds=1, generated=3), 0)
+    assert found != mix_rows(given, MixConfig(own=1, seeds=1, generated=3), 1)
+    assert mix_rows(given, None, 0) == given
+
+
+def test_a_kind_of_weight_nothing_is_left_out_and_one_without_rows_is_named() -> None:
+    given = rows(own=5, seed=10)
+    assert count(mix_rows(given, MixConfig(seeds=0, generated=0), 0))["seed"] == 0
+    with pytest.raises(DataError, match=r"training\.mix\.generated is 1, .* set it to 0"):
+        mix_rows(given, MixConfig(), 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"training": {"mix": {"own": 0, "seeds": 0, "generated": 0}}}, "leaves out everything"),
+        ({"training": {"mix": {"seeds": 0, "generated": 0}}}, "name a file in 'data'"),
+        ({"training": {"mix": {"generated": 0}}, "rounds": 2}, "set rounds to 1"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(changed: dict, fault: str) -> None:
+    config = {
+        "model": {"name_or_path": "embedded"},
+        "seeds": {"path": "microworld-seeds"},
+        "evaluation": {"suites": ["microworld-dev"]},
+        "output_dir": "runs/x",
+    }
+    with pytest.raises(ValueError, match=fault):
+        Config.model_validate(config | changed)
