@@ -170,6 +170,17 @@ class TrainingRow(Row):
     is_classification: bool
 
 
+class PreferencePair(Row):
+    """Two answers to one question, and which of them is to be preferred."""
+
+    id: str
+    source: Literal["drawn", "earlier_model", "judged"]
+    instruction: str
+    input: str
+    chosen: str
+    rejected: str
+
+
 class Prediction(Row):
     """A model's answer to one instance of an evaluation task."""
 
@@ -193,6 +204,11 @@ class TrainingStep(Row):
     gradient_norm: float | None = None
     tokens: int | None = None
     """Tokens seen so far."""
+    reward_accuracy: float | None = None
+    """Share of the pairs whose chosen answer gained more likelihood than the rejected one, 0 to 1;
+    None of a training on answers alone, as the next one."""
+    reward_margin: float | None = None
+    """How much more it gained: beta x the difference of the two log-probability gains."""
     seconds: float
     """Seconds since training began, pauses not counted."""
 

@@ -23,7 +23,12 @@ from selfinstruct_train.config.load import (
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.section import Section
-from selfinstruct_train.config.training import DEFAULT_TRAINING, MixConfig, TrainingConfig
+from selfinstruct_train.config.training import (
+    DEFAULT_TRAINING,
+    MixConfig,
+    PreferenceConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "DEFAULT_TRAINING",
@@ -40,6 +45,7 @@ __all__ = [
     "JudgeConfig",
     "MixConfig",
     "ModelConfig",
+    "PreferenceConfig",
     "Section",
     "SeedsConfig",
     "TrainingConfig",

@@ -60,6 +60,14 @@ class Config(Section):
                 f"rounds is {self.rounds}, but training.mix.generated is 0, so no round would "
                 "differ from the first; set rounds to 1"
             )
+        training, draws = self.training, self.generation.instances.best_of
+        needs_draws = {"drawn", "judged"} & set(training.preference.pairs)
+        if training.method != "sft" and needs_draws and draws == 1:
+            raise ValueError(
+                f"training.preference.pairs has '{min(needs_draws)}', but no answers are drawn; "
+                "set generation.instances.best_of to 3 or more, or "
+                "training.preference.pairs=[earlier_model]"
+            )
         return self
 
     @property

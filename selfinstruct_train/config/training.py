@@ -44,8 +44,35 @@ class MixConfig(Section):
         return self
 
 
+class PreferenceConfig(Section):
+    """Direct preference optimisation (Rafailov et al., arXiv 2305.18290) through TRL's DPOTrainer.
+
+    Of two answers the chosen one becomes likelier against the rejected one, compared with the model
+    as it was when this training began.
+    """
+
+    pairs: tuple[Literal["drawn", "earlier_model", "judged"], ...] = ("drawn",)
+    """Where pairs come from: the answers of ``generation.instances.best_of``, the one kept against
+    the worst; each training answer against what the model before this training answers (SPIN, arXiv
+    2401.01335); or drawn answers that the writer, asked as the judge in both orders, prefers twice
+    (self-rewarding, arXiv 2401.10020)."""
+    loss: Literal["sigmoid", "ipo", "apo_zero"] = "sigmoid"
+    """The loss on a pair; ``sigmoid`` is the paper's."""
+    beta: Float = Field(default=0.1, gt=0.0)
+    """How strongly the model is held to what it was."""
+    learning_rate: Float = Field(default=5e-6, gt=0.0)
+    """Peak learning rate of this part of the training."""
+    epochs: Float = Field(default=1.0, gt=0.0)
+    """Passes over the pairs; ignored where max_steps is set."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps, whatever the number of pairs."""
+    balance_length: bool = True
+    """Leave out the pairs that would make chosen answers longer or shorter on average than rejected
+    ones: a model that learns from those grows longer, not better."""
+
+
 class TrainingConfig(Section):
-    """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only."""
+    """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only, or through its DPOTrainer."""
 
     name: str = Field(default=DEFAULT_TRAINING, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     """Name of this training of the data: another name, with other settings, trains beside it
@@ -56,6 +83,11 @@ class TrainingConfig(Section):
     template: Literal["plain", "varied", "chat"] = "plain"
     """How instruction and input become a prompt: one template, the paper's variety, or the model's
     chat template."""
+    method: Literal["sft", "dpo", "sft+dpo"] = "sft"
+    """Learn the answers; or learn from pairs of answers which one to prefer; or first the one, and
+    then the other on the same adapter."""
+    preference: PreferenceConfig = PreferenceConfig()
+    """The training on pairs."""
     load: Literal["shared", "own"] = "shared"
     """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards."""
     include_seeds: bool = True
@@ -115,6 +147,11 @@ class TrainingConfig(Section):
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"sweep has '{twice[0]}' twice; give each value once")
         return self
+
+    @property
+    def of_answers(self) -> TrainingConfig:
+        """The settings of the training on answers alone; nothing about pairs bears on it."""
+        return self.model_copy(update={"method": "sft", "preference": PreferenceConfig()})
 
     @property
     def trainings(self) -> tuple[TrainingConfig, ...]:

@@ -9,16 +9,21 @@ from pathlib import Path
 from selfinstruct_train.config import Config
 from selfinstruct_train.contamination.check import check
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.memory import release_memory
 from selfinstruct_train.progress import ProgressUpdate
-from selfinstruct_train.records import TrainingRow, TrainingStep
+from selfinstruct_train.records import PreferencePair, TrainingRow, TrainingStep
 from selfinstruct_train.rounds.opened import OpenedRun, describe
+from selfinstruct_train.rounds.preferring import preference_pairs
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training.arguments import seeds_only_lengths
-from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.dataset import training_rows, write_dataset
+from selfinstruct_train.training.dpo import train_on_pairs
+from selfinstruct_train.training.job import TrainingResult
 from selfinstruct_train.training.mix import mix_rows
+from selfinstruct_train.training.pairs import read_counts
+from selfinstruct_train.training.progress import OnStep
 from selfinstruct_train.training.sft import train
 
 
@@ -56,7 +61,8 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
     start = None
     if number > 0 and config.training.start == "previous":
         start = opened.run.round(number - 1).training(name).adapter
-    _train(opened, config, directory, f"{describe(config, number)} training", rows, start, None)
+    stage = f"{describe(config, number)} training"
+    _train(opened, config, directory, stage, rows, start, None, number)
 
 
 def train_seeds_only(opened: OpenedRun, config: Config, most: int) -> list[RoundDirectory]:
@@ -90,49 +96,97 @@ def _train(
     rows: list[TrainingRow],
     start: Path | None,
     steps: int | None,
+    number: int | None = None,
 ) -> None:
+    """Tune, check and mark; ``number`` is the round whose pairs are trained on too, if any."""
     directory.begin("train")
     rows = _without_contamination(opened, directory, rows)
+    pairs: list[PreferencePair] | None = None
+    if number is not None and config.training.method != "sft":
+        pairs = preference_pairs(opened, config, directory, number, rows, start)
     opened.close_engines()
     own = config.training.load == "own"
     model = load_model(config.model, opened.described) if own else opened.model
     began = time.monotonic()
-
-    def on_step(step: TrainingStep, total: int) -> None:
-        note = f"loss {step.loss:.3f}"
-        seconds = time.monotonic() - began
-        done = ProgressUpdate(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
-        opened.progress(done)
-
-    result = train(
-        model,
-        rows,
-        config.training,
-        directory,
-        answers=opened.pack.answers,
-        seed=config.seed,
-        world=opened.world,
-        start_adapter=start,
-        on_step=on_step,
-        max_steps_override=steps,
-        say=lambda note: opened.progress.say(f"{stage}: {note}"),
-    )
+    results = _tune(opened, config, model, directory, stage, rows, pairs, start, steps)
     if own:
         del model
         release_memory(opened.described.device)
+    result = results[-1]
     for warning in (*result.gate.warnings, *result.check.warnings):
         opened.progress.warn(f"{stage}: {warning}")
+    if pairs is not None:
+        opened.progress.say(f"{stage}: {read_counts(directory).sentence}")
     directory.finish(
         "train",
         time.monotonic() - began,
-        steps=result.steps,
-        rows=result.rows,
+        steps=sum(found.steps for found in results),
+        rows=results[0].rows,
         too_long=result.too_long,
         final_loss=result.final_loss,
         precision=result.precision,
         stopped_by_itself=result.check.stopped,
         stop_checked_on=result.check.prompts,
     )
+
+
+def _tune(
+    opened: OpenedRun,
+    config: Config,
+    model: LoadedModel,
+    directory: RoundDirectory,
+    stage: str,
+    rows: list[TrainingRow],
+    pairs: list[PreferencePair] | None,
+    start: Path | None,
+    steps: int | None,
+) -> list[TrainingResult]:
+    """Train on answers, on pairs, or on the one and then the other."""
+    training, began = config.training, time.monotonic()
+    results = []
+    if pairs is None or training.method == "sft+dpo":
+        result = train(
+            model,
+            rows,
+            training.of_answers,
+            directory if pairs is None else directory.before_pairs,
+            answers=opened.pack.answers,
+            seed=config.seed,
+            world=opened.world,
+            start_adapter=start,
+            on_step=_on_step(opened, stage, began),
+            max_steps_override=steps,
+            say=lambda note: opened.progress.say(f"{stage}: {note}"),
+        )
+        results.append(result)
+        start = result.adapter
+    if pairs is not None:
+        # What is trained on, for whoever asks what a suite may have been given away by.
+        write_dataset(rows, directory)
+        result = train_on_pairs(
+            model,
+            pairs,
+            training,
+            directory,
+            answers=opened.pack.answers,
+            seed=config.seed,
+            world=opened.world,
+            start_adapter=start,
+            on_step=_on_step(opened, f"{stage} on pairs", began),
+            say=lambda note: opened.progress.say(f"{stage}: {note}"),
+        )
+        results.append(result)
+    return results
+
+
+def _on_step(opened: OpenedRun, stage: str, began: float) -> OnStep:
+    def on_step(step: TrainingStep, total: int) -> None:
+        note = f"loss {step.loss:.3f}"
+        seconds = time.monotonic() - began
+        done = ProgressUpdate(stage, step.step, total, 0, Counter(), 0, seconds, note=note)
+        opened.progress(done)
+
+    return on_step
 
 
 def _without_contamination(

@@ -70,6 +70,11 @@ class RoundDirectory:
         names = sorted(path.name for path in self.path.glob("trainings/*") if path.is_dir())
         return {name: self.training(name) for name in (DEFAULT_TRAINING, *names)}
 
+    @property
+    def before_pairs(self) -> RoundDirectory:
+        """The training on answers that a training on pairs goes on from."""
+        return RoundDirectory(self.path / "sft", self.world, self._basis, self._training)
+
     def store(self, path: Path, row_type: type[RowT]) -> RowStore[RowT]:
         """A row store on a file of this round."""
         return RowStore(path, row_type, self.world.is_main)
@@ -152,7 +157,10 @@ class RoundDirectory:
                 written = [self.instances, self.drawn]
                 return [*written, self.rejected("instances"), self.completions(stage)]
             case "train":
-                return [self.dataset, self.adapter, self.training_steps, self.contamination]
+                asked = [self.completions(name) for name in ("earlier_model", "judged_pairs")]
+                first = [self.path / "sft" / name for name in ("dataset", "adapter")]
+                own = [self.dataset, self.adapter, self.training_steps, self.contamination]
+                return [*own, *first, self.path / "sft" / "training.jsonl", *asked]
             case "evaluate":
                 # What else is measured may change, and is written again, after the mark.
                 found = sorted(self.path.glob("eval/*/*.json*"))
@@ -165,7 +173,7 @@ class RoundDirectory:
         marks = [self._mark_path(stage), self._begun_path(stage)]
         match stage:
             case "train":
-                return [*self.files(stage), self.checkpoints, *marks]
+                return [*self.files(stage), self.checkpoints, self.path / "sft", *marks]
             case "evaluate":
                 return [self.path / "eval", self.decision, *marks]
             case "judge":

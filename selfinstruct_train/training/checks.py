@@ -98,7 +98,7 @@ def check_batches(
         TrainingError: padding is the end token, a label is missing or one too many, a row was cut,
             changed or lost, or most prompts tokenize differently with their answers.
     """
-    _check_special_tokens(tokenizer)
+    require_special_tokens(tokenizer)
     eos = tokenizer.eos_token_id
     expected = {_digest(e.tokens): e for e in examples}
     seen = 0
@@ -129,6 +129,23 @@ def check_batches(
             f"{len(examples)} rows went to the trainer but {seen} are in its batches; set "
             "training.packing=false, or lower training.max_length below the model's context"
         )
+    return report_of(examples, too_long, tokenizer, spaced=spaced)
+
+
+def report_of(
+    examples: Sequence[Example], too_long: int, tokenizer: PreTrainedTokenizerBase, *, spaced: bool
+) -> GateReport:
+    """Figures of what passed the gate.
+
+    Args:
+        examples: all of it.
+        too_long: rows already left out.
+        tokenizer: the model's.
+        spaced: whether answers should begin with a blank.
+
+    Raises:
+        TrainingError: most prompts tokenize differently with their answers.
+    """
     joined_differently = sum(not e.split_as_joined for e in examples)
     unspaced = sum(not e.completion.startswith(" ") for e in examples) if spaced else 0
     return GateReport(
@@ -241,7 +258,12 @@ def check_adapter(
     )
 
 
-def _check_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+def require_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """See that answers can end.
+
+    Raises:
+        TrainingError: there is no end token, or padding is the end token.
+    """
     if tokenizer.eos_token_id is None:
         raise TrainingError(
             "the model's tokenizer has no end token, so no answer could ever end; add eos_token "

@@ -80,6 +80,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             learning_rate=logs["learning_rate"],
             gradient_norm=logs.get("grad_norm"),
             tokens=int(logs["num_tokens"]) + (before.tokens or 0 if before else 0),
+            reward_accuracy=logs.get("rewards/accuracies"),
+            reward_margin=logs.get("rewards/margins"),
             seconds=round(time.monotonic() - self._began + (before.seconds if before else 0.0), 3),
         )
         if row.step > self._written:
