@@ -26,7 +26,7 @@ PAGES = sorted(
     # The log and the changelog tell what was typed then.
     if path.name not in ("log.md", "CHANGELOG.md")
 )
-_SPAN = re.compile(r"`(selfinstruct (?:data )?)([^`]+)`((?:\s·\s`[^`]+`)*)")
+_SPAN = re.compile(r"`(selfinstruct (?:(?:data|pack) )?)([^`]+)`((?:\s·\s`[^`]+`)*)")
 _LINE = re.compile(r"^[#\s]*(?:[A-Z]\w+:\s+)?(selfinstruct [a-z].*)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _KEY = re.compile(r"`((?:model|seeds|generation|training|evaluation)\.[a-z0-9_.]+?)[=:`\s]")

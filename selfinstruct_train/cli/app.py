@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import data, export, inspect, run
+from selfinstruct_train.cli import data, export, inspect, pack, run
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ export_app = typer.Typer(
     help="Take the data or the model of a run elsewhere.", no_args_is_help=True
 )
 app.add_typer(export_app, name="export")
+pack_app = typer.Typer(help="Packs: languages and domains.", no_args_is_help=True)
+app.add_typer(pack_app, name="pack")
 for command in (
     run.run,
     run.generate,
@@ -42,6 +44,7 @@ for command in (
     app.command()(command)
 data_app.command("list")(data.data_list)
 data_app.command("pull")(data.data_pull)
+pack_app.command("check")(pack.pack_check)
 export_app.command("data")(export.export_data)
 export_app.command("model")(export.export_model)
 

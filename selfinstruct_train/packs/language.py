@@ -88,7 +88,7 @@ class LanguageTest:
         found = _letter_words(text)
         if not found or self._exempts(text):
             return None
-        share = sum(self._is_own_script(word) for word in found) / len(found)
+        share = self.script_share(text)
         if share < _LEAST_IN_SCRIPT:
             return f"{share:.0%} of the words are in {self._names}"
         own = sum(word in self._own for word in found)
@@ -99,6 +99,15 @@ class LanguageTest:
         if self._own and not own and len(found) >= _LONG:
             return f"none of {len(found)} words is a function word of the language"
         return None
+
+    def script_share(self, text: str) -> float:
+        """Share of a text's words that the language's scripts write, 0 to 1."""
+        found = _letter_words(text)
+        return sum(self._is_own_script(word) for word in found) / len(found) if found else 0.0
+
+    def has_function_words(self, text: str) -> bool:
+        """Whether a text has a function word of the language."""
+        return any(word in self._own for word in _letter_words(text))
 
     def foreign_answer(self, instruction: str, text: str) -> str | None:
         """Why an input or an answer is not in the language; None if it is, or may be in another."""
