@@ -170,6 +170,38 @@ SOURCES: tuple[Source, ...] = (
         "this project, Apache-2.0",
         own_file="data/everyday/dev.jsonl",
     ),
+    Source(
+        "code-seeds",
+        "seeds",
+        "32 tasks of programming; written by a language model for this project, Apache-2.0",
+        own_file="data/seeds/code.jsonl",
+    ),
+    Source(
+        "medical-seeds",
+        "seeds",
+        "29 tasks of medicine and care; written by a language model for this project, Apache-2.0",
+        own_file="data/seeds/medical.jsonl",
+    ),
+    Source(
+        "legal-seeds",
+        "seeds",
+        "29 tasks of law; written by a language model for this project, Apache-2.0",
+        own_file="data/seeds/legal.jsonl",
+    ),
+    Source(
+        "zh-seeds",
+        "seeds",
+        "100 Chinese tasks, for the pack zh; written by a language model for this project, "
+        "Apache-2.0",
+        own_file="data/seeds/zh.jsonl",
+    ),
+    Source(
+        "pt-seeds",
+        "seeds",
+        "60 Brazilian Portuguese tasks, for the pack pt; written by a language model for this "
+        "project, Apache-2.0",
+        own_file="data/seeds/pt.jsonl",
+    ),
 )
 
 
