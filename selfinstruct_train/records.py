@@ -254,7 +254,8 @@ class SystemScore(Row):
     empty: float
     """Percent of answers that are blank."""
     ended: float | None = None
-    """Percent of answers that the model ended by itself; None where unknown."""
+    """Percent of answers that the model ended by itself; None where unknown, as where answers are
+    cut at a stop string."""
     oracle_accuracy: float | None = None
     """Percent judged right by the microworld's oracle; None on other suites."""
     constraints: ConstraintScore | None = None

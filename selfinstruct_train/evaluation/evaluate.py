@@ -270,4 +270,5 @@ def _stopped(row: Prediction, form: AnswerFormat) -> Prediction:
     response = cut_at_new_example(row.response, form)
     if response == row.response:
         return row
-    return row.model_copy(update={"response": response, "finish_reason": "stop"})
+    # The model went on after the cut, so it did not end the answer by itself: that much is known.
+    return row.model_copy(update={"response": response, "finish_reason": "length"})

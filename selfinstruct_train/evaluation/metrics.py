@@ -157,7 +157,10 @@ def summarise(system: str, predictions: Sequence[Prediction], scores: AnswerScor
         exact_match=float(scores.exact_match.mean()),
         mean_words=float(np.mean(lengths)),
         empty=100.0 * lengths.count(0) / len(lengths),
-        ended=None if None in reasons else 100.0 * reasons.count("eos") / len(reasons),
+        # Where a stop string cut an answer, whether the model would have ended it is not known.
+        ended=None
+        if {None, "stop"} & set(reasons)
+        else 100.0 * reasons.count("eos") / len(reasons),
         oracle_accuracy=None if judged is None or not judged.size else float(judged.mean()),
         constraints=_summarise_constraints(scores.constraints) if scores.constraints else None,
         accuracy=None if scores.accuracy is None else float(np.nanmean(scores.accuracy)),

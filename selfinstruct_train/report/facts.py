@@ -67,6 +67,8 @@ from selfinstruct_train.text.words import Units
 RowT = TypeVar("RowT", bound=Row)
 
 STAGES = ("instructions", "classification", "instances", "train", "evaluate")
+_TRAINED = ("train", "evaluate", "judge")
+"""Stages of a training, of which a round may have several."""
 SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")
 """Systems whose answers are stored, in the order in which they are shown."""
 ROWS_SHOWN = 100_000
@@ -162,6 +164,15 @@ class RoundFacts(NamedTuple):
     """Several trainings on the round's data side by side; None where there is one alone."""
 
 
+class StageMark(NamedTuple):
+    """A finished stage."""
+
+    place: str
+    """The round and the training, in words."""
+    stage: str
+    mark: Mark
+
+
 class RunFacts(NamedTuple):
     """All that is known of a run."""
 
@@ -179,6 +190,8 @@ class RunFacts(NamedTuple):
     """The last word of each person on each answer, grade or comment."""
     missing: tuple[str, ...]
     """What is not there yet, one sentence each."""
+    stages: tuple[StageMark, ...] = ()
+    """All finished stages, those of every training and of the seed tasks alone too."""
 
     @property
     def stride(self) -> int:
@@ -230,7 +243,27 @@ def read_facts(run: RunDirectory) -> RunFacts:
         suites=suites,
         ratings=tuple(standing_ratings(_rows(ratings_file(run), Rating)).values()),
         missing=_missing(config, rounds, suites, manifest),
+        stages=tuple(_stage_marks(run, directories)),
     )
+
+
+def _stage_marks(run: RunDirectory, directories: list[RoundDirectory]) -> Iterator[StageMark]:
+    names = {DEFAULT_TRAINING: ""}
+    for directory in directories:
+        place = f"round {_number(directory)}"
+        for stage in STAGES:
+            if stage not in _TRAINED and (mark := directory.mark(stage)) is not None:
+                yield StageMark(place, stage, mark)
+        for name, training in directory.trainings().items():
+            names.setdefault(name, f", training {name}")
+            for stage in _TRAINED:
+                if (mark := training.mark(stage)) is not None:
+                    yield StageMark(place + names[name], stage, mark)
+    for name, said in names.items():
+        for directory in run.all_seeds_only(name):
+            if (mark := directory.mark("train")) is not None:
+                steps = directory.path.name.removeprefix("steps-")
+                yield StageMark(f"seeds only, {steps} steps{said}", "train", mark)
 
 
 def _number(directory: RoundDirectory) -> int:

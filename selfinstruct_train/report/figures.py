@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -129,7 +130,7 @@ def yield_plot(rows: Sequence[YieldRow], what: str, key: str) -> Plot | None:
         return None
     with canvas(76 + 25 * len(rows)) as (figure, (axes,)):
         y = range(len(rows))
-        colours = [GOOD if row.fate == "kept" else BAD for row in rows]
+        colours = [GOOD if row.fate == "kept" else BAD if row.is_fault else MUTED for row in rows]
         bars = axes.barh(y, [row.rows for row in rows], color=colours, height=0.66)
         axes.bar_label(
             bars, [f"{row.rows:,} ({row.percent:.1f} %)" for row in rows], padding=4, fontsize=12
@@ -141,12 +142,14 @@ def yield_plot(rows: Sequence[YieldRow], what: str, key: str) -> Plot | None:
         axes.set_xlabel(what)
         axes.grid(axis="y", visible=False)
         total = sum(row.rows for row in rows)
-        worst = next((row for row in rows if row.fate != "kept"), None)
+        faults = [row for row in rows if row.is_fault]
         loss = (
-            f" Most of what was dropped fell to “{worst.fate}” ({worst.rows:,})."
-            if worst
-            else " Nothing was dropped."
+            f" Most of what was at fault fell to “{faults[0].fate}” ({faults[0].rows:,})."
+            if faults
+            else " None was at fault."
         )
+        if capped := sum(row.rows for row in rows if not row.is_fault and row.fate != "kept"):
+            loss += f" {capped:,} were sound but over the cap for one instruction (grey)."
         kept = next(row for row in rows if row.fate == "kept")
         caption = f"Of {total:,} {what}, {kept.percent:.1f} % were kept.{loss}"
         return render(key, f"Yield of {what} by reason", figure, caption)
@@ -232,33 +235,63 @@ def _length_histogram(axes: Axes, lengths: Sequence[int], colour: str) -> None:
 
 
 def training_plot(curves: Mapping[str, Sequence[TrainingStep]], key: str) -> Plot | None:
-    """Training loss against optimizer steps, one line for each adapter."""
+    """Loss, gradient norm and learning rate against optimizer steps, one line for each adapter."""
     drawn = {name: steps for name, steps in curves.items() if steps}
     if not drawn:
         return None
-    with canvas(300) as (figure, (axes,)):
-        for i, (name, steps) in enumerate(drawn.items()):
-            axes.plot(
-                [step.step for step in steps],
-                [step.loss for step in steps],
-                color=SERIES[i % len(SERIES)],
-                marker=MARKERS[i % len(MARKERS)],
-                markersize=4,
-                linestyle="-" if i < len(SERIES) else "--",
-                label=name,
-            )
-        axes.set_xlabel("optimizer step")
-        axes.set_ylabel("loss on the answers,\nnats per token")
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        figure.legend(loc="outside upper left", ncols=3)
+    figures: dict[str, list[_Curve]] = {
+        "loss on the answers,\nnats per token": [
+            _Curve(name, [(s.step, s.loss) for s in steps]) for name, steps in drawn.items()
+        ],
+        "gradient norm": [
+            _Curve(name, points)
+            for name, steps in drawn.items()
+            if (points := [(s.step, n) for s in steps if (n := s.gradient_norm) is not None])
+        ],
+        "learning rate": [
+            _Curve(name, [(s.step, s.learning_rate) for s in steps])
+            for name, steps in drawn.items()
+        ],
+    }
+    figures = {label: lines for label, lines in figures.items() if lines}
+    with canvas(110 + 190 * len(figures), rows=len(figures)) as (figure, every):
+        places = {name: i for i, name in enumerate(drawn)}
+        for axes, (label, lines) in zip(every, figures.items(), strict=True):
+            for line in lines:
+                _draw_curve(axes, line, places[line.name])
+            axes.set_ylabel(label)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+        every[-1].set_xlabel("optimizer step")
+        figure.legend(*every[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
         ends = "; ".join(f"{name} {number(steps[-1].loss, 3)}" for name, steps in drawn.items())
         caption = (
             f"Last logged loss: {ends}. Losses on different data do not compare: a low "
             "seeds-only curve shows that a few tasks are soon learned by heart, not that it is "
-            "the better model."
+            "the better model. A gradient norm that jumps and stays high, or falls to 0 early, "
+            "means that the training broke."
         )
-        return render(key, "Training loss", figure, caption)
+        return render(key, "Loss, gradient norm and learning rate of the training", figure, caption)
+
+
+class _Curve(NamedTuple):
+    """A line of the plot."""
+
+    name: str
+    points: list[tuple[int, float]]
+    """(step, value)."""
+
+
+def _draw_curve(axes: Axes, line: _Curve, place: int) -> None:
+    axes.plot(
+        [step for step, _ in line.points],
+        [value for _, value in line.points],
+        color=SERIES[place % len(SERIES)],
+        marker=MARKERS[place % len(MARKERS)],
+        markersize=4,
+        linestyle="-" if place < len(SERIES) else "--",
+        label=line.name,
+    )
 
 
 def _errors(pairs: Sequence[PairedComparison]) -> list[list[float]]:

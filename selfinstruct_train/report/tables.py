@@ -9,12 +9,17 @@ from typing import NamedTuple
 from selfinstruct_train.report.facts import RoundFacts, RunFacts
 from selfinstruct_train.report.wording import number, share
 
+_NO_FAULT = {"kept": "kept", "too_many": "over the cap, no fault"}
+"""Fates that say nothing against a row, as the page names them."""
+
 
 class YieldRow(NamedTuple):
     """How many candidates met one fate."""
 
     fate: str
     """``kept``, or the reason of the rejection."""
+    is_fault: bool
+    """Whether something was wrong with it; what is over a cap was only not needed."""
     rows: int
     percent: float
 
@@ -71,8 +76,14 @@ def _yield(kept: int, reasons: Counter[str]) -> tuple[YieldRow, ...]:
         return ()
     fates = [("kept", kept), *sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
     return tuple(
-        YieldRow(fate.replace("_", " "), count, 100 * count / total) for fate, count in fates
+        YieldRow(reason_words(fate), fate not in _NO_FAULT, count, 100 * count / total)
+        for fate, count in fates
     )
+
+
+def reason_words(reason: str) -> str:
+    """A reason as the page names it."""
+    return _NO_FAULT.get(reason, reason.replace("_", " "))
 
 
 def acceptance(facts: RoundFacts, points: int = 15, fewest: int = 20) -> tuple[Acceptance, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from selfinstruct_train.run import machine
 from selfinstruct_train.run.marks import FORMAT, require_known_format
 from selfinstruct_train.run.stores import write_atomically
 
@@ -37,7 +38,13 @@ class Start(BaseModel):
     command: tuple[str, ...] = ()
     python: str | None = None
     platform: str | None = None
+    processor: str | None = None
     cores: int | None = None
+    memory_gib: float | None = None
+    accelerators: tuple[str, ...] = ()
+    """Names of the CUDA devices."""
+    commit: str | None = None
+    """Of the package's checkout; None where it is installed from a wheel."""
     packages: Mapping[str, str | None] = {}
 
 
@@ -82,7 +89,11 @@ def add_start(path: Path, before: Manifest) -> tuple[str, ...]:
         command=tuple(sys.argv),
         python=platform.python_version(),
         platform=platform.platform(),
+        processor=machine.processor(),
         cores=os.cpu_count(),
+        memory_gib=machine.memory_gib(),
+        accelerators=machine.accelerators(),
+        commit=machine.commit(),
         packages={name: _version(name) for name in _PACKAGES},
     )
     manifest = before.model_copy(update={"starts": (*before.starts, start)})

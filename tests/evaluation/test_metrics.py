@@ -74,12 +74,18 @@ def test_exact_match_folds_case_punctuation_and_space_and_keeps_articles(
 def test_a_system_is_described_by_its_means(suite: Suite) -> None:
     rows = answered(suite, "{target}", finish_reason="eos")
     rows[0] = rows[0].model_copy(update={"response": " \n", "finish_reason": "length"})
-    rows[1] = rows[1].model_copy(update={"finish_reason": "stop"})
+    rows[1] = rows[1].model_copy(update={"finish_reason": "length"})
     score = score_predictions("mine", rows, suite)
     assert score.rouge_l == score.exact_match == pytest.approx(700 / 8)
     assert score.empty == pytest.approx(100 / 8)
     assert score.mean_words == pytest.approx(21 / 8)
     assert score.ended == pytest.approx(600 / 8)
+
+
+def test_whether_a_model_ends_answers_that_a_stop_string_cuts_is_unknown(suite: Suite) -> None:
+    rows = answered(suite, "{target}", finish_reason="eos")
+    rows[1] = rows[1].model_copy(update={"finish_reason": "stop"})
+    assert score_predictions("few-shot", rows, suite).ended is None
 
 
 def test_unknown_endings_and_suites_without_an_oracle_give_none_not_zero(suite: Suite) -> None:

@@ -106,6 +106,7 @@ class Writer:
                 self._training(directory, 2.4)
                 self._mark(directory, "train", steps=50, final_loss=0.4)
                 self._training(self.run.seeds_only(50), 2.1)
+                self._mark(self.run.seeds_only(50), "train", steps=50)
             if until >= 4:
                 self._evaluation(directory, number, suite)
                 self._mark(directory, "evaluate", suites=1)

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfinstruct_train.records import Rejection
 from selfinstruct_train.report.facts import read_facts
+from selfinstruct_train.report.figures import yield_plot
 from selfinstruct_train.report.tables import (
     acceptance,
     instance_yield,
@@ -23,6 +25,7 @@ from selfinstruct_train.report.wording import (
     visible,
 )
 from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.stores import RowStore
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -35,6 +38,24 @@ def test_every_candidate_is_counted_once(make_run: MakeRun) -> None:
     assert sum(row.rows for row in found) == len(rows) + len(rejections)
     assert [row.fate for row in found if row.fate == "kept"] == ["kept", "kept"]
     assert sum(row.percent for row in instruction_yield(facts.rounds)) == pytest.approx(100)
+
+
+def test_what_is_over_a_cap_is_no_fault(make_run: MakeRun) -> None:
+    run = make_run(rounds=1, until="instances", instructions=30)
+    directory = run.round(0)
+    store = RowStore(directory.rejected("instances"), Rejection)
+    (first, *_) = store.read()
+    store.append([first.model_copy(update={"reason": "too_many"})] * 50)
+    rows = instance_yield(read_facts(run).rounds)
+    assert {row.fate: row.is_fault for row in rows} == {
+        "kept": False,
+        "over the cap, no fault": False,
+        "conflicting outputs": True,
+    }
+    plot = yield_plot(rows, "instances", "yield")
+    assert plot is not None
+    assert "what was at fault fell to “conflicting outputs”" in plot.caption
+    assert "50 were sound but over the cap for one instruction" in plot.caption
 
 
 def test_acceptance_stretches_add_up_to_the_round(make_run: MakeRun) -> None:
