@@ -37,6 +37,7 @@ for command in (
     run.validate,
     run.doctor,
     inspect.status,
+    run.prune,
     inspect.report,
     inspect.rate,
     inspect.ratings,
@@ -67,7 +68,7 @@ def root(
 
 def main() -> None:
     """Run the command line: user faults end in one sentence and exit code 2."""
-    arguments = _config_first(_spread(sys.argv[1:], ("--pool", "--candidates")))
+    arguments = _config_first(_spread(sys.argv[1:], ("--pool", "--candidates", "--ids")))
     guard(lambda: app(args=arguments))
 
 

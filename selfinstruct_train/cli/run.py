@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from selfinstruct_train.cli.options import ConfigArgument, OutputDir, Overrides, Redo
+from selfinstruct_train.cli.options import (
+    ConfigArgument,
+    OutputDir,
+    Overrides,
+    Redo,
+    RunArgument,
+)
 from selfinstruct_train.cli.program import finish_run
 
 
@@ -70,6 +77,46 @@ def _stages(
     loop.go_round(*(step for stage in stages for step in steps[stage]))
     if "evaluate" in stages:
         finish_run(loop)
+
+
+def prune(
+    run_directory: RunArgument,
+    ids: Annotated[
+        list[str] | None, typer.Option(help="Ids of instructions or instances; may be repeated.")
+    ] = None,
+    descendants_of: Annotated[
+        str | None,
+        typer.Option(help="A row or seed task: the row and all that was written from it."),
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", help="File with an id a line, or as rows.html saves it."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Is kept with each row.")] = "by hand",
+) -> None:
+    """Take rows out of a run: they stay in their files, but nothing reads them any more."""
+    from selfinstruct_train.errors import ConfigError
+    from selfinstruct_train.run.directory import RunDirectory
+    from selfinstruct_train.run.pruning import descendants, read_list
+    from selfinstruct_train.run.pruning import prune as take_out
+    from selfinstruct_train.run.rows import Pruned
+
+    run = RunDirectory(run_directory)
+    if not ids and descendants_of is None and from_file is None:
+        raise ConfigError("prune: name rows by --ids ID …, --descendants-of ID or --from FILE")
+    rows = [Pruned(id=id, reason=reason) for id in ids or ()]
+    rows += descendants(run, descendants_of, reason) if descendants_of is not None else []
+    rows += read_list(from_file, reason) if from_file is not None else []
+    done = take_out(run, rows)
+    already = f" ({done.before} were so before)" if done.before else ""
+    print(
+        f"pruned: {done.pruned} rows{already}; training rows that are live no more: "
+        f"{done.instances}; see {run.pruned}"
+    )
+    for line in done.stale:
+        print(f"made of these rows, to be made again: {line}")
+    if done.stale:
+        print(f"selfinstruct run {shlex.quote(str(run.config_file))} --redo train")
 
 
 def validate(config: ConfigArgument, overrides: Overrides = None) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,6 @@ from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side,
 from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
-    STAGES,
     RunFacts,
     SuiteFacts,
     read_facts,
@@ -31,6 +31,7 @@ from selfinstruct_train.report.facts import (
 from selfinstruct_train.report.headline import BASELINE, Headline, judge_suite
 from selfinstruct_train.report.judge_section import judge_section
 from selfinstruct_train.report.people import people_section
+from selfinstruct_train.report.rows_page import write_rows
 from selfinstruct_train.report.treemap import verbs_plot
 from selfinstruct_train.report.verbs import Verbs, find_verbs
 from selfinstruct_train.report.wording import (
@@ -49,6 +50,7 @@ from selfinstruct_train.text.words import length
 
 HERE = Path(__file__).parent
 """Folder of the templates and of the style sheet."""
+_GENERATION = ("instructions", "classification", "instances")
 _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
 _METRICS = {
@@ -74,9 +76,10 @@ class SuiteSection(NamedTuple):
 
 
 class StageTime(NamedTuple):
-    """How long one stage of one round took and what it says of itself."""
+    """How long one stage took and what it says of itself."""
 
-    round: int
+    place: str
+    """The round and the training, in words."""
     stage: str
     seconds: float
     figures: str
@@ -84,6 +87,8 @@ class StageTime(NamedTuple):
 
 def write_report(run: RunDirectory, facts: RunFacts | None = None) -> Path:
     """Write the report of a run, finished or not, as one self-contained HTML file.
+
+    The page of all rows is written beside it.
 
     The page loads nothing: its content policy allows no network, and one script by its hash. All
     that a model or a data file wrote is escaped, with control and direction marks spelled out.
@@ -100,6 +105,7 @@ def write_report(run: RunDirectory, facts: RunFacts | None = None) -> Path:
         DataError: a row of the run cannot be read.
     """
     write_atomically(run.report, render_page(facts or read_facts(run)))
+    write_rows(run, page_environment())
     return run.report
 
 
@@ -129,6 +135,8 @@ def render_page(facts: RunFacts) -> str:
             kept=spread([row for r in facts.rounds for row in r.instances], _KEPT_SHOWN),
             dropped=tuple(_dropped_sample(facts)),
             stages=tuple(_stage_times(facts)),
+            worked=_worked(facts),
+            elapsed=_elapsed(facts),
             commands=_commands(facts),
             settings=yaml.safe_dump(
                 facts.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
@@ -260,19 +268,41 @@ def _dropped_sample(facts: RunFacts) -> Iterator[tuple[str, tuple[Rejection, ...
 
 
 def _reason_label(stage: str, reason: str) -> str:
-    return f"{stage}: {reason.replace('_', ' ')}"
+    return f"{stage}: {tables.reason_words(reason)}"
 
 
 def _stage_times(facts: RunFacts) -> Iterator[StageTime]:
-    for r in facts.rounds:
-        for stage in STAGES:
-            if mark := r.marks.get(stage):
-                said = (
-                    f"{name.replace('_', ' ')} {number(v, 3) if isinstance(v, int | float) else v}"
-                    for name, v in mark.figures.items()
-                    if v is not None
-                )
-                yield StageTime(r.number, stage, mark.seconds, ", ".join(said))
+    for place, stage, mark in facts.stages:
+        said = (
+            f"{name.replace('_', ' ')} {number(v, 3) if isinstance(v, int | float) else v}"
+            for name, v in mark.figures.items()
+            if v is not None
+        )
+        yield StageTime(place, stage, mark.seconds, ", ".join(said))
+
+
+def _worked(facts: RunFacts) -> float:
+    """Seconds of all stages; those of generation run together, so their time counts once."""
+    together: dict[str, float] = {}
+    apart = 0.0
+    for place, stage, mark in facts.stages:
+        if stage in _GENERATION:
+            together[place] = max(together.get(place, 0.0), mark.seconds)
+        else:
+            apart += mark.seconds
+    return apart + sum(together.values())
+
+
+def _elapsed(facts: RunFacts) -> float | None:
+    """Seconds from the first start to the last finished stage, pauses counted."""
+    if not facts.stages or facts.manifest is None or not facts.manifest.starts:
+        return None
+    try:
+        began = datetime.fromisoformat(facts.manifest.starts[0].at)
+        ended = max(datetime.fromisoformat(mark.finished) for _, _, mark in facts.stages)
+        return (ended - began).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 def _commands(facts: RunFacts) -> tuple[str, ...]:

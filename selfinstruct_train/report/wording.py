@@ -19,6 +19,8 @@ def visible(text: str) -> str:
     A model may write marks that reorder or hide what stands beside them; spelled out, they are as
     plain as they were to the model.
     """
+    if text.isprintable():  # no such mark is
+        return text
     return "".join(
         f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in _UNSEEN and c not in _KEPT else c
         for c in text

@@ -62,6 +62,8 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
         "config.yaml",
         "manifest.json",
         "report.html",
+        "rows",
+        "rows.html",
         "run.log",
         "round-0",
         "round-1",

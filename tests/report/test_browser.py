@@ -25,9 +25,17 @@ const outside = [...document.body.querySelectorAll("*")]
   .filter((e) => !e.closest(".scroll, pre, .skip"))
   .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
   .map((e) => e.outerHTML.slice(0, 80));
+const seen = (e) => e.getBoundingClientRect().right <= innerWidth && e.checkVisibility();
+const cells = (label) => [...document.querySelectorAll(`td[data-label="${label}"]`)];
 const section = document.querySelector(".answers");
 const visible = () => [...section.querySelectorAll(".question")].filter((q) => !q.hidden).length;
 const found = { width: innerWidth, outside, first: visible() };
+found.outputs = cells("Output").length > 5 && cells("Output").every(seen);
+found.named = getComputedStyle(cells("Output")[0], "::before").content;
+found.right = [...document.querySelectorAll("table.scores tr.tuned td:first-of-type")].every(seen);
+found.cue = [...document.querySelectorAll(".scroll")]
+  .filter((e) => e.scrollWidth > e.clientWidth)
+  .every((e) => getComputedStyle(e).backgroundAttachment.includes("local"));
 const more = section.querySelector(".more");
 more.click();
 found.more = visible();
@@ -105,6 +113,10 @@ def test_search_filter_and_layout_hold_on_a_phone(
         "width": 390,
         "outside": [],
         "first": 20,
+        "outputs": True,
+        "named": '"Output"',
+        "right": True,
+        "cue": True,
         "more": 36,
         "focus": 20,
         "done": True,

@@ -12,12 +12,15 @@ import pytest
 from selfinstruct_train.config import dump_config
 from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.packs.pack import load_answers
+from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.report import facts as facts_module
 from selfinstruct_train.report import page, tables
 from selfinstruct_train.report.answers import MOST_QUESTIONS, side_by_side
 from selfinstruct_train.report.facts import STAGES, read_facts
+from selfinstruct_train.report.figures import training_plot
 from selfinstruct_train.report.page import render_page, write_report
 from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.lock import RUN_LOCK
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -109,7 +112,8 @@ def test_nothing_that_a_model_wrote_can_run(hostile: str) -> None:
     for element in reader.elements:
         assert not [name for name in element.attributes if name.startswith("on")]
         for name in ("href", "xlink:href", "src"):
-            assert (element.attributes.get(name) or "#").startswith("#")
+            link = element.attributes.get(name) or "#"
+            assert link.startswith("#") or link == "rows.html"
 
 
 def test_no_control_or_direction_mark_reaches_the_page(hostile: str) -> None:
@@ -156,7 +160,7 @@ def test_ids_are_unique_and_every_reference_finds_its_target(plain: str) -> None
     for element in elements:
         wanted |= set((element.attributes.get("aria-labelledby") or "").split())
         for name in ("href", "xlink:href"):
-            if link := element.attributes.get(name):
+            if (link := element.attributes.get(name)) and link != "rows.html":
                 wanted.add(link[1:])
     assert wanted <= set(ids)
 
@@ -194,15 +198,22 @@ def test_a_page_that_is_written_twice_is_the_same(make_run: MakeRun) -> None:
     assert not list(run.path.glob("*.partial"))
 
 
-def test_reporting_changes_nothing_but_the_page(make_run: MakeRun) -> None:
+def test_reporting_changes_nothing_but_the_pages(make_run: MakeRun) -> None:
     run = make_run(rounds=1, until="instances", instructions=10)
     torn = run.round(0).instances
     torn.write_bytes(torn.read_bytes()[:-5])
-    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+
+    def contents() -> dict[Path, bytes]:
+        # The lock of the run, open in this process, shows its heartbeat.
+        files = (p for p in run.path.rglob("*") if p.is_file() and p.name != RUN_LOCK)
+        return {p: p.read_bytes() for p in files}
+
+    before = contents()
     assert write_report(run) == run.report
-    after = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
-    del after[run.report]
-    assert after == before
+    after = contents()
+    written = {run.report, run.path / "rows.html", run.path / "rows" / "0000.js"}
+    assert written <= after.keys()
+    assert {p: text for p, text in after.items() if p not in written} == before
 
 
 @pytest.mark.parametrize("until", ["instructions", "classification", "instances", "train"])
@@ -276,6 +287,41 @@ def test_a_damaged_row_is_named_by_file_and_line(make_run: MakeRun) -> None:
         file.write("{}\n")
     with pytest.raises(DataError, match=r"instructions\.jsonl, line 6"):
         write_report(run)
+
+
+def test_hardware_commit_and_total_time_are_shown(plain: str, make_run: MakeRun) -> None:
+    said = [e.text for e in Reader(plain).all("th")]
+    for name in ("Processor", "CPU cores", "Memory", "GPU", "Git commit"):
+        assert name in said
+    # 12.5 s each in the fixture: in two rounds generation, training and evaluation, and the
+    # training on seed tasks alone.
+    assert "All together 1 min 28 s; from the first start to the end of the last stage" in plain
+    assert "seeds only, 50 steps" in plain
+    run = make_run(rounds=1, until="train", instructions=5)
+    run.manifest.unlink()
+    assert "from the first start" not in write_report(run).read_text("utf-8")
+
+
+def test_loss_gradient_norm_and_learning_rate_are_drawn_where_they_are_known() -> None:
+    def steps(norm: float | None) -> list[TrainingStep]:
+        return [
+            TrainingStep(
+                step=i, epoch=1.0, loss=1 / i, learning_rate=1e-3, gradient_norm=norm, seconds=1.0
+            )
+            for i in (1, 2, 3)
+        ]
+
+    for norm, labels in ((0.7, 3), (None, 2)):
+        plot = training_plot({"round 0": steps(norm), "seeds only": steps(norm)}, "training")
+        assert plot is not None
+        shown = re.sub(r"<[^>]+>", "\n", str(plot.svg))
+        found = [
+            name
+            for name in ("loss on the", "gradient norm", "learning rate")
+            if re.search(rf"^{name}", shown, re.MULTILINE)
+        ]
+        assert len(found) == labels
+        assert shown.count("round 0") == 1
 
 
 def test_the_command_and_the_settings_are_shown(plain: str) -> None:
