@@ -39,6 +39,8 @@ for command in (
     inspect.status,
     run.prune,
     inspect.report,
+    inspect.explain,
+    inspect.stats,
     inspect.rate,
     inspect.ratings,
 ):

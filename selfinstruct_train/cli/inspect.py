@@ -163,6 +163,30 @@ def status(
         time.sleep(2)
 
 
+def explain(
+    run_directory: RunArgument,
+    row: Annotated[
+        str, typer.Argument(metavar="ID", help="Of an instruction, instance, seed or request.")
+    ],
+) -> None:
+    """Tell where a row comes from, what filters saw in it, and what it trained."""
+    from selfinstruct_train.report.explain import explain as tell
+    from selfinstruct_train.run.directory import RunDirectory
+    from selfinstruct_train.text.characters import printable
+
+    for line in tell(RunDirectory(run_directory), row):
+        print(printable(line))
+
+
+def stats(run_directory: RunArgument, as_json: AsJson = False) -> None:
+    """What a run wrote, in figures: the paper's Table 1 and what was dropped, per round."""
+    from selfinstruct_train.report.stats import data_stats
+    from selfinstruct_train.run.directory import RunDirectory
+
+    for found in data_stats(RunDirectory(run_directory)):
+        print(to_json(found.model_dump()) if as_json else "\n".join(found.lines))
+
+
 def rate(
     run_directory: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,

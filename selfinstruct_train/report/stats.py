@@ -1,0 +1,151 @@
+"""What a run wrote, in figures: the paper's Table 1, how new it is, and what was dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean, quantiles
+
+from selfinstruct_train.packs.pack import load_pack
+from selfinstruct_train.records import Classified, Rejection, Row
+from selfinstruct_train.report.counts import RoundCounts
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.text.words import Units
+
+
+class Similarity(Row):
+    """ROUGE-L F1 of instructions with their nearest, 0 to 1."""
+
+    n: int
+    mean: float
+    median: float
+    highest_tenth: float
+    """A tenth of them is nearer than this."""
+
+
+class Drops(Row):
+    """How many rows a reason dropped."""
+
+    stage: str
+    reason: str
+    n: int
+
+
+class DataStats(Row):
+    """Figures of what one round wrote; the first eight are Table 1 of the paper."""
+
+    round: int
+    instructions: int
+    classification: int
+    """Instructions that were found to be classification tasks."""
+    other: int
+    """Instructions that were found to be something else."""
+    instances: int
+    empty_inputs: int
+    instruction_length: float | None
+    """Mean, in ``units``; None where there is nothing to measure, as in the next two."""
+    input_length: float | None
+    """Of the inputs that are not empty."""
+    output_length: float | None
+    units: Units
+    to_pool: Similarity | None
+    """With the nearest instruction before it; None where none was measured."""
+    to_seeds: Similarity | None
+    dropped: tuple[Drops, ...]
+    """Most frequent first."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The figures for a terminal."""
+        found = [
+            f"round {self.round}",
+            f"  instructions                 {self.instructions:>8}",
+            f"    classification             {self.classification:>8}",
+            f"    other                      {self.other:>8}",
+            f"  instances                    {self.instances:>8}",
+            f"    with an empty input        {self.empty_inputs:>8}",
+            f"  {f'mean {self.units} of instructions':<29}{_figure(self.instruction_length)}",
+            f"    of inputs that are there   {_figure(self.input_length)}",
+            f"    of outputs                 {_figure(self.output_length)}",
+        ]
+        for name, score in (("one before it", self.to_pool), ("a seed task", self.to_seeds)):
+            if score is not None:
+                found.append(
+                    f"  ROUGE-L with {name}: mean {score.mean:.2f}, median {score.median:.2f}, "
+                    f"highest tenth above {score.highest_tenth:.2f} (n = {score.n})"
+                )
+        found += [f"  dropped {drop.n:>6}  {drop.stage}: {drop.reason}" for drop in self.dropped]
+        return tuple(found)
+
+
+def data_stats(run: RunDirectory) -> tuple[DataStats, ...]:
+    """Count what each round wrote, as far as it is; what was pruned does not count.
+
+    Raises:
+        RunError: the folder is not a run.
+        DataError: a row cannot be read.
+    """
+    units = load_pack(run.config().generation.prompts).rules.units
+    live = LiveRows(run)
+    return tuple(
+        _of_round(number, directory, live, units) for number, directory in enumerate(run.rounds())
+    )
+
+
+def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Units) -> DataStats:
+    counts = RoundCounts(1, units)
+    instructions = list(counts.count_instructions(live.instructions_of(directory)))
+    known = {row.id for row in instructions}
+    classified = RowStore(directory.classified, Classified, writable=False).stream()
+    counts.count_classified(row for row in classified if row.id in known)
+    for _ in counts.count_instances(live.instances_of(directory)):
+        pass
+    for stage in ("instructions", "instances"):
+        dropped = RowStore(directory.rejected(stage), Rejection, writable=False).stream()
+        for _ in counts.count_rejections(dropped):
+            pass
+    with_input = counts.instances - counts.empty_inputs
+    return DataStats(
+        round=number,
+        instructions=counts.instructions,
+        classification=counts.classification,
+        other=counts.classified - counts.classification,
+        instances=counts.instances,
+        empty_inputs=counts.empty_inputs,
+        instruction_length=_mean(counts.instruction_length, counts.instructions),
+        input_length=_mean(counts.input_length, with_input),
+        output_length=_mean(counts.output_length, counts.instances),
+        units=units,
+        to_pool=_similarity(row.nearest.score for row in instructions if row.nearest),
+        to_seeds=_similarity(row.nearest_seed.score for row in instructions if row.nearest_seed),
+        dropped=tuple(
+            Drops(stage=reason.stage, reason=reason.reason, n=n)
+            for reason, n in counts.dropped.most_common()
+        ),
+    )
+
+
+def _mean(total: int, n: int) -> float | None:
+    return round(total / n, 3) if n else None
+
+
+def _similarity(scores: Iterable[float]) -> Similarity | None:
+    found = list(scores)
+    if not found:
+        return None
+    tenths = _tenths(found)
+    return Similarity(
+        n=len(found),
+        mean=round(fmean(found), 4),
+        median=round(tenths[4], 4),
+        highest_tenth=round(tenths[8], 4),
+    )
+
+
+def _tenths(scores: Sequence[float]) -> list[float]:
+    return quantiles(scores, n=10, method="inclusive") if len(scores) > 1 else [scores[0]] * 9
+
+
+def _figure(value: float | None) -> str:
+    return f"{'none' if value is None else f'{value:.1f}':>8}"
