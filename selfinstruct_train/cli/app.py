@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import data, export, inspect, pack, run
+from selfinstruct_train.cli import chat, data, export, inspect, pack, run
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ for command in (
     inspect.report,
     inspect.explain,
     inspect.stats,
+    chat.chat,
     inspect.rate,
     inspect.ratings,
 ):

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from selfinstruct_train.config import DEFAULT_TRAINING, Config
-from selfinstruct_train.errors import RunError
-from selfinstruct_train.evaluation.compare import Trained, best_training
+from selfinstruct_train.config import Config
+from selfinstruct_train.evaluation.compare import Trained
 from selfinstruct_train.export.card import model_licence, public_name
 from selfinstruct_train.export.chat_template import ollama_modelfile, plain_chat_template
+from selfinstruct_train.export.choose import choose_trained
 from selfinstruct_train.export.folder import CARD, whole_folder
 from selfinstruct_train.export.gguf_writer import GgufType, check_gguf, write_gguf
 from selfinstruct_train.export.model_card import ModelFiles, model_card
@@ -60,7 +60,7 @@ def export_model(
         TrainingError: the merged model does not compute what base and adapter do.
     """
     config = run.config()
-    trained = _choose(run, config, round_number)
+    trained = choose_trained(run, config, round_number)
     described = describe_model(config.model)
     tokenizer, name = described.tokenizer, public_name(config.model.name_or_path)
     pack = load_pack(config.generation.prompts)
@@ -90,23 +90,6 @@ def export_model(
         card = model_card(run, config, trained, ModelFiles(merge, weights, difference))
         card.save(scratch / CARD)
     return ModelExport(trained, difference)
-
-
-def _choose(run: RunDirectory, config: Config, number: int | None) -> Trained:
-    rounds = run.rounds() if number is None else [run.round(number)]
-    if (best := best_training(rounds, config.evaluation)) is not None:
-        return best
-    names = [training.name for training in config.training.trainings] or [DEFAULT_TRAINING]
-    for directory in reversed(rounds):
-        for name in names:
-            training = directory.training(name)
-            if (training.adapter / _ADAPTER_FILES[0]).is_file():
-                return Trained(int(directory.path.name.removeprefix("round-")), name, training)
-    which = "" if number is None else f" in round {number}"
-    raise RunError(
-        f"{run.path}: no model is tuned{which} yet; go on with 'selfinstruct train "
-        f"{run.config_file}'"
-    )
 
 
 def _merge(

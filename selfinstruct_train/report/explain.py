@@ -137,11 +137,7 @@ def _of_instruction(written: _Written, row: Instruction, told: set[str]) -> Iter
 
 def _of_shown(written: _Written, task: SeedTask) -> Iterator[str]:
     yield f"{task.id}: a task that a person wrote"
-    uses = [
-        row.id
-        for row in (*written.instructions.values(), *written.instances.values())
-        if task.id in row.provenance.demonstrations
-    ]
+    uses = [row.id for row in _kept(written) if task.id in row.provenance.demonstrations]
     ids = [f"{task.id}#{number}" for number in range(len(task.instances))]
     yield from _indented(
         task.instruction,
@@ -152,11 +148,7 @@ def _of_shown(written: _Written, task: SeedTask) -> Iterator[str]:
 
 
 def _of_request(written: _Written, request: str) -> Iterator[str]:
-    kept = [
-        row
-        for row in (*written.instructions.values(), *written.instances.values())
-        if row.provenance.request == request
-    ]
+    kept = [row for row in _kept(written) if row.provenance.request == request]
     dropped = [
         row for row in written.rejections if row.provenance and row.provenance.request == request
     ]
@@ -177,6 +169,10 @@ def _of_request(written: _Written, request: str) -> Iterator[str]:
                     )
     yield from _indented(*(f"kept: {row.id}: {_short(row.instruction)}" for row in kept))
     yield from _indented(*(_dropped(row) for row in dropped))
+
+
+def _kept(written: _Written) -> list[Instruction | GeneratedInstance]:
+    return [*written.instructions.values(), *written.instances.values()]
 
 
 def _wrote(written: _Written, wrote: Provenance) -> Iterator[str]:

@@ -22,6 +22,7 @@ from selfinstruct_train.config import EngineConfig, ModelConfig
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.errors import EngineError, RunError, TrainingError
+from selfinstruct_train.export.chat import Answers, Chat
 from selfinstruct_train.export.chat_template import ollama_modelfile, plain_chat_template
 from selfinstruct_train.export.gguf_writer import _splitting, check_gguf
 from selfinstruct_train.export.model import export_model
@@ -30,7 +31,7 @@ from selfinstruct_train.models.load import load_model
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Comparison, PairedComparison, Sampling, SystemScore
 from selfinstruct_train.run.directory import RunDirectory
-from selfinstruct_train.templates import encode
+from selfinstruct_train.templates import cut_at_new_example, encode
 from selfinstruct_train.training.adapter import attach_adapter, save_adapter
 from tests.export.conftest import write_run
 from tests.helpers.hub import hub
@@ -239,6 +240,26 @@ def test_a_tokenizer_that_adds_a_start_token_adds_one_to_messages_too(tmp_path: 
         [{"role": "user", "content": "Hi."}], add_generation_prompt=True, return_dict=True
     )["input_ids"]
     assert ids == again(encode("plain", "Hi.", "", load_answers("en"))).input_ids
+
+
+def test_base_and_tuned_are_asked_side_by_side_and_model_text_cannot_act(
+    tuned: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "Write the word twice.\tbird\n\nName a colour.\n"
+    said = CliRunner().invoke(app, ["chat", str(tuned.path), "--max-tokens", "4"], input=asked)
+    assert said.exit_code == 0 and said.output.count("base") == said.output.count("tuned ") == 2
+    chat = Chat(tuned, max_tokens=24)
+    tuned_says = [text.strip() for text in greedy("embedded", tuned.round(0).adapter)]
+    assert [chat.ask("Write the word twice.", "bird").tuned, chat.ask("Name a colour.").tuned] == (
+        tuned_says
+    )
+    answers = load_answers("en")
+    base_says = [cut_at_new_example(text, answers).strip() for text in greedy("embedded")]
+    assert chat.ask("Name a colour.").base == base_says[1]
+    hostile = Answers("[red]a\u001b[2J[/red]", "[bold]b")
+    monkeypatch.setattr(Chat, "ask", lambda *_: hostile)
+    shown = CliRunner().invoke(app, ["chat", str(tuned.path)], input="x\n").output
+    assert "[red]a\\x1b[2J[/red]" in shown and "\u001b" not in shown and "[bold]b" in shown
 
 
 def test_the_modelfile_asks_in_the_plain_template() -> None:
