@@ -95,6 +95,8 @@ class TrainingConfig(Section):
     mix: MixConfig | None = None
     """Ratio of own rows, seeds and generated rows, such as ``{own: 1, seeds: 1, generated: 3}``: as
     many rows as there are in it, none twice; by default all rows."""
+    min_rows: int = Field(default=100, ge=1)
+    """Fewer rows of the model's own than this are trained on with a warning; none end the run."""
     start: Literal["base", "previous"] = "base"
     """Each round trains a fresh adapter from the base, or continues the previous round's."""
     lora_r: Count = 16

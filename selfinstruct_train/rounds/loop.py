@@ -18,6 +18,7 @@ from selfinstruct_train.rounds.measuring import (
     judge_trainings,
 )
 from selfinstruct_train.rounds.opened import OpenedRun
+from selfinstruct_train.rounds.own_rows import require_own_rows
 from selfinstruct_train.rounds.preflight import STAGES, Stage
 from selfinstruct_train.rounds.tuning import train_round
 from selfinstruct_train.run.stores import read_json, write_atomically
@@ -60,6 +61,7 @@ class Loop:
             self.progress,
             ChatTemplate(opened.described.tokenizer, opened.pack.wording.system),
         )
+        require_own_rows(opened.rows, self.run.round(number))
 
     def train(self, number: int) -> None:
         """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far.

@@ -14,6 +14,7 @@ from selfinstruct_train.models.memory import release_memory
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import PreferencePair, TrainingRow, TrainingStep
 from selfinstruct_train.rounds.opened import OpenedRun, describe
+from selfinstruct_train.rounds.own_rows import require_own_rows, too_few_rows
 from selfinstruct_train.rounds.preferring import preference_pairs
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
@@ -36,7 +37,7 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
         number: the round, counted from 0.
 
     Raises:
-        RunError: the round has no finished data.
+        RunError: the round has no finished data, or no row of its own that may be trained on.
     """
     name = config.training.name
     round_directory = opened.run.round(number)
@@ -48,6 +49,8 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
             f"{round_directory.path}: has no finished data to train on; run "
             "'selfinstruct generate' first"
         )
+    if config.generates:
+        require_own_rows(opened.rows, round_directory)
     rows = mix_rows(
         training_rows(
             opened.seeds,
@@ -101,6 +104,8 @@ def _train(
     """Tune, check and mark; ``number`` is the round whose pairs are trained on too, if any."""
     directory.begin("train")
     rows = _without_contamination(opened, directory, rows)
+    if number is not None and config.generates:
+        _require_written_rows(opened, config, directory, stage, rows)
     pairs: list[PreferencePair] | None = None
     if number is not None and config.training.method != "sft":
         pairs = preference_pairs(opened, config, directory, number, rows, start)
@@ -187,6 +192,28 @@ def _on_step(opened: OpenedRun, stage: str, began: float) -> OnStep:
         opened.progress(done)
 
     return on_step
+
+
+def _require_written_rows(
+    opened: OpenedRun,
+    config: Config,
+    directory: RoundDirectory,
+    stage: str,
+    rows: list[TrainingRow],
+) -> None:
+    """See that rows which the model wrote are left to train on, and warn of few.
+
+    Raises:
+        RunError: none is.
+    """
+    written = sum(row.source == "generated" for row in rows)
+    if written == 0:
+        raise RunError(
+            f"{directory.contamination}: every row that the model wrote resembles a row of a "
+            "suite; name other suites, or set evaluation.contamination.drop to less"
+        )
+    if (warning := too_few_rows(written, config.training.min_rows)) is not None:
+        opened.progress.warn(f"{stage}: {warning}")
 
 
 def _without_contamination(

@@ -113,6 +113,7 @@ FREE = (
     "training.micro_batch_size",
     "training.gradient_checkpointing",
     "training.save_steps",
+    "training.min_rows",
     "training.logging_steps",
     "training.report_to",
     "training.load",
