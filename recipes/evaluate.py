@@ -20,4 +20,4 @@ def main(loop: Loop) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(__doc__, main)
+    run_recipe(__doc__, main, ("evaluate",))

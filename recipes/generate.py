@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfinstruct_train.cli.program import run_recipe
+from selfinstruct_train.cli.steps import say_end
 
 if TYPE_CHECKING:
     from selfinstruct_train.rounds.loop import Loop
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def main(loop: Loop) -> None:
     """The steps of each round."""
     loop.go_round(loop.generate)
+    say_end(loop, "generate")
 
 
 if __name__ == "__main__":

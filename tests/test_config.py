@@ -2,10 +2,17 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dev import settings
-from selfinstruct_train.config import TrainingConfig, dump_config, flat_settings, load_config
-from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.config import (
+    TrainingConfig,
+    dump_config,
+    explaining_paths,
+    flat_settings,
+    load_config,
+)
+from selfinstruct_train.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent
 SMALL = """
@@ -147,3 +154,59 @@ def test_a_sweep_that_cannot_be_trained_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         swept(**settings)
+
+
+def write_config(folder: Path, **paths: object) -> Path:
+    """A config of which some settings are paths."""
+    data = {
+        "model": {"name_or_path": paths.get("model", "embedded")},
+        "seeds": {"path": paths.get("seeds", "microworld-seeds")},
+        "generation": {"prompts": paths.get("prompts", "en")},
+        "evaluation": {"suites": paths.get("suites", ["microworld"])},
+        "output_dir": "runs/x",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "c.yaml").write_text(yaml.safe_dump(data))
+    return folder / "c.yaml"
+
+
+def test_paths_are_looked_for_beside_the_config_and_then_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "data").mkdir(parents=True)
+    (there / "data").mkdir(parents=True)
+    for file in (here / "data/both.jsonl", there / "data/both.jsonl", here / "one.jsonl"):
+        file.write_text("")
+    (there / "mine").mkdir()
+    (there / "mine/pack.yaml").write_text("")
+    (there / "microworld").mkdir()
+    monkeypatch.chdir(here)
+    file = write_config(
+        there, seeds="data/both.jsonl", suites=["one.jsonl", "microworld"], prompts="mine"
+    )
+    for given in (file, Path("../there/c.yaml")):
+        found = load_config(given)
+        assert Path(found.seeds.path).samefile(there / "data/both.jsonl")
+        assert Path(found.generation.prompts).samefile(there / "mine")
+        assert found.evaluation.suites == ("one.jsonl", "microworld"), "a name is a name"
+        assert found.model.name_or_path == "embedded"
+        assert found.output_dir == Path("runs/x")
+    overridden = load_config(file, ["seeds.path=data/both.jsonl"])
+    assert overridden.seeds.path == "data/both.jsonl", "what is typed is meant from here"
+
+
+def test_a_path_that_is_nowhere_is_named_with_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_config(tmp_path / "there", seeds="no/seeds.jsonl", suites=["exam.jsonl"])
+    data = load_config(file).model_dump(mode="json")
+    for named in ("no/seeds.jsonl", "exam.jsonl"):
+        with pytest.raises(DataError) as caught, explaining_paths(file, data):
+            raise DataError(f"{named}: no such file; check the path")
+        said = str(caught.value)
+        assert said.startswith(f"{named}: no such file; check the path (relative paths are")
+        assert f"{tmp_path / 'there'}, " in said and said.endswith(f"{tmp_path})")
+    with pytest.raises(DataError, match="^another$"), explaining_paths(file, data):
+        raise DataError("another")

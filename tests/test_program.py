@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
 from selfinstruct_train.cli.app import _config_first, main
+from selfinstruct_train.cli.steps import say_end
+from selfinstruct_train.config import load_config
 from selfinstruct_train.distributed import ALONE, join_world
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.progress import Progress
+from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.text.characters import printable
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +86,30 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert process.returncode == 143
+
+
+LAUNCHER = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | {"LOCAL_RANK": "0"})
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("finally_", ["pass", "time.sleep(60)"], ids=["orderly", "hanging"])
+def test_a_process_does_not_outlive_its_launcher(finally_: str) -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, GUARDED.format(finally_=finally_)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == "begun\n"
+    launcher.kill()
+    # The worker has the pipe too: the end of both is the end of the worker.
+    _, said = launcher.communicate(timeout=19)
+    assert f"the launcher (process {launcher.pid}) has ended" in said
 
 
 def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -209,3 +239,62 @@ def test_on_a_terminal_the_weights_bar_of_transformers_is_off() -> None:
     shown = os.read(main, 100_000)
     assert done.returncode == 0
     assert b"stage: 2/3" in shown and b"oading weights" not in shown
+
+
+def test_a_command_says_what_it_does_before_anything_slow_is_loaded() -> None:
+    code = """
+import sys
+from selfinstruct_train.cli import run
+from selfinstruct_train.cli.app import main
+said = run.say_begin
+def begin(*given):
+    said(*given)
+    sys.exit(10 + len({"torch", "transformers", "datasets"} & sys.modules.keys()))
+run.say_begin = begin
+sys.argv = ["selfinstruct", "run", "configs/quickstart.yaml"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 10, done.stderr
+    assert done.stderr == (
+        "generate, train, evaluate: loading libraries, then checking all that "
+        "configs/quickstart.yaml needs\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "step", "follows"),
+    [
+        ("/bin/selfinstruct generate", "generate", "selfinstruct train c.yaml 'a b=1'"),
+        ("/bin/selfinstruct train", "train", "selfinstruct evaluate c.yaml 'a b=1'"),
+        ("app.py generate", "generate", "selfinstruct train c.yaml 'a b=1'"),
+        ("recipes/generate.py", "generate", "accelerate launch recipes/train.py c.yaml 'a b=1'"),
+        ("recipes/train.py", "train", "accelerate launch recipes/evaluate.py c.yaml 'a b=1'"),
+    ],
+)
+def test_the_last_lines_name_what_was_written_and_the_next_command(
+    program: str,
+    step: Literal["generate", "train"],
+    follows: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = RunDirectory(tmp_path)
+    run.round(1).finish("instances", 1.0, kept=12)
+    config = load_config(ROOT / "configs/quickstart.yaml")
+    loop: Any = SimpleNamespace(run=run, world=ALONE, config=config, progress=Progress())
+    redo = ["--redo", step] if step == "train" else [f"--redo={step}"]
+    monkeypatch.setattr(sys, "argv", [*program.split(), "c.yaml", *redo, "a b=1"])
+    say_end(loop, step)
+    written, following = capsys.readouterr().out.splitlines()
+    wrote = "instances.jsonl (12 rows)" if step == "generate" else "adapter"
+    assert written == f"written: {tmp_path}/round-1/{wrote}"
+    assert following == f"next: {follows}"
+
+
+def test_the_shell_completes_commands() -> None:
+    done = cli(
+        _SELFINSTRUCT_COMPLETE="complete_bash", COMP_WORDS="selfinstruct stat", COMP_CWORD="1"
+    )
+    assert done.stdout.strip() == "status", done.stderr

@@ -14,7 +14,6 @@ app = typer.Typer(
     name="selfinstruct",
     no_args_is_help=True,
     invoke_without_command=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Seed tasks, suites and published predictions.", no_args_is_help=True)
@@ -72,7 +71,7 @@ def root(
 def main() -> None:
     """Run the command line: user faults end in one sentence and exit code 2."""
     arguments = _config_first(_spread(sys.argv[1:], ("--pool", "--candidates", "--ids")))
-    guard(lambda: app(args=arguments))
+    guard(lambda: app(args=arguments, prog_name="selfinstruct"))
 
 
 def _config_first(arguments: list[str]) -> list[str]:

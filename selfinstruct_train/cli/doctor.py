@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi
 
-from selfinstruct_train.config import load_config
+from selfinstruct_train.config import explaining_paths, load_config
 from selfinstruct_train.engines.local.rowwise import has_kernel
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.rounds.preflight import adapter_bytes, free_disk, preflight
@@ -68,7 +68,8 @@ def describe_config(path: Path, overrides: Sequence[str]) -> Iterator[str]:
         SelfInstructError: something is wrong; all of it is named.
     """
     config = load_config(path, overrides)
-    checked = preflight(config)
+    with explaining_paths(path, config.model_dump(mode="json")):
+        checked = preflight(config)
     model = checked.model
     weights = checked.parameters * model.dtype.itemsize
     yield (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfinstruct_train.cli.signals import Stopped, stopping_on_signals
+from selfinstruct_train.cli.signals import Stopped, end_with_launcher, stopping_on_signals
+from selfinstruct_train.cli.steps import say_begin
 from selfinstruct_train.environment import prepare_environment
 from selfinstruct_train.errors import SelfInstructError
 from selfinstruct_train.text.characters import printable
@@ -28,6 +30,7 @@ def guard(program: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Rows are UTF-8 whatever the locale is; a name that is not is shown, not refused.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    end_with_launcher()
     try:
         with stopping_on_signals():
             program()
@@ -75,6 +78,7 @@ def finish_run(loop: Loop) -> None:
     for line in closing_lines(facts):
         print(printable(line))
     print(f"report: {page.resolve()}")
+    print(f"next: selfinstruct report {shlex.quote(str(loop.run.path))} --open")
 
 
 def run_recipe(
@@ -100,10 +104,14 @@ def run_recipe(
 
     def program() -> None:
         # Imported here, because torch must find the environment that guard() prepares.
-        from selfinstruct_train.config import load_config
-        from selfinstruct_train.rounds.loop import Loop
+        from selfinstruct_train.config import explaining_paths, load_config
 
         config = load_config(arguments.config, arguments.overrides, arguments.output_dir)
-        main(Loop(config, stages, arguments.redo))
+        say_begin(stages, arguments.config)
+        from selfinstruct_train.rounds.loop import Loop
+
+        with explaining_paths(arguments.config, config.model_dump(mode="json")):
+            loop = Loop(config, stages, arguments.redo)
+        main(loop)
 
     guard(program)

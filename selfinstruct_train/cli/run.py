@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from selfinstruct_train.cli.options import (
     RunArgument,
 )
 from selfinstruct_train.cli.program import finish_run
+from selfinstruct_train.cli.steps import Step, say_begin, say_end
 
 
 def run(
@@ -63,12 +64,16 @@ def _stages(
     overrides: list[str] | None,
     output_dir: Path | None,
     redo: str | None,
-    stages: tuple[Literal["generate", "train", "evaluate"], ...],
+    stages: tuple[Step, ...],
 ) -> None:
-    from selfinstruct_train.config import load_config
+    from selfinstruct_train.config import explaining_paths, load_config
+
+    settings = load_config(config, overrides or (), output_dir)
+    say_begin(stages, config)
     from selfinstruct_train.rounds.loop import Loop
 
-    loop = Loop(load_config(config, overrides or (), output_dir), stages, redo)
+    with explaining_paths(config, settings.model_dump(mode="json")):
+        loop = Loop(settings, stages, redo)
     steps = {
         "generate": (loop.generate,),
         "train": (loop.train,),
@@ -77,6 +82,8 @@ def _stages(
     loop.go_round(*(step for stage in stages for step in steps[stage]))
     if "evaluate" in stages:
         finish_run(loop)
+    else:
+        say_end(loop, stages[-1])
 
 
 def prune(
@@ -121,10 +128,12 @@ def prune(
 
 def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Check all that a run needs, as it would itself, without loading the weights of a model."""
-    from selfinstruct_train.config import load_config
+    from selfinstruct_train.config import explaining_paths, load_config
     from selfinstruct_train.rounds.preflight import preflight
 
-    checked = preflight(load_config(config, overrides or ()))
+    settings = load_config(config, overrides or ())
+    with explaining_paths(config, settings.model_dump(mode="json")):
+        checked = preflight(settings)
     print(
         f"{config}: valid; {len(checked.seeds)} seed tasks, "
         + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in checked.suites)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _NAMES = ("SIGTERM", "SIGHUP")
+_LOOK_SECONDS = 1.0
+_GRACE_SECONDS = 8.0
+"""For a process whose launcher has died, to leave in good order."""
 
 
 class Stopped(BaseException):
@@ -52,3 +57,23 @@ def stopping_on_signals() -> Iterator[None]:
     finally:
         for number in watched:
             signal.signal(number, signal.SIG_DFL)
+
+
+def end_with_launcher() -> None:
+    """Watch the parent, in a process that a launcher started, and end soon after it.
+
+    A launcher that is killed cannot end its processes, which would wait for each other or work on
+    where nobody sees them. One that hangs outside Python is ended after some seconds: what is on
+    the disk is whole at any moment.
+    """
+    if "LOCAL_RANK" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    print(f"\nthe launcher (process {parent}) has ended, so this process ends", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)

@@ -22,6 +22,7 @@ from selfinstruct_train.config.load import (
     load_config,
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
+from selfinstruct_train.config.paths import explaining_paths
 from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.training import (
     DEFAULT_TRAINING,
@@ -51,6 +52,7 @@ __all__ = [
     "TrainingConfig",
     "all_keys",
     "dump_config",
+    "explaining_paths",
     "flat_settings",
     "load_config",
 ]

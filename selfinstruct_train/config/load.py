@@ -14,6 +14,7 @@ from selfinstruct_train.bounds import Count, Float, Seed
 from selfinstruct_train.config.evaluation import EvaluationConfig
 from selfinstruct_train.config.generation import GenerationConfig, SeedsConfig
 from selfinstruct_train.config.model import ModelConfig
+from selfinstruct_train.config.paths import settle_paths
 from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.training import TrainingConfig
 from selfinstruct_train.errors import ConfigError
@@ -81,6 +82,9 @@ def load_config(
 ) -> Config:
     """Read a YAML file and apply ``key.sub=value`` overrides.
 
+    Relative paths in the file are looked for in its folder, then in the working folder; those in
+    overrides, and ``output_dir`` everywhere, in the working folder.
+
     Args:
         path: the YAML file.
         overrides: settings in dotted form, the value in YAML syntax.
@@ -99,6 +103,7 @@ def load_config(
     data = _parse(text, f"{path}: ")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold settings such as 'model:', not {type(data).__name__}")
+    settle_paths(data, path.parent)
     for override in overrides:
         _override(data, override)
     if output_dir is not None:

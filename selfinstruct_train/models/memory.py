@@ -8,8 +8,16 @@ from pathlib import Path
 
 import torch
 
-_TOO_LITTLE = ("can't allocate memory", "cannot allocate memory", "not enough memory")
-"""As torch and the operating system say it, in lower case."""
+_TOO_LITTLE = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "could not allocate",
+    "bad_alloc",
+    "out of memory",
+)
+"""As torch, its libraries and the operating system say it, in lower case."""
 
 
 def free_memory(device: torch.device) -> int:

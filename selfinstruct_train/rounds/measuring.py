@@ -45,7 +45,12 @@ def evaluate_training(opened: OpenedRun, config: Config, number: int) -> None:
         _check_beyond_suites(opened, config, number)
         return
     directory.begin("evaluate")
-    steps = int(trained.figures["steps"] or 0)
+    steps = int(trained.figures.get("steps") or 0)
+    if steps < 1:
+        raise RunError(
+            f"{directory.path / 'done/train.json'}: the mark does not say how many steps were "
+            "trained; restore it, or add --redo train to the command"
+        )
     seeds_only = train_seeds_only(opened, config, steps) if config.evaluation.seeds_only else []
     began = time.monotonic()
     comparisons = evaluate_round(

@@ -103,8 +103,9 @@ def _train(
 ) -> None:
     """Tune, check and mark; ``number`` is the round whose pairs are trained on too, if any."""
     directory.begin("train")
+    had_written = any(row.source == "generated" for row in rows)
     rows = _without_contamination(opened, directory, rows)
-    if number is not None and config.generates:
+    if number is not None and had_written:
         _require_written_rows(opened, config, directory, stage, rows)
     pairs: list[PreferencePair] | None = None
     if number is not None and config.training.method != "sft":

@@ -21,6 +21,7 @@ from transformers import Trainer
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.models.memory import is_out_of_memory
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
@@ -29,6 +30,7 @@ from selfinstruct_train.training import checks
 from selfinstruct_train.training.alive_check import check_alive
 from selfinstruct_train.training.dataset import Example
 from selfinstruct_train.training.progress import Recorder
+from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
 
 if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
@@ -152,19 +154,26 @@ def _is_disk_full(error: Exception) -> bool:
 
 
 def run_trainer(trainer: Trainer, checkpoint: Path | None, config: TrainingConfig) -> None:
-    """Take the steps, from a checkpoint on where there is one.
+    """Take the steps, from a checkpoint on where there is one; save where a signal stops them.
 
     Raises:
         TrainingError: the loss is not a number, or the memory is too small.
     """
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError:
-        raise TrainingError(
-            "the GPU has too little memory for "
-            f"training.micro_batch_size={config.micro_batch_size}; halve it (the result stays the "
-            "same), or set training.gradient_checkpointing=true"
-        ) from None
+    arguments = trainer.args
+    with deferred_stop() as stop:
+        world = World(arguments.process_index, arguments.world_size)
+        trainer.add_callback(SaveAndStop(stop, world))
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except Exception as error:  # each device and library has its own class for it
+            if not is_out_of_memory(error):
+                raise
+            what = "GPU" if arguments.device.type == "cuda" else "machine"
+            raise TrainingError(
+                f"the {what} has too little memory for "
+                f"training.micro_batch_size={config.micro_batch_size}; halve it (the result stays "
+                "the same), or set training.gradient_checkpointing=true"
+            ) from None
 
 
 def finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:

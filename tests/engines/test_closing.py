@@ -8,7 +8,7 @@ import pytest
 from selfinstruct_train.config import load_config
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
-from selfinstruct_train.records import Sampling
+from selfinstruct_train.records import GeneratedInstance, Provenance, Sampling
 from selfinstruct_train.rounds import opened, tuning
 from selfinstruct_train.rounds.loop import Loop
 
@@ -33,7 +33,21 @@ def test_the_engine_is_closed_before_training_and_writes_again_afterwards(
     monkeypatch.setattr(tuning, "train", train)
     config = ROOT / "configs" / "quickstart.yaml"
     loop = Loop(load_config(config, ["model.threads=1"], tmp_path / "run"))
-    loop.run.round(0).finish("instances", 0.0)
+    directory = loop.run.round(0)
+    provenance = Provenance(
+        round=0, request="r", sampling=Sampling(max_tokens=4), model="m", prompt_hash="x"
+    )
+    row = GeneratedInstance(
+        id="r0-0#0",
+        instruction_id="r0-0",
+        instruction="Write two words.",
+        input="",
+        output="two words",
+        is_classification=False,
+        provenance=provenance,
+    )
+    directory.store(directory.instances, GeneratedInstance).emit([row])
+    directory.finish("instances", 0.0)
     assert engine.closed == 0
     with pytest.raises(TrainingBegan):
         loop.train(0)

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import ALONE, World
-from selfinstruct_train.errors import ConfigError, RunError, TrainingError
+from selfinstruct_train.errors import ConfigError, DataError, RunError, TrainingError
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
-from selfinstruct_train.training import sft
+from selfinstruct_train.training import job, sft, stopping
 from selfinstruct_train.training.arguments import seeds_only_lengths, share_out
 
 
@@ -206,6 +209,84 @@ def test_a_killed_training_resumes_and_ends_as_an_undisturbed_one(
     assert figures(tmp_path) == figures(undisturbed)
 
 
+_STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from selfinstruct_train.cli.program import guard
+sys.path.insert(0, {folder!r})
+
+def stop(step, total):
+    if step.step == {at}:
+        os.kill(os.getpid(), signal.{name})
+
+def program():
+    import small_models as small
+    from selfinstruct_train.distributed import ALONE
+    from selfinstruct_train.packs.pack import load_answers
+    from selfinstruct_train.run.directory import RoundDirectory
+    from selfinstruct_train.training import sft
+    sft.train(small.loaded_model(), small.rows(), small.settings(save_steps=100),
+              RoundDirectory(Path(sys.argv[1])), answers=load_answers("en"), seed=1, world=ALONE,
+              on_step=stop)
+
+guard(program)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_training_that_a_scheduler_stops_saves_its_steps_and_ends_as_an_undisturbed_one(
+    name: str, code: int, small: ModuleType, tmp_path: Path, undisturbed: Path
+) -> None:
+    folder = str(Path(__file__).parents[1] / "helpers")
+    script = _STOPPED.format(folder=folder, at=2, name=name)
+    stopped = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert stopped.returncode == code, stopped.stderr[-2000:]
+    assert "training stopped after 3 of 6 steps: they are saved" in stopped.stderr
+    assert f"stopped by {name}; run the same command to go on" in stopped.stderr
+    assert [p.name for p in (tmp_path / "checkpoints").glob("checkpoint-*")] == ["checkpoint-3"]
+    seen: list[int] = []
+    tune(
+        small,
+        tmp_path,
+        config=small.settings(save_steps=100),
+        on_step=lambda step, total: seen.append(step.step),
+    )
+    assert seen == [4, 5, 6]
+    assert adapter_bytes(tmp_path) == adapter_bytes(undisturbed)
+    assert figures(tmp_path) == figures(undisturbed)
+
+
+def test_a_stop_waits_for_a_step_that_can_be_saved_but_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with stopping.deferred_stop() as request:
+            callback = stopping.SaveAndStop(request, ALONE)
+            assert outcome(callback, 10) == (False, False)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert outcome(callback, 11) == (False, False)
+            assert outcome(callback, 20) == (True, True)
+            assert outcome(callback, 100) == (False, False), "the last step ends by itself"
+            monkeypatch.setattr(stopping, "_PATIENCE_SECONDS", 0.0)
+            assert outcome(callback, 21) == (False, True)
+            assert told == []
+        assert told == [signal.SIGTERM], "the signal is not forgotten"
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def outcome(callback: stopping.SaveAndStop, step: int) -> tuple[bool, bool]:
+    """Whether a step is saved, and whether the training ends with it."""
+    arguments = SimpleNamespace(logging_steps=10, save_steps=1000, device="cpu")
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    callback.on_step_end(arguments, SimpleNamespace(global_step=step, max_steps=100), control)
+    return control.should_save, control.should_training_stop
+
+
 def test_torn_files_are_passed_over(small: ModuleType, tmp_path: Path, undisturbed: Path) -> None:
     def stop(step: TrainingStep, total: int) -> None:
         if step.step == 5:
@@ -233,6 +314,40 @@ def test_a_finished_training_is_not_repeated(small: ModuleType, tmp_path: Path) 
 
     assert tune(small, tmp_path, on_step=never) == first
     assert (adapter_bytes(tmp_path), figures(tmp_path)) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_record_of_an_adapter_is_a_sentence(
+    text: str, small: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/training.json").write_text(text)
+    with pytest.raises(DataError, match=r"adapter/training\.json: .*move the folder away"):
+        tune(small, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("could not create a primitive"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        OSError(12, "Cannot allocate memory"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_is_short_in_training_is_answered_with_what_helps(error: Exception) -> None:
+    def train(**_: Any) -> None:
+        raise error
+
+    arguments = SimpleNamespace(device=torch.device("cpu"), process_index=0, world_size=1)
+    trainer: Any = SimpleNamespace(train=train, args=arguments, add_callback=lambda callback: None)
+    with pytest.raises(TrainingError, match="too little memory .*micro_batch_size=16; halve it"):
+        job.run_trainer(trainer, None, TrainingConfig())
+    error = RuntimeError("another")
+    with pytest.raises(RuntimeError, match="another"):
+        job.run_trainer(trainer, None, TrainingConfig())
 
 
 def test_an_adapter_in_force_does_not_enter_the_training(
