@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,27 @@ class SeedsConfig(Section):
 
     path: str
     """A JSONL file in the official schema, or a name that ``selfinstruct data list`` shows."""
+    domain: Annotated[str, Field(pattern=r"^\S(?:[^\r\n]{0,198}\S)?$")] | None = None
+    """What the tasks are for, in the language of the pack, such as ``a veterinary clinic``: every
+    prompt names it, and what is written is held against the seeds' topic."""
+    demonstrations: Literal["auto", "pack", "seeds"] = "auto"
+    """Worked examples of steps 2 and 3: the pack's, or your own seeds, filled up from the pack
+    where there are fewer than four of a kind. ``auto``: the seeds where a domain is set."""
+    off_topic: Literal["keep", "drop"] = "keep"
+    """What becomes of rows that are not on the seeds' topic, where a domain is set. The share of
+    rows on topic is reported either way."""
+
+    @property
+    def shows_seeds(self) -> bool:
+        """Whether the seeds are the demonstrations of steps 2 and 3."""
+        named = self.demonstrations == "auto" and self.domain is not None
+        return named or self.demonstrations == "seeds"
+
+    @model_validator(mode="after")
+    def _has_a_topic(self) -> SeedsConfig:
+        if self.off_topic == "drop" and self.domain is None:
+            raise ValueError("off_topic is 'drop', but no domain is set; set seeds.domain")
+        return self
 
 
 class InstructionStep(Section):

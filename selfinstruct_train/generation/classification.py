@@ -172,16 +172,18 @@ def score_kinds(
     asked: dict[str, list[tuple[int, str]]] = defaultdict(list)
     trimmed = 0
     for i, text in enumerate(texts):
+        # A seed that is shown with its answer would tell nothing of how it is answered.
+        others = [task for task in demonstrations if task.instruction != text]
         if template is None:
-            prompt = classification_prompt(wording, demonstrations, text)
+            prompt = classification_prompt(wording, others, text)
             fitted, kept = fit_prompt(engine, prompt, max_tokens=8)
             prefix = "".join((fitted.header, *fitted.demonstrations))
             asked[prefix].append((i, fitted.question))
         else:
-            turns = chat_classification(wording, demonstrations, text, template)
+            turns = chat_classification(wording, others, text, template)
             chat, kept = fit_prompt(engine, turns, max_tokens=8)
             asked[""].append((i, chat.text))
-        trimmed += len(kept) < len(demonstrations)
+        trimmed += len(kept) < len(others)
     answers = [wording.yes, wording.no]
     # After a chat template the answer begins at once.
     answers = answers if template else [f"{wording.gap}{answer}" for answer in answers]

@@ -13,6 +13,7 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.config.generation import Style
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
+from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
@@ -39,6 +40,8 @@ class StageContext(NamedTuple):
     """Of the pool, and so of all that is compared by its words."""
     chat: ChatTemplate | None = None
     """Of the model, for the steps that ask in it."""
+    topic: Topic | None = None
+    """What rows are held against; None where no domain is set."""
 
     def style(self, step: Literal["instructions", "classification", "instances"]) -> Style:
         """How a step asks."""

@@ -14,6 +14,7 @@ from selfinstruct_train.generation.chat_prompting import (
 )
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.filters import FilterResult
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
@@ -51,7 +52,7 @@ class InstanceWriter:
         self._drawn = context.directory.store(context.directory.drawn, DrawnAnswers)
         self._journal = context.journal("instances")
         self._counts = Counts(f"round {context.round} instances", context.report)
-        self._done = self._without = 0
+        self._done = self._without = self._on_topic = 0
 
     @property
     def with_instance(self) -> int:
@@ -72,7 +73,7 @@ class InstanceWriter:
                 written, drawn = ask_again(context, journal, reanswer, written, self._done, counts)
                 if self._draws:
                     self._drawn.emit(drawn)
-            sorted_out = [_rows(row) for row in written]
+            sorted_out = [_rows(self._hold_against_topic(row)) for row in written]
             self._kept.emit(row for kept, _ in sorted_out for row in kept)
             counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
             counts.kept += sum(len(kept) for kept, _ in sorted_out)
@@ -92,7 +93,35 @@ class InstanceWriter:
             instructions_without_instance=self._without,
             completion_tokens=counts.tokens,
             trimmed_prompts=counts.trimmed,
+            **self._topic_figures(),
         )
+
+    def _hold_against_topic(self, written: Written) -> Written:
+        """Count the rows on the seeds' topic, and drop the others where that is asked for."""
+        context, text = self._context, written.task.row.instruction
+        if context.topic is None:
+            return written
+        drops, instances = context.config.seeds.off_topic == "drop", []
+        for found in written.instances:
+            if found.fault is None:
+                score = context.topic.score(text, found.instance)
+                self._on_topic += score > 0
+                if drops and score <= 0:
+                    fault = FilterResult("off_topic", f"{score:+.3f} from the threshold")
+                    found = found._replace(fault=fault)
+            instances.append(found)
+        return written._replace(instances=instances)
+
+    def _topic_figures(self) -> dict[str, float | None]:
+        if self._context.topic is None:
+            return {}
+        figures, kept = self._context.topic.figures, self._counts.kept
+        held = kept + self._counts.dropped["off_topic"]
+        return {
+            "on_topic": self._on_topic / held if held else None,
+            "seeds_on_topic": figures.seeds_on_topic,
+            "everyday_on_topic": figures.everyday_on_topic,
+        }
 
 
 def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:

@@ -10,14 +10,18 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import StageContext
+from selfinstruct_train.generation.domain import for_domain
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
-from selfinstruct_train.generation.pool import Pool
+from selfinstruct_train.generation.pool import Pool, derived_rng
+from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")
@@ -67,13 +71,17 @@ def generate_round(
     for stage in open_stages:
         directory.begin(stage)
     name = config.generation.prompts
-    pack = load_pack(name)
+    rng = derived_rng(config.seed, "demonstrations of the domain")
+    pack = for_domain(load_pack(name), config.seeds, seeds, rng)
     require_demonstrations(pack, name)
     asked = pack.rules.tokenizer_choice(config.generation.filters.tokenizer)
     tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))
     context = StageContext(
         config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer, chat
     )
+    if config.seeds.domain is not None:
+        everyday = read_seed_tasks(resolve(pack.rules.everyday_seeds))
+        context = context._replace(topic=Topic(seeds, everyday))
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
         instructions = InstructionWriter(context, _pool(context, run, seeds))

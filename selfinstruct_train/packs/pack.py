@@ -34,6 +34,8 @@ _CHAT_ALONE = {"chat_instructions", "chat_more", "system"}
 _NOT_IN_PROMPTS = {
     *("input_variants", "output_variants", "label_variants", "no_input"),
     *("arbiter_header", "arbiter"),
+    # Where it is used, it stands in the headers.
+    "domain",
 }
 """Parts of the wording that stand in no prompt of steps 1 to 3, and so do not bear on their
 hash."""
@@ -67,6 +69,8 @@ class Wording(BaseModel):
     output: str = "Output:"
     label: str = "Label:"
     classification: str = "Fixed labels:"
+    domain: str = "All of these tasks are for {domain}."
+    """Stands before every header where ``seeds.domain`` is set; holds ``{domain}``."""
     yes: str = "Yes"
     no: str = "No"
     arbiter_header: str = "For each task, say whether the output is right and complete."
@@ -85,6 +89,13 @@ class Wording(BaseModel):
     def few_shot_stop(self) -> tuple[str, ...]:
         """What ends a few-shot answer: the next task or the next example."""
         return f"\n{self.task}", f"\n{self.example} "
+
+    @field_validator("domain")
+    @classmethod
+    def _has_a_place(cls, text: str) -> str:
+        if "{domain}" not in text:
+            raise ValueError("must hold {domain}, where the domain's name goes")
+        return text
 
     def means_no_input(self, text: str) -> bool:
         """Whether the text only says that there is no input."""
@@ -111,6 +122,9 @@ class Rules(BaseModel):
     """What ``min_words`` and ``max_words`` count."""
     faults: FaultWords | None = None
     """Words by which faults of machine-written text show; None looks for no such faults."""
+    everyday_seeds: str = "everyday-seeds"
+    """Seed tasks on everything in the language, by name or path: the background against which rows
+    are found to be on the topic of a domain's seeds."""
     novelty_threshold: Fraction = 0.7
     """Highest ROUGE-L F1 between two instructions that are new to each other (paper: 0.7)."""
 

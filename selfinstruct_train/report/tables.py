@@ -135,7 +135,23 @@ def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
             paper[1],
         ),
         _mean(f"{units} of an output, mean", output_length, instances, paper[2]),
+        *_topic(facts),
     )
+
+
+def _topic(facts: RunFacts) -> tuple[Statistic, ...]:
+    """How much of the data is on the topic of the seeds, and how well that can be told."""
+    marks = [r.marks["instances"].figures for r in facts.rounds if "instances" in r.marks]
+    found = [figures for figures in marks if figures.get("on_topic") is not None]
+    if not found:
+        return ()
+    rows = (
+        ("Written rows on the topic of the seeds, last round", "on_topic"),
+        ("… of the seeds themselves, each left out", "seeds_on_topic"),
+        ("… of everyday tasks, each left out", "everyday_on_topic"),
+    )
+    shares = [(name, float(found[-1][key] or 0)) for name, key in rows]
+    return tuple(Statistic(name, "", f"{100 * value:.1f} %", "", "") for name, value in shares)
 
 
 def _part(name: str, part: int, whole: int, paper: int, paper_whole: int) -> Statistic:

@@ -26,6 +26,8 @@ from selfinstruct_train.packs.pack import (
 )
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.rounds.rehearsal import rehearse
+from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import cut_at_new_example
 from selfinstruct_train.text.novelty import NoveltyIndex
 from selfinstruct_train.text.words import choose_tokenizer
@@ -52,6 +54,7 @@ def check_pack(name_or_path: str) -> PackReport:
     """
     pack, folder = load_pack(name_or_path), pack_folder(name_or_path)
     require_demonstrations(pack, str(folder))
+    read_seed_tasks(resolve(pack.rules.everyday_seeds))
     faults = [*_label_faults(pack)]
     # With labels that cannot be told apart nothing reads back.
     faults += [] if faults else [*_demonstration_faults(pack), *_reading_faults(pack)]

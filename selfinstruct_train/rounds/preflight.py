@@ -102,6 +102,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if (data := config.data) is not None and pack is not None:
         answers = pack.answers
         own = faults.check(lambda: own_training_rows(read_own(data), answers))
+    if pack is not None and config.seeds.domain is not None:
+        everyday = pack.rules.everyday_seeds
+        faults.check(lambda: read_seed_tasks(resolve(everyday)))
     suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
     step = generation.instances
     if step.best_of > 1 and step.chooser == "program":

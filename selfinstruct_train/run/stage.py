@@ -43,6 +43,8 @@ STAGES = (
             "generation.instruction_writer",
             "generation.instructions",
             "generation.filters",
+            "seeds.domain",
+            "seeds.demonstrations",
         ),
         ("seeds.path", "generation.prompts", "writer"),
         (),
@@ -50,7 +52,7 @@ STAGES = (
     Stage("classification", ("generation.classification",), (), ("instructions",)),
     Stage(
         "instances",
-        ("generation.instances", "generation.instance_writer"),
+        ("generation.instances", "generation.instance_writer", "seeds.off_topic"),
         ("generation.instances.chooser_program",),
         ("classification",),
     ),

@@ -97,6 +97,11 @@ def split_words(text: str) -> list[str]:
     return [match.group(1) or match.group(2) for match in _PIECE.finditer(text)]
 
 
+def is_unspaced(word: str) -> bool:
+    """Whether a token begins in a script that is written without blanks."""
+    return _UNSPACED_CHARACTER.match(word) is not None
+
+
 def count_words(text: str) -> int:
     """Words of a text; each character of a script written without blanks counts as one."""
     return len(split_words(text))
