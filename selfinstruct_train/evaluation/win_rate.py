@@ -90,7 +90,8 @@ def judge_config(config: Config) -> Config:
 def open_judge(config: Config) -> Judge:
     """Open the judge that the config names.
 
-    A judge behind a server needs no model here: its tokens are estimated from the bytes.
+    A judge behind a server needs no model here: its tokens are estimated from the bytes. One in
+    vLLM needs its tokenizer and config alone.
 
     Raises:
         ConfigError: a setting of the judge is at fault, or a package is not installed.
@@ -98,7 +99,7 @@ def open_judge(config: Config) -> Judge:
     """
     # Only here, for torch is slow to load and who reads a judgement needs none.
     from selfinstruct_train.engines import select
-    from selfinstruct_train.models import load as models
+    from selfinstruct_train.models import describe, load
 
     asked = judge_config(config)
     engine, judge = asked.generation.engine, asked.evaluation.judge
@@ -106,7 +107,8 @@ def open_judge(config: Config) -> Judge:
     if engine.kind == "server":
         name, length = asked.model.name_or_path, judge.server_context_length
         return make_judge(asked, select.make_server_engine(engine, name, length))
-    model = models.load_model(asked.model)
+    here = engine.kind == "transformers"
+    model = load.load_model(asked.model) if here else describe.describe_model(asked.model)
     return make_judge(asked, select.make_engine(asked, model), model.tokenizer)
 
 

@@ -479,6 +479,27 @@ def test_a_judges_own_model_is_not_asked_for_by_the_writers_served_name(tmp_path
     assert found.generation.engine.server_model is None
 
 
+def test_a_judge_in_vllm_loads_no_weights_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = SimpleNamespace(tokenizer=None)
+    given: list[object] = []
+
+    def make(config: object, model: object) -> ScriptedEngine:
+        given.append(model)
+        return scripted(better)
+
+    def load(config: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("selfinstruct_train.engines.select.make_engine", make)
+    monkeypatch.setattr("selfinstruct_train.models.describe.describe_model", lambda _: described)
+    monkeypatch.setattr("selfinstruct_train.models.load.load_model", load)
+    settings = ("evaluation.judge={model: {name_or_path: some/judge}, engine: {kind: vllm}}",)
+    open_judge(load_config(ROOT / "configs" / "quickstart.yaml", settings, tmp_path))
+    assert given == [described]
+
+
 def test_a_chat_template_is_used_where_asked_for_and_missed_where_there_is_none(
     tmp_path: Path,
 ) -> None:
