@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import chat, data, export, inspect, pack, run
+from selfinstruct_train.cli import chat, data, export, inspect, pack, run, seeds
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -45,6 +45,9 @@ for command in (
     inspect.ratings,
 ):
     app.command()(command)
+seeds_app = typer.Typer(help="Seed tasks of your own.", no_args_is_help=True)
+app.add_typer(seeds_app, name="seeds")
+seeds_app.command("check")(seeds.seeds_check)
 data_app.command("list")(data.data_list)
 data_app.command("pull")(data.data_pull)
 pack_app.command("check")(pack.pack_check)

@@ -85,6 +85,9 @@ class ClassificationStep(Section):
     """Classification tasks shown (paper: 12)."""
     no_demonstrations: Count = 19
     """Other tasks shown (paper: 19)."""
+    demonstrations: Literal["pack", "seeds"] = "pack"
+    """Whose tasks are shown: the pack's, or the user's own seeds where there are enough of both
+    kinds to show some and to calibrate on the others."""
     requests_per_batch: Count = 64
     """Instructions asked about at once: the unit of progress and of resuming."""
     calibrate: bool = True

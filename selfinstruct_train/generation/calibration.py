@@ -21,6 +21,8 @@ CONTENT_FREE = ("N/A", "...", "-", "?")
 _FOLDS = 5
 _PRIOR = 2
 """Seeds of the rarer kind that weigh as much as the inputs without content."""
+FEWEST_OF_A_KIND = 4 * _PRIOR
+"""Seeds of the rarer kind from which they alone choose the threshold."""
 _SHARES = (0.5, 2.0)
 """How far the predicted share of classification tasks may be from the seeds' true one."""
 
@@ -132,7 +134,7 @@ def _threshold(x: np.ndarray, y: np.ndarray, prior: float) -> float:
         if candidate > rank:
             best, rank = float(middle), candidate
     few = min(int(y.sum()), int((~y).sum()))
-    return (few * best + _PRIOR * prior) / (few + _PRIOR) if few < 4 * _PRIOR else best
+    return (few * best + _PRIOR * prior) / (few + _PRIOR) if few < FEWEST_OF_A_KIND else best
 
 
 def _figures(predicted: np.ndarray, y: np.ndarray) -> _Figures:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from selfinstruct_train.chat import ChatTemplate
+from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.calibration import (
     CONTENT_FREE,
+    FEWEST_OF_A_KIND,
     Calibration,
     calibrate,
 )
@@ -19,7 +21,7 @@ from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import Entry, derived_rng
 from selfinstruct_train.generation.prompting import classification_prompt
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.pack import Pack, Wording
 from selfinstruct_train.records import Classified, SeedTask
 from selfinstruct_train.run.stores import read_json, write_atomically
 
@@ -36,11 +38,10 @@ class Classifier:
 
     def __init__(self, context: StageContext, seeds: Sequence[SeedTask]) -> None:
         self._context = context
-        self._seeds = seeds
         self._calibration: Calibration | None = None
         self._store = context.directory.store(context.directory.classified, Classified)
         self._stored = self._store.stream()
-        self._demonstrations = _demonstrations(context)
+        self._shown = choose_demonstrations(context.config, context.pack, seeds)
         self._counts = Counts(f"round {context.round} classification", context.report)
         self._done = 0
 
@@ -117,15 +118,13 @@ class Classifier:
         return self._calibration.threshold
 
     def _calibrate(self) -> Calibration:
+        def show(done: int, total: int) -> None:
+            self._counts.show(done, total, note="calibrating on the seeds")
+
         size = self._context.config.generation.classification.requests_per_batch
-        texts = [*(task.instruction for task in self._seeds), *CONTENT_FREE]
-        margins: list[float] = []
-        for start in range(0, len(texts), size):
-            margins += [yes - no for yes, no in self._scores(texts[start : start + size])]
-            self._counts.show(len(margins), len(texts), note="calibrating on the seeds")
-        labels = [task.is_classification for task in self._seeds]
-        found = calibrate(margins[: len(labels)], labels, margins[len(labels) :])
-        self._counts.show(len(margins), len(texts), note=found.sentence)
+        found = calibrate_on(self._shown.others, self._scores, size, show)
+        total = len(self._shown.others) + len(CONTENT_FREE)
+        self._counts.show(total, total, note=found.sentence)
         return found
 
     def _scores(self, texts: Sequence[str]) -> list[tuple[float, float]]:
@@ -134,7 +133,7 @@ class Classifier:
         chats = context.style("classification") != "completion"
         template = context.template if chats else None
         found = score_kinds(
-            context.engine, context.pack.wording, self._demonstrations, texts, template
+            context.engine, context.pack.wording, self._shown.tasks, texts, template
         )
         self._counts.trimmed += found.trimmed
         return found.scores
@@ -195,11 +194,54 @@ def score_kinds(
     return KindScores([scores[i] for i in range(len(texts))], trimmed)
 
 
-def _demonstrations(context: StageContext) -> list[SeedTask]:
-    step = context.config.generation.classification
-    rng = derived_rng(context.config.seed, "classification demonstrations")
-    yes = [d for d in context.pack.classification if d.is_classification]
-    no = [d for d in context.pack.classification if not d.is_classification]
+class Shown(NamedTuple):
+    """The demonstrations of step 2, and the seeds that are left to calibrate on."""
+
+    tasks: tuple[SeedTask, ...]
+    others: tuple[SeedTask, ...]
+    source: Literal["pack", "seeds"]
+
+
+def choose_demonstrations(config: Config, pack: Pack, seeds: Sequence[SeedTask]) -> Shown:
+    """The pack's demonstrations, or seeds where the config wants them and there are enough.
+
+    A seed that is shown is not scored: the model would read the answer in the prompt.
+    """
+    step = config.generation.classification
+    rng = derived_rng(config.seed, "classification demonstrations")
+    asked = ((True, step.yes_demonstrations), (False, step.no_demonstrations))
+    by_kind = {kind: [s for s in seeds if s.is_classification == kind] for kind, _ in asked}
+    enough = all(len(by_kind[kind]) >= count + FEWEST_OF_A_KIND for kind, count in asked)
+    if step.demonstrations == "seeds" and enough:
+        shown = [task for kind, count in asked for task in rng.sample(by_kind[kind], count)]
+        ids = {task.id for task in shown}
+        rng.shuffle(shown)
+        return Shown(tuple(shown), tuple(s for s in seeds if s.id not in ids), "seeds")
+    yes = [d for d in pack.classification if d.is_classification]
+    no = [d for d in pack.classification if not d.is_classification]
     shown = yes[: step.yes_demonstrations] + no[: step.no_demonstrations]
     rng.shuffle(shown)
-    return shown
+    return Shown(tuple(shown), tuple(seeds), "pack")
+
+
+def calibrate_on(
+    seeds: Sequence[SeedTask],
+    score: Callable[[Sequence[str]], list[tuple[float, float]]],
+    size: int,
+    show: Callable[[int, int], None],
+) -> Calibration:
+    """Choose the threshold of step 2 on the labels of seeds.
+
+    Args:
+        seeds: none of them is shown in the prompts.
+        score: instructions -> log P(Yes) and log P(No) of each.
+        size: instructions to score at once.
+        show: told how many of how many are scored.
+    """
+    texts = [*(task.instruction for task in seeds), *CONTENT_FREE]
+    margins: list[float] = []
+    for start in range(0, len(texts), size):
+        margins += [yes - no for yes, no in score(texts[start : start + size])]
+        show(len(margins), len(texts))
+    labels = [task.is_classification for task in seeds]
+    return calibrate(margins[: len(labels)], labels, margins[len(labels) :])
