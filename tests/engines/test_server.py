@@ -26,6 +26,7 @@ from selfinstruct_train.engines.server.failures import retry_after
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.stores import RowStore
+from tests.helpers.small_models import byte_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-very-secret-4711"
@@ -640,15 +641,12 @@ def quickstart(*overrides: str) -> Any:
 
 
 def test_the_config_chooses_the_server_and_the_models_own_tokenizer_counts() -> None:
-    def tokenizer(texts: list[str], return_attention_mask: bool) -> dict[str, list[list[int]]]:
-        return {"input_ids": words(texts)}
-
-    model: Any = SimpleNamespace(tokenizer=tokenizer, model_id="m", context_length=99)
+    model: Any = SimpleNamespace(tokenizer=byte_tokenizer(), model_id="m", context_length=99)
     made = make_engine(quickstart("generation.engine.kind=server"), model)
     assert isinstance(made, ServerEngine)
     assert (made.model_id, made.context_length) == ("m", 99)
     assert made.independent_requests
-    assert made.count_tokens(["a b c"]) == [3]
+    assert made.count_tokens(["a b c", "<eos>"]) == [5, 5]
 
 
 @pytest.mark.parametrize(("kind", "package"), [("server", "httpx2"), ("vllm", "vllm")])
