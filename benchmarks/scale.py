@@ -6,10 +6,12 @@
     python benchmarks/scale.py --json                 # one line of JSON instead of the tables
 
 A script stands in for the model, so what is measured is everything else: filters, pool,
-classification, instances, the training rows and their tokens, the report. One text in five is a
+classification, instances, the comparison of the training rows with a suite, their tokens in a
+file, the report, and a start that finds all completions of a stopped run. One text in five is a
 copy of an earlier one with a word changed, which the pool must find. Each size has a process and
-a folder of its own. Times are CPU seconds, the script's own share included; the peak of memory is
-that of the process during the stage.
+a folder of its own; each stage is told on stderr when it ends. Times are CPU seconds, the script's
+own share included; the peak of memory is that of the process during the stage, and includes those
+pages of mapped files that the system keeps while it has room.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -33,16 +36,22 @@ from novelty import synthesize
 from transformers import AutoTokenizer
 
 from selfinstruct_train.config import load_config
+from selfinstruct_train.contamination.check import check
+from selfinstruct_train.contamination.suite_index import SuiteTasks
+from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
+from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.progress import ProgressUpdate
-from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
+from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.report.page import write_report
 from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.training.dataset import encode_rows, training_rows, write_dataset
+from selfinstruct_train.training.encoded import ExampleIndex
 
 SIZES = (3_000, 10_000, 30_000)
 MILLION = 1_000_000
@@ -126,7 +135,8 @@ class Clock:
             # A round may come back to a stage.
             _, before, peak = self.stages.get(self._name, Stage("", 0.0, 0.0))
             cpu_s = before + now - self._began
-            self.stages[self._name] = Stage(self._name, cpu_s, max(peak, _peak_mb()))
+            stage = self.stages[self._name] = Stage(self._name, cpu_s, max(peak, _peak_mb()))
+            print(f"{stage.name}: {cpu_s:.1f} CPU s, {stage.peak_mb:,.0f} MB", file=sys.stderr)
         self._name, self._began = name, now
         _forget_peak()
 
@@ -164,19 +174,34 @@ def measure(size: int, folder: Path) -> Measured:
     engine = ScriptedEngine(script.answer, script.score)
     engine.asked = _Forgetful()
     generate_round(config, engine, run, 0, seeds, None, lambda text, given: text, report)
-    clock.enter("training rows")
+    clock.enter("contamination")
     directory = run.round(0)
-    store = directory.store(directory.instances, GeneratedInstance)
-    rows = training_rows(seeds, store.stream(), include_seeds=True)
+    rows = training_rows(seeds, partial(LiveRows(run).instances, 1), include_seeds=True)
+    suite = load_suite("microworld-dev")
+    found = check(
+        rows, seeds, (), [SuiteTasks(suite.name, suite.tasks)], config.evaluation.contamination
+    )
+    rows = rows.without(found.left_out)
+    clock.enter("training rows")
     counts = write_dataset(rows, directory)
     clock.enter("tokens")
     examples = encode_rows(
-        rows, config.training, tokenizer, answers=load_answers("en"), max_length=256, seed=0
+        rows,
+        config.training,
+        tokenizer,
+        answers=load_answers("en"),
+        max_length=256,
+        seed=0,
+        file=directory.encoded,
     )
-    assert len(examples.kept) + len(examples.too_long) == len(rows)
-    del rows, examples
+    assert len(examples.kept) + len(examples.too_long) == counts.rows
+    assert ExampleIndex(examples.kept).tokens > 0
+    del examples
     clock.enter("report")
     write_report(run)
+    clock.enter("journal")
+    store = directory.store(directory.completions("instances"), StoredCompletion)
+    Journal(store, engine)
     clock.enter("")
     mark = directory.mark("instructions")
     assert mark is not None

@@ -60,6 +60,10 @@ SUITE = SuiteTasks(
 CLEAN = row("clean", "Name three fruits that grow on trees.")
 
 
+def kept(rows: list[TrainingRow], result: Contamination) -> list[TrainingRow]:
+    return [row for place, row in enumerate(rows) if place not in result.left_out]
+
+
 def found(rows: list[TrainingRow], **settings: object) -> Contamination:
     return check(rows, (), (), [SUITE], ContaminationConfig.model_validate(settings))
 
@@ -96,8 +100,7 @@ def test_a_row_that_gives_a_suite_row_away_is_dropped_and_says_which(
     given: TrainingRow, reason: str, nearest: str
 ) -> None:
     result = found([given, CLEAN])
-    assert result.kept == (CLEAN,)
-    assert result.dropped == 1
+    assert result.left_out == {0}
     (rejection,) = result.found
     assert (rejection.stage, rejection.reason) == ("contamination", reason)
     assert rejection.nearest is not None and rejection.nearest.id == f"{nearest}#0"
@@ -108,7 +111,7 @@ def test_a_row_that_gives_a_suite_row_away_is_dropped_and_says_which(
 def test_the_same_instruction_with_another_input_is_listed_and_kept() -> None:
     rows = [row("r", "Answer the following question.", "Who wrote that book about whales?")]
     result = found(rows)
-    assert result.kept == tuple(rows)
+    assert not result.left_out
     (rejection,) = result.found
     assert rejection.reason == "suite_rouge"
     assert rejection.nearest is not None and rejection.nearest.score == 1.0
@@ -119,12 +122,12 @@ def test_a_long_instruction_that_many_inputs_share_is_no_leak() -> None:
     suite = SuiteTasks("exam", (task("t", f"If {LONG}, how much is it?", "3 plus 4", "7"),))
     rows = [row("r", f"If {LONG}, how much is it?", "8 minus 1", "7")]
     result = check(rows, (), (), [suite], ContaminationConfig())
-    assert result.kept == tuple(rows)
+    assert not result.left_out
     assert len(result.found) == 1
 
 
 @pytest.mark.parametrize(
-    ("drop", "kept"),
+    ("drop", "left"),
     [
         ("none", "exact similar instruction clean"),
         ("exact", "similar instruction clean"),
@@ -132,7 +135,7 @@ def test_a_long_instruction_that_many_inputs_share_is_no_leak() -> None:
         ("instruction", "clean"),
     ],
 )
-def test_each_policy_drops_what_it_names_and_all_list_the_same(drop: str, kept: str) -> None:
+def test_each_policy_drops_what_it_names_and_all_list_the_same(drop: str, left: str) -> None:
     rows = [
         row("exact", "Answer the following question.", "What is the capital of France?"),
         row("similar", "Answer the following question.", "What is the capital of Spain?"),
@@ -140,16 +143,15 @@ def test_each_policy_drops_what_it_names_and_all_list_the_same(drop: str, kept: 
         CLEAN,
     ]
     result = found(rows, drop=drop)
-    assert " ".join(r.id for r in result.kept) == kept
+    assert " ".join(r.id for r in kept(rows, result)) == left
     assert [f.evidence.split()[2] for f in result.found] == ["exact", "similar", "instruction"]
-    assert result.dropped == len(rows) - len(result.kept)
 
 
 def test_seeds_are_listed_and_dropped_only_where_the_user_says_so() -> None:
     rows = [row("s#0", SUITE.tasks[1].instruction, source="seed"), CLEAN]
-    assert found(rows).kept == tuple(rows)
+    assert not found(rows).left_out
     assert found(rows).found[0].reason == "suite_exact"
-    assert found(rows, drop_seeds=True).kept == (CLEAN,)
+    assert found(rows, drop_seeds=True).left_out == {0}
 
 
 def test_seeds_and_demonstrations_are_checked_once_each_though_not_trained_on() -> None:
@@ -197,7 +199,7 @@ def test_every_suite_is_named_that_a_row_resembles_and_the_row_counts_once() -> 
     rows = [row("r", SUITE.tasks[1].instruction), CLEAN]
     result = check(rows, (), (), [SUITE, other], ContaminationConfig())
     assert ["'exam'" in f.evidence for f in result.found] == [True, False]
-    assert (len(result.found), result.dropped) == (2, 1)
+    assert (len(result.found), result.left_out) == (2, {0})
 
 
 def test_equal_texts_of_another_script_are_found_with_either_tokenizer() -> None:
@@ -206,7 +208,7 @@ def test_equal_texts_of_another_script_are_found_with_either_tokenizer() -> None
     for tokenizer in ("rouge", "unicode"):
         result = check(rows, (), (), [suite], ContaminationConfig(), tokenizer)
         assert [f.reason for f in result.found] == ["suite_exact", "suite_rouge"]
-        assert [r.id for r in result.kept] == ["other"]
+        assert [r.id for r in kept(rows, result)] == ["other"]
 
 
 def test_a_suite_row_of_one_word_over_and_over_is_compared_like_any_other() -> None:

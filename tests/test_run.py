@@ -229,3 +229,20 @@ def test_replies_that_came_one_by_one_are_on_the_disk_before_the_stage_goes_on(
     Journal(RowStore(path, StoredCompletion), engine).ask(asked, None)
     assert synced[-1] == path.stat().st_size
     assert len(synced) < 20
+
+
+def test_stored_completions_are_found_again_and_their_texts_stay_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "completions.jsonl"
+    engine = ScriptedEngine(lambda request, _: ScriptedAnswer(f"{request.id} " * 400))
+    asked = [Request(str(n), "say x", Sampling(max_tokens=1)) for n in range(1_000)]
+    first = Journal(RowStore(path, StoredCompletion), engine).ask(asked, None)
+    engine.asked.clear()
+    tracemalloc.start()
+    again = Journal(RowStore(path, StoredCompletion), engine)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000 < path.stat().st_size
+    assert again.ask(asked, None) == first
+    assert engine.asked == []

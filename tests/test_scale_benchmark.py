@@ -19,7 +19,9 @@ def test_the_benchmark_of_size_goes_through_every_stage(
         "instructions",
         "classification",
         "instances",
+        "contamination",
         "training rows",
         "tokens",
         "report",
+        "journal",
     ]

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from selfinstruct_train.config import ContaminationConfig
@@ -48,16 +49,16 @@ from selfinstruct_train.records import (
 )
 from selfinstruct_train.text.words import TokenizerChoice
 
+_ROWS_AT_ONCE = 4096
+
 
 class Contamination(NamedTuple):
-    """What resembles the suites, and what is left to train on."""
+    """What resembles the suites, and what is not to be trained on."""
 
-    kept: tuple[TrainingRow, ...]
-    """The rows to train on, in their order."""
+    left_out: frozenset[int]
+    """Places of the rows that are dropped."""
     found: tuple[Rejection, ...]
     """The gravest resemblance of each row with each suite; the evidence says if it was dropped."""
-    dropped: int
-    """Rows left out."""
 
     @property
     def sentence(self) -> str:
@@ -66,12 +67,12 @@ class Contamination(NamedTuple):
         return (
             f"{len(self.found)} times a row resembles one of a suite ({count['suite_exact']} ask "
             f"the same, {count['suite_rouge']} by instruction, {count['suite_ngram']} by 8-grams); "
-            f"{self.dropped} rows are left out of training"
+            f"{len(self.left_out)} rows are left out of training"
         )
 
 
 def check(
-    rows: Sequence[TrainingRow],
+    rows: Iterable[TrainingRow],
     seeds: Sequence[SeedTask],
     demonstrations: Sequence[SeedTask],
     suites: Iterable[SuiteTasks],
@@ -81,10 +82,10 @@ def check(
     """Hold training rows, seeds and demonstrations against every suite.
 
     The time grows with the different instructions of rows times those of a suite, for ROUGE-L, and
-    with the words of all rows, for 8-grams.
+    with the words of all rows, for 8-grams. Memory holds a few rows at a time, and what was found.
 
     Args:
-        rows: what would be trained on.
+        rows: what would be trained on; gone through once for each suite and once more.
         seeds: the seed tasks; those among the rows are not looked at twice.
         demonstrations: the tasks that prompts show.
         suites: what the run is measured on.
@@ -94,32 +95,35 @@ def check(
     Raises:
         DataError: no row would be left to train on.
     """
-    training = [ExampleRow(r.id, r.source, r.instruction, r.input, r.output) for r in rows]
-    known = {row.id for row in training if row.source == "seed"}
+    total, known = 0, set()
+    for row in rows:
+        total += 1
+        if row.source == "seed":
+            known.add(row.id)
     shown = [row for row in examples(seeds, "seed") if row.id not in known]
     shown += examples(demonstrations, "demonstration")
     found: list[Rejection] = []
     out: set[int] = set()
     for suite in suites:
         index = SuiteIndex(suite, config, tokenizer)
-        for place, finding in index.find([*training, *shown]):
-            row = training[place] if place < len(training) else shown[place - len(training)]
-            dropped = place < len(training) and _is_dropped(row, finding.level, config)
+        for place, own, finding in _find(index.find, rows):
+            dropped = _is_dropped(own, finding.level, config)
             if dropped:
                 out.add(place)
-            found.append(_rejection(row, suite.name, finding, dropped))
-    kept = tuple(row for place, row in enumerate(rows) if place not in out)
-    if rows and not kept:
+            found.append(_rejection(own, suite.name, finding, dropped))
+        for place, finding in index.find(shown):
+            found.append(_rejection(shown[place], suite.name, finding, False))
+    if total and len(out) == total:
         raise DataError(
             "every training row resembles a row of an evaluation suite (first: "
             f"{found[0].evidence}); measure on another suite, or set "
             "evaluation.contamination.drop=none"
         )
-    return Contamination(kept, tuple(found), len(out))
+    return Contamination(frozenset(out), tuple(found))
 
 
 def contaminated_rows(
-    rows: Sequence[TrainingRow],
+    rows: Iterable[TrainingRow],
     suite: SuiteTasks,
     config: ContaminationConfig,
     tokenizer: TokenizerChoice = "auto",
@@ -139,23 +143,37 @@ def contaminated_rows(
         In the suite's order; of several training rows, the gravest resemblance.
     """
     index = SuiteIndex(suite, config, tokenizer)
-    given = [ExampleRow(r.id, r.source, r.instruction, r.input, r.output) for r in rows]
     worst: dict[str, tuple[Finding, str]] = {}
-    for place, finding in index.find_all(given):
+    for _, row, finding in _find(index.find_all, rows):
         known = worst.get(finding.item.id)
         if finding.level != "instruction" and (known is None or finding.rank > known[0].rank):
-            worst[finding.item.id] = finding, given[place].id
+            worst[finding.item.id] = finding, row.id
     return tuple(
         ContaminatedRow(
             id=item.id,
             level="exact" if finding.level == "exact" else "similar",
-            training_row=row,
+            training_row=row_id,
             what=finding.what,
         )
         for item in index.items
         if item.id in worst
-        for finding, row in [worst[item.id]]
+        for finding, row_id in [worst[item.id]]
     )
+
+
+def _find(
+    find: Callable[[Sequence[ExampleRow]], Iterable[tuple[int, Finding]]],
+    rows: Iterable[TrainingRow],
+) -> Iterator[tuple[int, ExampleRow, Finding]]:
+    """Findings of one suite with the row and its place, a few rows at a time."""
+    waiting, first = iter(rows), 0
+    while few := [
+        ExampleRow(r.id, r.source, r.instruction, r.input, r.output)
+        for r in islice(waiting, _ROWS_AT_ONCE)
+    ]:
+        for place, finding in find(few):
+            yield first + place, few[place], finding
+        first += len(few)
 
 
 def _is_dropped(row: ExampleRow, level: Resemblance, config: ContaminationConfig) -> bool:

@@ -46,12 +46,12 @@ class Journal:
     An in-process engine may write other text for a request when other requests stand beside it in
     the batch (float ties), so a batch is either all stored or asked as a whole: that makes a
     resumed run equal an undisturbed one. Where requests are independent, each completion is stored
-    as it arrives and only missing ones are asked for.
+    as it arrives and only missing ones are asked for. The text of what is stored stays on the disk.
     """
 
     def __init__(self, store: RowStore[StoredCompletion], engine: Engine) -> None:
         self._store = store
-        self._stored = {row.id: row for row in store.read()}
+        self._places = {row.id: place for place, row in store.places()}
         self._engine = engine
 
     def ask(self, requests: Sequence[Request], adapter: Path | None) -> list[StoredCompletion]:
@@ -61,8 +61,9 @@ class Journal:
             EngineError: the engine failed, or a prompt does not fit.
         """
         asked = {r.id: _question_hash(r, adapter) for r in requests}
-        stored = [self._stored.get(r.id) for r in requests]
-        found = [row for row in stored if row is not None and row.asked == asked[row.id]]
+        places = (self._places.get(r.id) for r in requests)
+        stored = (self._store.at(place) for place in places if place is not None)
+        found = [row for row in stored if row.asked == asked[row.id]]
         if self._engine.independent_requests:
             return self._ask_missing(requests, {row.id: row for row in found}, asked, adapter)
         if len(found) == len(requests):

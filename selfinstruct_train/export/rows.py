@@ -62,17 +62,19 @@ def read_data(run: RunDirectory) -> DataRows:
     seeds = read_seed_tasks(resolve(config.seeds.path))
     pack = load_pack(config.generation.prompts)
     own = own_training_rows(read_own(config.data), pack.answers) if config.data else []
-    rows = training_rows(seeds, instances, config.training.include_seeds, own)
+    found = training_rows(seeds, lambda: instances, config.training.include_seeds, own)
+    rows = mix_rows(list(found), config.training.mix, config.seed)
     suites = [load_suite(name) for name in config.evaluation.suites]
     contamination = check(
-        mix_rows(rows, config.training.mix, config.seed),
+        rows,
         seeds,
         (*pack.classification, *pack.input_first, *pack.output_first),
         [SuiteTasks(suite.name, suite.tasks) for suite in suites],
         config.evaluation.contamination,
         pack.rules.tokenizer_choice(config.generation.filters.tokenizer),
     )
-    return DataRows(config, contamination.kept, {row.id: row for row in instances}, contamination)
+    kept = tuple(row for place, row in enumerate(rows) if place not in contamination.left_out)
+    return DataRows(config, kept, {row.id: row for row in instances}, contamination)
 
 
 def split_rows(rows: Sequence[TrainingRow], share: float, seed: int) -> Split:

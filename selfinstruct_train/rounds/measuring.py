@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from itertools import chain
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.contamination.check import contaminated_rows
@@ -128,13 +129,15 @@ def _contaminated(
 ) -> tuple[ContaminatedRow, ...]:
     # A suite may join a run whose rounds were trained without regard to it.
     first = 0 if config.training.start == "previous" else number
-    rows: dict[str, TrainingRow] = {}
-    for trained in range(first, number + 1):
-        directory = opened.run.round(trained).training(config.training.name)
-        store = directory.store(directory.dataset / "train.jsonl", TrainingRow)
-        rows |= {row.id: row for row in store.read()}
+    rounds = (
+        opened.run.round(trained).training(config.training.name)
+        for trained in range(first, number + 1)
+    )
+    stores = (
+        directory.store(directory.dataset / "train.jsonl", TrainingRow) for directory in rounds
+    )
     return contaminated_rows(
-        list(rows.values()),
+        chain.from_iterable(store.stream() for store in stores),
         SuiteTasks(suite.name, suite.tasks),
         opened.config.evaluation.contamination,
         opened.tokenizer_choice,

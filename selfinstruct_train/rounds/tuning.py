@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from selfinstruct_train.config import Config
@@ -12,14 +13,14 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.memory import release_memory
 from selfinstruct_train.progress import ProgressUpdate
-from selfinstruct_train.records import PreferencePair, TrainingRow, TrainingStep
+from selfinstruct_train.records import PreferencePair, TrainingStep
 from selfinstruct_train.rounds.opened import OpenedRun, describe
 from selfinstruct_train.rounds.own_rows import require_own_rows, too_few_rows
 from selfinstruct_train.rounds.preferring import preference_pairs
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training.arguments import seeds_only_lengths
-from selfinstruct_train.training.dataset import training_rows, write_dataset
+from selfinstruct_train.training.dataset import TrainingRows, training_rows, write_dataset
 from selfinstruct_train.training.dpo import train_on_pairs
 from selfinstruct_train.training.job import TrainingResult
 from selfinstruct_train.training.mix import mix_rows
@@ -51,16 +52,11 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
         )
     if config.generates:
         require_own_rows(opened.rows, round_directory)
-    rows = mix_rows(
-        training_rows(
-            opened.seeds,
-            list(opened.rows.instances(number + 1)),
-            config.training.include_seeds,
-            opened.own,
-        ),
-        config.training.mix,
-        config.seed,
-    )
+    instances = partial(opened.rows.instances, number + 1)
+    rows = training_rows(opened.seeds, instances, config.training.include_seeds, opened.own)
+    if config.training.mix is not None:
+        mixed = mix_rows(list(rows), config.training.mix, config.seed)
+        rows = TrainingRows(lambda: mixed)
     start = None
     if number > 0 and config.training.start == "previous":
         start = opened.run.round(number - 1).training(name).adapter
@@ -79,10 +75,11 @@ def train_seeds_only(opened: OpenedRun, config: Config, most: int) -> list[Round
     Returns:
         The folders of these models, one for each number of steps.
     """
-    rows = training_rows(opened.seeds, (), include_seeds=True)
+    rows = training_rows(opened.seeds, tuple, include_seeds=True)
+    count = sum(len(task.instances) for task in opened.seeds)
     epochs, training = config.evaluation.seeds_only_epochs, config.training
     found = []
-    for steps in seeds_only_lengths(epochs, len(rows), training.batch_size, most):
+    for steps in seeds_only_lengths(epochs, count, training.batch_size, most):
         directory = opened.run.seeds_only(steps, training.name)
         if directory.mark("train") is None:
             stage = f"seeds-only training, {steps} steps"
@@ -96,7 +93,7 @@ def _train(
     config: Config,
     directory: RoundDirectory,
     stage: str,
-    rows: list[TrainingRow],
+    rows: TrainingRows,
     start: Path | None,
     steps: int | None,
     number: int | None = None,
@@ -109,7 +106,7 @@ def _train(
         _require_written_rows(opened, config, directory, stage, rows)
     pairs: list[PreferencePair] | None = None
     if number is not None and config.training.method != "sft":
-        pairs = preference_pairs(opened, config, directory, number, rows, start)
+        pairs = preference_pairs(opened, config, directory, number, list(rows), start)
     opened.close_engines()
     own = config.training.load == "own"
     model = load_model(config.model, opened.described) if own else opened.model
@@ -142,7 +139,7 @@ def _tune(
     model: LoadedModel,
     directory: RoundDirectory,
     stage: str,
-    rows: list[TrainingRow],
+    rows: TrainingRows,
     pairs: list[PreferencePair] | None,
     start: Path | None,
     steps: int | None,
@@ -200,7 +197,7 @@ def _require_written_rows(
     config: Config,
     directory: RoundDirectory,
     stage: str,
-    rows: list[TrainingRow],
+    rows: TrainingRows,
 ) -> None:
     """See that rows which the model wrote are left to train on, and warn of few.
 
@@ -218,8 +215,8 @@ def _require_written_rows(
 
 
 def _without_contamination(
-    opened: OpenedRun, directory: RoundDirectory, rows: list[TrainingRow]
-) -> list[TrainingRow]:
+    opened: OpenedRun, directory: RoundDirectory, rows: TrainingRows
+) -> TrainingRows:
     pack = opened.pack
     result = check(
         rows,
@@ -233,4 +230,4 @@ def _without_contamination(
     opened.world.on_main(lambda: write_atomically(directory.contamination, text))
     if result.found:
         opened.progress.warn(f"contamination: {result.sentence}; see {directory.contamination}")
-    return list(result.kept)
+    return rows.without(result.left_out)

@@ -51,6 +51,7 @@ class RoundDirectory:
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
         self.checkpoints = path / "checkpoints"
+        self.encoded = self.checkpoints / "encoded.arrow"
         self.contamination = path / "contamination.jsonl"
         self.training_steps = path / "training.jsonl"
         self.decision = path / "decision.json"

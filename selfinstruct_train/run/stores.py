@@ -53,15 +53,29 @@ class RowStore(Generic[RowT]):
         Raises:
             DataError: a line is not such a row.
         """
+        for _, row in self.places():
+            yield row
+
+    def places(self) -> Iterator[tuple[int, RowT]]:
+        """The rows in the file with their places, by which `at` finds them again.
+
+        Raises:
+            DataError: a line is not such a row.
+        """
+        place = 0
         for number, line in enumerate(_lines(self.path), 1):
-            try:
-                yield self._row_type.model_validate_json(line)
-            except ValidationError as error:
-                raise DataError(
-                    f"{self.path}, line {number}: {error.errors()[0]['msg']}; the file was "
-                    "changed by hand or by another version: restore it, or delete the run's "
-                    "folder of this round"
-                ) from None
+            yield place, self._parse(line, f"line {number}")
+            place += len(line)
+
+    def at(self, place: int) -> RowT:
+        """The row at a place that `places` told.
+
+        Raises:
+            DataError: the line there is not such a row.
+        """
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return self._parse(file.readline(), f"byte {place}")
 
     def append(self, rows: Iterable[RowT], *, sync: bool = True) -> None:
         """Write rows after all that the file holds.
@@ -120,6 +134,15 @@ class RowStore(Generic[RowT]):
             wrote = True
         if wrote or (self._torn and self._at == self._end):
             self.sync()
+
+    def _parse(self, line: bytes, where: str) -> RowT:
+        try:
+            return self._row_type.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(
+                f"{self.path}, {where}: {error.errors()[0]['msg']}; the file was changed by hand "
+                "or by another version: restore it, or delete the run's folder of this round"
+            ) from None
 
     def _recognise(self, row: RowT, line: bytes) -> None:
         if line != _encoded([row]):

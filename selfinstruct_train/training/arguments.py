@@ -84,8 +84,8 @@ def sft_arguments(
             learning_rate=config.learning_rate,
             num_train_epochs=config.epochs,
             max_steps=max_steps_override or config.max_steps or -1,
-            # Longer rows are already left out; TRL takes no limit beside padding_free.
-            max_length=None if config.packing else min(config.max_length, loaded.context_length),
+            # Longer rows are already left out, and TRL would write every row again to cut it.
+            max_length=None,
             completion_only_loss=True,
             # TRL's own packing would count packed sequences, not rows, in a step.
             padding_free=config.packing,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +13,12 @@ from numpy.typing import NDArray
 
 from selfinstruct_train.errors import TrainingError
 from selfinstruct_train.records import Row
-from selfinstruct_train.training.dataset import Example
+from selfinstruct_train.training.encoded import IGNORED, Example, ExampleIndex
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED = -100
-"""The label that PyTorch's cross entropy passes over."""
 LOGIT_TOLERANCE = 1e-3
 """Most that equal logits may differ, as a share of the largest logit."""
 _PACKING_TOLERANCE = 2e-2
@@ -100,14 +97,14 @@ def check_batches(
     """
     require_special_tokens(tokenizer)
     eos = tokenizer.eos_token_id
-    expected = {_digest(e.tokens): e for e in examples}
+    expected = ExampleIndex(examples)
     seen = 0
     for start in range(0, len(dataset), batch_size):
         stop = min(start + batch_size, len(dataset))
         for sequence in _sequences(collate([dataset[i] for i in range(start, stop)])):
             seen += 1
-            example = expected.get(_digest(sequence.tokens))
-            if example is None:
+            place = expected.find(sequence.tokens)
+            if place is None:
                 raise TrainingError(
                     "a training row was cut or changed on its way to the model: "
                     f"{_excerpt(tokenizer, sequence)}; lower training.max_length below the "
@@ -115,13 +112,13 @@ def check_batches(
                 )
             if sequence.labels[-1] != eos:
                 raise TrainingError(
-                    f"row {example.id} does not end in a labelled end token "
+                    f"row {examples[place].id} does not end in a labelled end token "
                     f"({tokenizer.eos_token!r}), so the model would never learn to stop; the "
                     "tokenizer's pad token must differ from its end token"
                 )
-            if not np.array_equal(sequence.labels, _labels(example)):
+            if not expected.is_labelled(place, sequence.tokens, sequence.labels):
                 raise TrainingError(
-                    f"row {example.id}: the loss is not taken on exactly the answer; "
+                    f"row {examples[place].id}: the loss is not taken on exactly the answer; "
                     "training.template does not suit this tokenizer: try training.template=plain"
                 )
     if seen != len(examples):
@@ -129,16 +126,16 @@ def check_batches(
             f"{len(examples)} rows went to the trainer but {seen} are in its batches; set "
             "training.packing=false, or lower training.max_length below the model's context"
         )
-    return report_of(examples, too_long, tokenizer, spaced=spaced)
+    return report_of(expected, too_long, tokenizer, spaced=spaced)
 
 
 def report_of(
-    examples: Sequence[Example], too_long: int, tokenizer: PreTrainedTokenizerBase, *, spaced: bool
+    passed: ExampleIndex, too_long: int, tokenizer: PreTrainedTokenizerBase, *, spaced: bool
 ) -> GateReport:
     """Figures of what passed the gate.
 
     Args:
-        examples: all of it.
+        passed: all of it.
         too_long: rows already left out.
         tokenizer: the model's.
         spaced: whether answers should begin with a blank.
@@ -146,19 +143,18 @@ def report_of(
     Raises:
         TrainingError: most prompts tokenize differently with their answers.
     """
-    joined_differently = sum(not e.split_as_joined for e in examples)
-    unspaced = sum(not e.completion.startswith(" ") for e in examples) if spaced else 0
+    joined_differently, unspaced = passed.joined_differently, passed.unspaced if spaced else 0
     return GateReport(
-        rows=len(examples),
+        rows=len(passed),
         too_long=too_long,
-        tokens=sum(len(e.tokens) for e in examples),
-        answer_tokens=sum(len(e.tokens) - e.answer_start for e in examples),
-        longest=max(len(e.tokens) for e in examples),
+        tokens=passed.tokens,
+        answer_tokens=passed.answer_tokens,
+        longest=passed.longest,
         pad_token=str(tokenizer.pad_token),
         eos_token=str(tokenizer.eos_token),
         joined_differently=joined_differently,
         unspaced=unspaced,
-        warnings=tuple(_boundary_warnings(len(examples), too_long, joined_differently, unspaced)),
+        warnings=tuple(_boundary_warnings(len(passed), too_long, joined_differently, unspaced)),
     )
 
 
@@ -299,16 +295,6 @@ def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
 
 def _numbers(tensor: torch.Tensor) -> NDArray[np.int32]:
     return tensor.numpy().astype(np.int32)
-
-
-def _labels(example: Example) -> NDArray[np.int32]:
-    labels = example.tokens.copy()
-    labels[: example.answer_start] = IGNORED
-    return labels
-
-
-def _digest(tokens: NDArray[np.int32]) -> bytes:
-    return hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
 
 
 def _boundary_warnings(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.models.tokenizer import tokenize
 from selfinstruct_train.packs.pack import AnswerFormat
@@ -16,9 +20,9 @@ from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, Trainin
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import ChatPrompt, choose_variant, completion_text, encode
+from selfinstruct_train.training.encoded import Example, StoredExamples, write_examples
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 _ROWS_AT_ONCE = 1_000
@@ -36,110 +40,128 @@ class DatasetCounts(Row):
     classification_rows: int
 
 
-class Example(NamedTuple):
-    """One row as text and as the tokens that the trainer is expected to make of it."""
-
-    id: str
-    prompt: str
-    completion: str
-    """Without the end token."""
-    tokens: NDArray[np.int32]
-    """Prompt, completion and end token, tokenized together; as Python numbers they would take eight
-    times the memory."""
-    answer_start: int
-    """Where the loss begins: the first token that the prompt alone does not share."""
-    split_as_joined: bool
-    """Whether the prompt's own tokens begin the whole: asking later shows what training showed."""
-
-
 class Examples(NamedTuple):
     """The rows that fit, and those that do not."""
 
-    kept: tuple[Example, ...]
+    kept: StoredExamples
+    """In a file, from which each is read when it is asked for."""
     too_long: tuple[str, ...]
     """Ids of rows longer than the limit: left out whole, never cut."""
 
 
+class TrainingRows:
+    """Rows to train on, made again each time they are gone through: memory never holds all.
+
+    Args:
+        read: begins to read them.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[TrainingRow]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[TrainingRow]:
+        return iter(self._read())
+
+    def without(self, places: Collection[int]) -> TrainingRows:
+        """These rows less those at some places."""
+        return TrainingRows(lambda: (row for place, row in enumerate(self) if place not in places))
+
+
 def training_rows(
     seed_tasks: Sequence[SeedTask],
-    instances: Iterable[GeneratedInstance],
+    instances: Callable[[], Iterable[GeneratedInstance]],
     include_seeds: bool,
     own: Sequence[TrainingRow] = (),
-) -> list[TrainingRow]:
+) -> TrainingRows:
     """The rows to train on: seed tasks, generated instances, own rows, in their given order.
 
     Args:
         seed_tasks: the human-written tasks; each of their instances becomes a row.
-        instances: the machine-written rows of all rounds so far.
+        instances: reads the machine-written rows of all rounds so far.
         include_seeds: whether the seed tasks are trained on.
         own: rows of the user's own.
 
     Raises:
         DataError: there is nothing to train on.
     """
-    rows = [
-        TrainingRow(
-            id=f"{task.id}#{number}",
-            source="seed",
-            instruction=task.instruction,
-            input=instance.input,
-            output=instance.output,
-            is_classification=task.is_classification,
-        )
-        for task in (seed_tasks if include_seeds else ())
-        for number, instance in enumerate(task.instances)
-    ]
-    rows += [
-        TrainingRow(
-            id=instance.id,
-            source="generated",
-            instruction=instance.instruction,
-            input=instance.input,
-            output=instance.output,
-            is_classification=instance.is_classification,
-        )
-        for instance in instances
-    ]
-    rows += own
-    if not rows:
+
+    def read() -> Iterator[TrainingRow]:
+        for task in seed_tasks if include_seeds else ():
+            for number, instance in enumerate(task.instances):
+                yield TrainingRow(
+                    id=f"{task.id}#{number}",
+                    source="seed",
+                    instruction=task.instruction,
+                    input=instance.input,
+                    output=instance.output,
+                    is_classification=task.is_classification,
+                )
+        for row in instances():
+            yield TrainingRow(
+                id=row.id,
+                source="generated",
+                instruction=row.instruction,
+                input=row.input,
+                output=row.output,
+                is_classification=row.is_classification,
+            )
+        yield from own
+
+    if next(read(), None) is None:
         raise DataError(
             "there is no row to train on: generation kept no instance and training.include_seeds "
             "is off; look into rejected/ for the reasons, or set training.include_seeds=true"
         )
-    return rows
+    return TrainingRows(read)
 
 
-def write_dataset(rows: Sequence[TrainingRow], directory: RoundDirectory) -> DatasetCounts:
+def write_dataset(rows: Iterable[TrainingRow], directory: RoundDirectory) -> DatasetCounts:
     """Write the round's ``dataset/`` folder: train.jsonl and counts.json.
 
     Raises:
         RunError: the folder cannot be written, or holds other rows.
     """
+    kinds: Counter[str] = Counter()
+    # Their hashes, for the texts of a large run would fill the memory.
+    instructions: set[int] = set()
+
+    def counted() -> Iterator[TrainingRow]:
+        for row in rows:
+            kinds[row.source] += 1
+            kinds["classification"] += row.is_classification
+            instructions.add(hash(row.instruction))
+            yield row
+
+    if directory.world.is_main:
+        directory.store(directory.dataset / "train.jsonl", TrainingRow).emit(counted())
+    else:
+        deque(counted(), maxlen=0)
     counts = DatasetCounts(
-        rows=len(rows),
-        seed_rows=sum(row.source == "seed" for row in rows),
-        generated_rows=sum(row.source == "generated" for row in rows),
-        own_rows=sum(row.source == "own" for row in rows),
-        instructions=len({row.instruction for row in rows}),
-        classification_rows=sum(row.is_classification for row in rows),
+        rows=kinds["seed"] + kinds["generated"] + kinds["own"],
+        seed_rows=kinds["seed"],
+        generated_rows=kinds["generated"],
+        own_rows=kinds["own"],
+        instructions=len(instructions),
+        classification_rows=kinds["classification"],
     )
     if directory.world.is_main:
-        directory.store(directory.dataset / "train.jsonl", TrainingRow).emit(rows)
         text = counts.model_dump_json(indent=1) + "\n"
         write_atomically(directory.dataset / "counts.json", text)
     return counts
 
 
 def encode_rows(
-    rows: Sequence[TrainingRow],
+    rows: Iterable[TrainingRow],
     config: TrainingConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
     answers: AnswerFormat,
     max_length: int,
     seed: int,
+    file: Path,
+    world: World = ALONE,
 ) -> Examples:
-    """Turn rows into prompts, completions and tokens.
+    """Turn rows into prompts, completions and tokens, in a file: memory holds a few at a time.
 
     Args:
         rows: what to train on.
@@ -148,11 +170,52 @@ def encode_rows(
         answers: the pack's templates.
         max_length: most tokens of prompt, completion and end token together.
         seed: chooses each row's encoding where the template is ``varied``.
+        file: where the examples go; the main process writes it, all read it.
+        world: this process among its peers; every one must call.
 
     Raises:
         ConfigError: the template is ``chat`` and the tokenizer has none.
         DataError: no row is short enough.
+        RunError: the file cannot be written.
     """
+
+    def encode_all() -> Iterator[str]:
+        too_long: list[str] = []
+        waiting, shortest, kept = iter(rows), math.inf, 0
+
+        def pieces() -> Iterator[list[Example]]:
+            nonlocal shortest, kept
+            while few := list(islice(waiting, _ROWS_AT_ONCE)):
+                examples = _encode_piece(few, config, tokenizer, answers, seed)
+                fitting = [e for e in examples if len(e.tokens) <= max_length]
+                too_long.extend(e.id for e in examples if len(e.tokens) > max_length)
+                shortest = min(shortest, *(len(e.tokens) for e in examples))
+                kept += len(fitting)
+                yield fitting
+
+        write_examples(file, pieces())
+        if not kept:
+            raise DataError(
+                f"none of the {len(too_long)} training rows fits training.max_length and the "
+                f"model's context ({max_length} tokens; the shortest row has {shortest}); raise "
+                "training.max_length or take a model with a longer context"
+            )
+        yield from too_long
+
+    # As a stream, for peers wait as long as it takes.
+    too_long = tuple(world.stream(encode_all))
+    stored = StoredExamples(file)
+    world.gather(list)  # nobody goes on, and may delete the file, before all have opened it
+    return Examples(stored, too_long)
+
+
+def _encode_piece(
+    rows: Sequence[TrainingRow],
+    config: TrainingConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    answers: AnswerFormat,
+    seed: int,
+) -> list[Example]:
     prompts = [
         encode(
             config.template,
@@ -165,16 +228,7 @@ def encode_rows(
         for row in rows
     ]
     completions = [completion_text(row.output, answers, config.template) for row in rows]
-    examples = encode_texts([row.id for row in rows], prompts, completions, tokenizer)
-    kept = tuple(e for e in examples if len(e.tokens) <= max_length)
-    if not kept:
-        shortest = min(len(e.tokens) for e in examples)
-        raise DataError(
-            f"none of the {len(rows)} training rows fits training.max_length and the model's "
-            f"context ({max_length} tokens; the shortest row has {shortest}); raise "
-            "training.max_length or take a model with a longer context"
-        )
-    return Examples(kept, tuple(e.id for e in examples if len(e.tokens) > max_length))
+    return encode_texts([row.id for row in rows], prompts, completions, tokenizer)
 
 
 def encode_texts(
@@ -227,20 +281,3 @@ def _encode_few(
             )
         )
     return examples
-
-
-def to_dataset(examples: Sequence[Example]) -> Dataset:
-    """Tokens, and which of them the loss is taken on, as TRL's SFTTrainer takes them.
-
-    It would tokenize text by itself, and read control tokens out of the data.
-    """
-    from datasets import Dataset
-
-    return Dataset.from_dict(
-        {
-            "input_ids": [e.tokens for e in examples],
-            "completion_mask": [
-                (np.arange(len(e.tokens)) >= e.answer_start).astype(np.int8) for e in examples
-            ],
-        }
-    )

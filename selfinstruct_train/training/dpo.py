@@ -27,6 +27,7 @@ from selfinstruct_train.training import checks
 from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.arguments import dpo_arguments
 from selfinstruct_train.training.checkpoints import adopt_checkpoint
+from selfinstruct_train.training.encoded import ExampleIndex
 from selfinstruct_train.training.job import (
     TrainingResult,
     fingerprint_of,
@@ -227,7 +228,7 @@ def check_pairs(
             if not np.array_equal(found[: pair.prompt], pair.chosen.tokens[: pair.prompt]):
                 raise TrainingError(f"{where}: its prompt differs from that of the other answer")
     both = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
-    return checks.report_of(both, too_long, tokenizer, spaced=False)
+    return checks.report_of(ExampleIndex(both), too_long, tokenizer, spaced=False)
 
 
 def check_reference(trainer: DPOTrainer) -> None:

@@ -28,7 +28,7 @@ from selfinstruct_train.run.stage import FREE, within
 from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.training import checks
 from selfinstruct_train.training.alive_check import check_alive
-from selfinstruct_train.training.dataset import Example
+from selfinstruct_train.training.encoded import Example
 from selfinstruct_train.training.progress import Recorder
 from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from selfinstruct_train.errors import TrainingError
-from selfinstruct_train.training.checks import IGNORED, inference
+from selfinstruct_train.training.checks import inference
+from selfinstruct_train.training.encoded import IGNORED
 
 if TYPE_CHECKING:
     from trl import SFTTrainer

@@ -14,7 +14,8 @@ from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.templates import choose_variant, completion_text, encode
 from selfinstruct_train.text.words import count_words, normalised
-from selfinstruct_train.training.dataset import Example, encode_texts
+from selfinstruct_train.training.dataset import encode_texts
+from selfinstruct_train.training.encoded import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

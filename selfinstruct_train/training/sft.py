@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from selfinstruct_train.training import checks
 from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.arguments import sft_arguments
 from selfinstruct_train.training.checkpoints import adopt_checkpoint
-from selfinstruct_train.training.dataset import encode_rows, to_dataset, write_dataset
+from selfinstruct_train.training.dataset import encode_rows, write_dataset
 from selfinstruct_train.training.job import (
     TrainingResult,
     fingerprint_of,
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 def train(
     loaded: LoadedModel,
-    rows: Sequence[TrainingRow],
+    rows: Iterable[TrainingRow],
     config: TrainingConfig,
     directory: RoundDirectory,
     *,
@@ -61,7 +61,7 @@ def train(
 
     Args:
         loaded: the base, which is restored_after, and its tokenizer.
-        rows: what to learn.
+        rows: what to learn; gone through several times.
         config: how.
         directory: where data, adapter, checkpoints and figures go.
         answers: the pack's templates.
@@ -87,6 +87,8 @@ def train(
         answers=answers,
         max_length=min(config.max_length, loaded.context_length),
         seed=seed,
+        file=directory.encoded,
+        world=world,
     )
     fingerprint = fingerprint_of(
         examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
@@ -108,7 +110,7 @@ def train(
             trainer = SFTTrainer(
                 model=tuned,
                 args=arguments,
-                train_dataset=to_dataset(examples.kept),
+                train_dataset=examples.kept.dataset(),
                 processing_class=loaded.tokenizer,
                 callbacks=[recorder],
             )

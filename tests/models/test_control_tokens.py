@@ -14,7 +14,7 @@ from selfinstruct_train.models.tokenizer import tokenize
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Sampling, TrainingRow
 from selfinstruct_train.templates import encode_chat
-from selfinstruct_train.training.dataset import encode_rows, to_dataset
+from selfinstruct_train.training.dataset import encode_rows
 from tests.helpers import small_models
 
 _FOLDERS = {
@@ -129,7 +129,7 @@ def test_markers_of_a_chat_template_stay_control_tokens_and_data_between_them_do
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
 def test_a_training_row_holds_one_end_token_whatever_its_texts_say(
-    tokenizer: PreTrainedTokenizerBase, template: str
+    tokenizer: PreTrainedTokenizerBase, template: str, tmp_path: Path
 ) -> None:
     end = tokenizer.eos_token
     tokenizer.chat_template = _CHAT
@@ -139,21 +139,23 @@ def test_a_training_row_holds_one_end_token_whatever_its_texts_say(
     )
     plain = TrainingRow(id="p", instruction="Say a", input="b", output="c", **values)
     settings = small_models.settings(template=template)
-    example, other = encode_rows(
+    kept = encode_rows(
         [hostile, plain],
         settings,
         tokenizer,
         answers=load_answers("en"),
         max_length=9999,
         seed=0,
+        file=tmp_path / "encoded.arrow",
     ).kept
+    example, other = kept
     assert control_ids(tokenizer, example.tokens.tolist()) == control_ids(
         tokenizer, other.tokens.tolist()
     )
     assert example.tokens[-1] == tokenizer.eos_token_id != example.tokens[-2]
-    row = to_dataset([example])[0]
+    row = kept.dataset()[0]
     assert row["input_ids"] == example.tokens.tolist()
-    assert row["completion_mask"].index(1) == example.answer_start
+    assert row["labels"] == [-100] * example.answer_start + row["input_ids"][example.answer_start :]
 
 
 def test_the_model_is_asked_with_the_tokens_that_it_was_trained_on() -> None:

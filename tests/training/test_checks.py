@@ -12,7 +12,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from selfinstruct_train.errors import TrainingError
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.training import checks
-from selfinstruct_train.training.dataset import Example, encode_rows, encode_texts
+from selfinstruct_train.training.dataset import encode_rows, encode_texts
+from selfinstruct_train.training.encoded import Example
 
 
 def rows_of(examples: list[Example]) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def gate(
 
 
 @pytest.fixture
-def examples(small: ModuleType) -> list[Example]:
+def examples(small: ModuleType, tmp_path: Path) -> list[Example]:
     encoded = encode_rows(
         small.rows(12),
         small.settings(),
@@ -46,6 +47,7 @@ def examples(small: ModuleType) -> list[Example]:
         answers=load_answers("en"),
         max_length=999,
         seed=0,
+        file=tmp_path / "encoded.arrow",
     )
     return list(encoded.kept)
 

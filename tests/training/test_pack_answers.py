@@ -48,6 +48,7 @@ def test_training_and_evaluation_ask_in_the_templates_of_the_pack(
             answers=answers,
             max_length=999,
             seed=0,
+            file=tmp_path / "encoded.arrow",
         ).kept
         asked = [encode("plain", row.instruction, row.input, answers) for row in rows]
         assert [example.prompt for example in trained] == asked
@@ -64,6 +65,7 @@ def test_an_answer_follows_after_the_gap_of_the_pack(small: ModuleType, tmp_path
         answers=answers,
         max_length=999,
         seed=0,
+        file=tmp_path / "encoded.arrow",
     ).kept
     assert kept[0].completion == small.rows(1)[0].output
 
