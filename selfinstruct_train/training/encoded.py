@@ -120,8 +120,10 @@ class StoredExamples(Sequence[Example]):
         return next(_examples(batch))
 
     def __iter__(self) -> Iterator[Example]:
-        for batch in self._table.to_batches():
-            yield from _examples(batch)
+        # Read anew: pages of the mapped file would stay, and count as this process's memory.
+        with pa.OSFile(str(self._path)) as file:
+            for batch in pa.ipc.open_stream(file):
+                yield from _examples(batch)
 
     def dataset(self) -> Dataset:
         """Tokens and labels, as TRL's SFTTrainer takes them; also memory-mapped."""
