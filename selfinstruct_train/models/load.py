@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterable
@@ -54,6 +55,7 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
         model = _read(known.source, config, known.dtype, config.attention).to(known.device).eval()
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
         raise EngineError(reason(config.name_or_path, known.device, error)) from error
+    require_cache(model, config.name_or_path)
     notes = (
         f"model {config.name_or_path}: {type(model).__name__}, {model.num_parameters():,} "
         f"parameters, {str(known.dtype).removeprefix('torch.')} on {known.device}, attention "
@@ -72,6 +74,29 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
         known.model_id,
         AdapterSwitch(model),
         notes,
+    )
+
+
+def require_cache(model: PreTrainedModel, name: str) -> None:
+    """See that a model keeps keys and values between tokens, which writing relies on.
+
+    Args:
+        model: with or without its weights.
+        name: the user's, for the error.
+
+    Raises:
+        EngineError: it keeps something else, as state-space models (Mamba, RWKV) do.
+    """
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise without_cache(model, name)
+
+
+def without_cache(model: PreTrainedModel, name: str) -> EngineError:
+    """The error that says that a model keeps no keys and values."""
+    return EngineError(
+        f"model.name_or_path: '{name}' is a {type(model).__name__}, which keeps a state and no "
+        "keys and values between tokens, so it cannot write here; name a model with attention "
+        "layers"
     )
 
 

@@ -28,6 +28,7 @@ from selfinstruct_train.generation.chooser_program import check_program
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
+from selfinstruct_train.models.load import require_cache
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.sources.lenient import read_own
@@ -217,6 +218,7 @@ def _check_adapter(config: Config, model: ModelDescription) -> tuple[int, int]:
                 f"version of transformers knows ({' '.join(str(error).split())[:200]}); name "
                 "another model"
             ) from None
+        require_cache(base, model.model_id)
         parameters = base.num_parameters()
         tuned = attach_adapter(base, config.training, 0, None)
     return parameters, sum(p.numel() for p in tuned.parameters() if p.requires_grad)

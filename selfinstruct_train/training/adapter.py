@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import set_seed
@@ -43,6 +44,7 @@ def attach_adapter(
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
+        exclude_modules=_routers(base) or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -53,6 +55,9 @@ def attach_adapter(
         advice = "name linear layers of the model, or all-linear"
         if "dropout" in reason:
             advice = "set training.lora_dropout=0"
+        elif "incompatible with Mamba" in reason:
+            reason = "PEFT cannot tune the Mamba layers of this model"
+            advice = "name the layers of the attention alone, such as [q_proj, v_proj]"
         raise ConfigError(f"training.target_modules: {reason}; {advice}") from None
     if isinstance(base.get_output_embeddings(), BaseTunerLayer):
         _unwrap(base)
@@ -61,6 +66,20 @@ def attach_adapter(
             "leave it out, or set all-linear, which does"
         )
     return tuned
+
+
+def _routers(base: Any) -> list[str]:
+    """Linear layers of an architecture that give more than their product, as routers of experts do.
+
+    PEFT takes them for plain ones and adds to what is a tuple.
+    """
+    return [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and type(module).forward is not torch.nn.Linear.forward
+        and type(module).__module__.startswith("transformers.models.")
+    ]
 
 
 def _unwrap(base: Any) -> None:

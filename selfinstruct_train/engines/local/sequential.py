@@ -9,12 +9,16 @@ import torch
 from selfinstruct_train.engines.base import Completion
 from selfinstruct_train.engines.local.sampling import Chooser
 from selfinstruct_train.engines.local.sequence import DecodingSequence
-from selfinstruct_train.models.load import LoadedModel
+from selfinstruct_train.models.load import LoadedModel, without_cache
 
 
 @torch.no_grad()
 def write_sequentially(loaded: LoadedModel, sequence: DecodingSequence) -> Completion:
-    """Write one completion."""
+    """Write one completion.
+
+    Raises:
+        EngineError: the model hands out no keys and values.
+    """
     loaded.model.eval()
     chooser = Chooser([sequence.request.sampling], loaded.device)
     tokens, cache = sequence.prompt, None
@@ -22,7 +26,9 @@ def write_sequentially(loaded: LoadedModel, sequence: DecodingSequence) -> Compl
         output = loaded.model(
             torch.tensor([tokens], device=loaded.device), past_key_values=cache, use_cache=True
         )
-        cache = output.past_key_values
+        cache = getattr(output, "past_key_values", None)
+        if cache is None:
+            raise without_cache(loaded.model, loaded.model_id)
         seen = torch.tensor([sequence.prompt + sequence.tokens], device=loaded.device)
         choice = chooser.choose(output.logits[:, -1], seen, [len(sequence.tokens)])
         done = sequence.add(choice.tokens[0], choice.logprobs[0])
