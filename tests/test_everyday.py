@@ -18,8 +18,8 @@ from selfinstruct_train.evaluation.compare import System, compare_predictions, m
 from selfinstruct_train.evaluation.constraints import ConstrainedTask, meets
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.records import EvalTask, Prediction, SeedTask
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.text.novelty import NoveltyIndex
 
 FILES = {"everyday-seeds": 175, "everyday-test": 150, "everyday-dev": 75}

@@ -13,8 +13,8 @@ from selfinstruct_train.generation.filters import InstructionFilter, check_insta
 from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import SeedTask
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.text.novelty import NoveltyIndex
 from selfinstruct_train.text.words import TokenizerName
 

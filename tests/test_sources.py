@@ -10,18 +10,9 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.errors import DataError
+from selfinstruct_train.sources.fetch import describe_sources, identify, pull, pull_source, resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import (
-    SOURCES,
-    Source,
-    SourceFile,
-    describe_sources,
-    find_source,
-    identify,
-    pull,
-    pull_source,
-    resolve,
-)
+from selfinstruct_train.sources.registry import SOURCES, Source, SourceFile, find_source
 
 GOOD = b'{"id": "a"}\n' * 9000
 HASH = hashlib.sha256(GOOD).hexdigest()

@@ -28,7 +28,7 @@ def dedup(
 
 def data_list() -> None:
     """Show what can be pulled or is here."""
-    from selfinstruct_train.sources.registry import describe_sources
+    from selfinstruct_train.sources.fetch import describe_sources
 
     for line in describe_sources():
         print(line)
@@ -41,6 +41,6 @@ def data_pull(
     ] = None,
 ) -> None:
     """Fetch a data set once, check its hash and keep it."""
-    from selfinstruct_train.sources.registry import pull
+    from selfinstruct_train.sources.fetch import pull
 
     print(pull(name, source))

@@ -15,7 +15,8 @@ from selfinstruct_train.evaluation.compare import System, compare_systems, make_
 from selfinstruct_train.evaluation.suites import Suite, read_predictions
 from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import PairedComparison, Prediction, SystemScore
-from selfinstruct_train.sources.registry import find_pulled, find_source
+from selfinstruct_train.sources.fetch import find_pulled
+from selfinstruct_train.sources.registry import find_source
 from selfinstruct_train.statistics import Interval, bootstrap_interval, comparison_rng
 from selfinstruct_train.templates import cut_at_new_example
 

@@ -23,8 +23,9 @@ from selfinstruct_train.evaluation.superni import (
     read_parquet,
 )
 from selfinstruct_train.records import EvalTask, Prediction, Row
+from selfinstruct_train.sources.fetch import identify, resolve
 from selfinstruct_train.sources.reader import read_json_line, read_lines, read_rows
-from selfinstruct_train.sources.registry import SOURCES, Source, identify, resolve
+from selfinstruct_train.sources.registry import SOURCES, Source
 
 
 class Item(NamedTuple):

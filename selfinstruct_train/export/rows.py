@@ -17,9 +17,9 @@ from selfinstruct_train.packs.pack import AnswerFormat, load_pack
 from selfinstruct_train.records import GeneratedInstance, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
 from selfinstruct_train.training.dataset import training_rows
 from selfinstruct_train.training.mix import mix_rows, own_training_rows

@@ -20,8 +20,8 @@ from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")

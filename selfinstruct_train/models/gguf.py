@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.sources.registry import cache_folder
+from selfinstruct_train.sources.fetch import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

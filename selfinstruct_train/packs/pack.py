@@ -24,8 +24,8 @@ from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.packs.fault_words import FaultWords
 from selfinstruct_train.packs.language import LanguageRules, require_script
 from selfinstruct_train.records import SeedTask
+from selfinstruct_train.sources.fetch import find_own
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import find_own
 from selfinstruct_train.text.words import TokenizerChoice, TokenizerName, Units
 
 BUILT_IN = Path(__file__).parent

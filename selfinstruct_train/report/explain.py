@@ -22,8 +22,8 @@ from selfinstruct_train.records import (
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 
 RowT = TypeVar("RowT", bound=Row)
 

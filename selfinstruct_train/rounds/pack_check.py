@@ -26,8 +26,8 @@ from selfinstruct_train.packs.pack import (
 )
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.rounds.rehearsal import rehearse
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import cut_at_new_example
 from selfinstruct_train.text.novelty import NoveltyIndex
 from selfinstruct_train.text.words import choose_tokenizer

@@ -31,9 +31,9 @@ from selfinstruct_train.models.describe import ModelDescription, check_weights, 
 from selfinstruct_train.models.load import require_cache
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask, TrainingRow
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out

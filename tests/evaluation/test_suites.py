@@ -15,7 +15,7 @@ from selfinstruct_train.evaluation.suites import (
     read_predictions,
     suite_name,
 )
-from selfinstruct_train.sources.registry import resolve
+from selfinstruct_train.sources.fetch import resolve
 
 AnswerFile = Callable[[str, Callable[[str], str]], Path]
 

@@ -19,8 +19,8 @@ from selfinstruct_train.records import GeneratedInstance
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from selfinstruct_train.templates import encode
 from tests.export.conftest import HOSTILE, provenance
 from tests.helpers.hub import hub

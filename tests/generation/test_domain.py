@@ -15,8 +15,8 @@ from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import Pack, load_pack
 from selfinstruct_train.records import GeneratedInstance, Instance, Rejection, SeedTask
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 
 ROOT = Path(__file__).parents[2]
 EN = load_pack("en")

@@ -11,8 +11,8 @@ from selfinstruct_train.generation.filters import InstructionFilter, check_insta
 from selfinstruct_train.packs.fault_words import FaultWords
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Instance
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 from tests.helpers.small_models import material
 
 EN = load_pack("en")
