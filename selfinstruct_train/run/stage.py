@@ -86,6 +86,7 @@ FREE = (
     "model.name_or_path",
     "model.revision",
     "seeds.path",
+    "data",
     "generation.prompts",
     "generation.engine.server_model",
     "evaluation.suites",
