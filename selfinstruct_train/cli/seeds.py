@@ -30,7 +30,7 @@ def seeds_check(
     from selfinstruct_train.errors import DataError
     from selfinstruct_train.evaluation.suites import load_suite
     from selfinstruct_train.generation.seed_check import check_seeds
-    from selfinstruct_train.sources.registry import resolve
+    from selfinstruct_train.sources.fetch import resolve
 
     file = path if path.exists() else resolve(str(path))
     settings = load_config(config, overrides or ()) if config else None

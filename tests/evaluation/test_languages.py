@@ -8,8 +8,8 @@ import pytest
 from selfinstruct_train.evaluation.metrics import score_predictions
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.records import Prediction
+from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
-from selfinstruct_train.sources.registry import resolve
 
 
 @pytest.mark.parametrize("name", ["zh-seeds", "pt-seeds"])

@@ -15,7 +15,7 @@ from selfinstruct_train.generation.classification import calibrate_on, choose_de
 from selfinstruct_train.generation.seed_check import check_seeds
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import EvalTask, Instance, SeedTask
-from selfinstruct_train.sources.registry import resolve
+from selfinstruct_train.sources.fetch import resolve
 
 ROOT = Path(__file__).parent.parent.parent
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
