@@ -36,7 +36,7 @@ _EVERYWHERE = frozenset(ORDER[: ORDER.index("config") + 1]) - {"text", "microwor
 def parts() -> list[str]:
     """Packages and modules at the top of the package, from the bottom up; unknown ones last."""
     found = {path.stem for path in PACKAGE.glob("*.py")}
-    found |= {path.parent.name for path in PACKAGE.glob("*/*.py")}
+    found |= {p.parent.name for p in PACKAGE.glob("*/*.py") if not p.parent.is_symlink()}
     found.discard("__init__")
     known = [name for name in ORDER if name in found]
     return known + sorted(found - set(known))

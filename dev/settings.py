@@ -1,4 +1,4 @@
-"""Write docs/settings.md: every setting with its values, its default and its meaning.
+"""Write docs/settings.md, every setting with its meaning, and configs/schema.json.
 
 ``python -m dev.settings`` after a change in ``selfinstruct_train/config``; a test compares.
 """
@@ -18,7 +18,9 @@ from pydantic.fields import FieldInfo
 from selfinstruct_train import config
 from selfinstruct_train.config import Config
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "settings.md"
+SCHEMA = ROOT / "configs" / "schema.json"
 _HEAD = """# Settings
 
 Every key of a config file, written by `python -m dev.settings` from `selfinstruct_train/config/`.
@@ -50,6 +52,11 @@ def render() -> str:
         else:
             page += _section(part, said[part.model.__name__])
     return page
+
+
+def render_schema() -> str:
+    """The schema of config files as text."""
+    return json.dumps(config.config_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _parts(
@@ -133,3 +140,4 @@ def _plain(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), "utf-8")
+    SCHEMA.write_text(render_schema(), "utf-8")

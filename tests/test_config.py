@@ -1,4 +1,6 @@
 import ast
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ seeds: {path: seeds.jsonl}
 evaluation: {suites: [microworld]}
 output_dir: runs/x
 """
+
+
+class _EditorLoader(yaml.SafeLoader):
+    """Reads 2e-5 as a number, as YAML 1.2 has it and editors do."""
+
+
+_EditorLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d+)?[eE][-+]?\d+"), list("-+0123456789")
+)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -118,6 +129,26 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_the_settings_page_is_as_the_code_says() -> None:
     assert settings.PAGE.read_text("utf-8") == settings.render(), "run: python -m dev.settings"
+
+
+def test_the_schema_is_as_the_code_says_and_explains_every_setting() -> None:
+    assert settings.SCHEMA.read_text("utf-8") == settings.render_schema(), (
+        "run: python -m dev.settings"
+    )
+    schema = json.loads(settings.SCHEMA.read_text("utf-8"))
+    for section in (schema, *schema["$defs"].values()):
+        assert section["additionalProperties"] is False
+        for name, field in section["properties"].items():
+            assert "description" in field or "$ref" in str(field), (section["title"], name)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_config_names_the_schema_and_obeys_it(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "\n# yaml-language-server: $schema=schema.json\n" in text.partition("\nmodel:")[0] + "\n"
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(settings.SCHEMA.read_text("utf-8"))
+    jsonschema.validate(yaml.load(text, _EditorLoader), schema)
 
 
 def swept(**settings: object) -> TrainingConfig:

@@ -117,7 +117,7 @@ def test_the_box_in_the_readme_names_what_there_is() -> None:
     named = {word for line in package.splitlines()[2:] for word in line[:25].split()}
     assert {word.removesuffix("/").removesuffix(".py") for word in named} == set(
         architecture.parts()
-    ) | {"data"}
+    ) | {"data", "configs", "recipes", "starter"}
     for line in f"recipes/{rest}".strip().splitlines():
         for word in line[:25].split():
             assert (ROOT / word).exists(), word

@@ -31,7 +31,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_every_data_file_and_every_file_of_the_package_is_in_the_wheel(installed: Path) -> None:
-    wanted = [path for path in (ROOT / "data").rglob("*") if path.is_file()]
+    linked = ("data", "configs", "recipes")
+    wanted = [
+        path
+        for folder in linked
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
     assert wanted
     for path in wanted:
         assert (installed / "selfinstruct_train" / path.relative_to(ROOT)).is_file(), path
@@ -43,14 +49,22 @@ def test_every_data_file_and_every_file_of_the_package_is_in_the_wheel(installed
 
 
 @pytest.mark.slow
-def test_the_quickstart_is_valid_without_a_clone(installed: Path, tmp_path: Path) -> None:
-    config = shutil.copy(ROOT / "configs" / "quickstart.yaml", tmp_path)
-    main = "from selfinstruct_train.cli.app import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", main, "validate", str(config)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_quickstart_and_own_domain_are_valid_in_an_empty_folder_without_a_clone(
+    installed: Path, tmp_path: Path
+) -> None:
+    def say(*arguments: str, folder: Path = tmp_path) -> str:
+        main = "from selfinstruct_train.cli.app import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", main, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "175 seed tasks" in say("validate", "configs/quickstart.yaml")
+    say("init", "shop", "--model", "embedded")
+    assert "8 seed tasks" in say("validate", "config.yaml", folder=tmp_path / "shop")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop"]

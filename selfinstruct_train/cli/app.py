@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import chat, data, export, inspect, pack, run, seeds
+from selfinstruct_train.cli import begin, chat, data, export, inspect, pack, run, seeds
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.add_typer(export_app, name="export")
 pack_app = typer.Typer(help="Packs: languages and domains.", no_args_is_help=True)
 app.add_typer(pack_app, name="pack")
 for command in (
+    begin.quickstart,
+    begin.init,
+    begin.schema,
     run.run,
     run.generate,
     run.train,

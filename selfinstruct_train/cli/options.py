@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, overload
 
 import typer
 
+
+@overload
+def shipped_config(path: Path) -> Path: ...
+@overload
+def shipped_config(path: None) -> None: ...
+def shipped_config(path: Path | None) -> Path | None:
+    """The config file of a name: where the program runs, else one that ships with the package.
+
+    Args:
+        path: such as ``configs/quickstart.yaml``.
+    """
+    from selfinstruct_train.sources.fetch import find_own
+
+    if path is None or path.parts[:1] != ("configs",) or path.exists():
+        return path
+    return find_own(str(path)) or path
+
+
 ConfigArgument = Annotated[
-    Path, typer.Argument(help="YAML file with the settings of the run; --config FILE too.")
+    Path,
+    typer.Argument(
+        help="YAML file with the settings of the run; --config FILE too.", callback=shipped_config
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfinstruct_train.cli.options import shipped_config
 from selfinstruct_train.cli.signals import Stopped, end_with_launcher, stopping_on_signals
 from selfinstruct_train.cli.steps import say_begin
 from selfinstruct_train.environment import prepare_environment
@@ -106,11 +107,12 @@ def run_recipe(
         # Imported here, because torch must find the environment that guard() prepares.
         from selfinstruct_train.config import explaining_paths, load_config
 
-        config = load_config(arguments.config, arguments.overrides, arguments.output_dir)
-        say_begin(stages, arguments.config)
+        file = shipped_config(arguments.config)
+        config = load_config(file, arguments.overrides, arguments.output_dir)
+        say_begin(stages, file)
         from selfinstruct_train.rounds.loop import Loop
 
-        with explaining_paths(arguments.config, config.model_dump(mode="json")):
+        with explaining_paths(file, config.model_dump(mode="json")):
             loop = Loop(config, stages, arguments.redo)
         main(loop)
 

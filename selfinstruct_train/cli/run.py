@@ -14,6 +14,7 @@ from selfinstruct_train.cli.options import (
     Overrides,
     Redo,
     RunArgument,
+    shipped_config,
 )
 from selfinstruct_train.cli.program import finish_run
 from selfinstruct_train.cli.steps import Step, say_begin, say_end
@@ -142,7 +143,10 @@ def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(help="Also check what this config needs.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Also check what this config needs.", show_default=False, callback=shipped_config
+        ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:

@@ -23,6 +23,7 @@ from selfinstruct_train.config.load import (
 )
 from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.paths import explaining_paths
+from selfinstruct_train.config.schema import config_schema
 from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.training import (
     DEFAULT_TRAINING,
@@ -51,6 +52,7 @@ __all__ = [
     "SeedsConfig",
     "TrainingConfig",
     "all_keys",
+    "config_schema",
     "dump_config",
     "explaining_paths",
     "flat_settings",

@@ -136,7 +136,7 @@ def describe_sources(cache: Path | None = None) -> list[str]:
 
 
 def find_own(path: str) -> Path | None:
-    """A file or folder of the project's own data, in a clone or in the installed package.
+    """A file or folder that ships with the project, in a clone or in the installed package.
 
     Args:
         path: relative to the repository root, such as ``data/microworld/prompts``.
