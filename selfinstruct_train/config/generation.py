@@ -27,7 +27,13 @@ class SeedsConfig(Section):
     """The human-written tasks that everything starts from."""
 
     path: str
-    """A JSONL file in the official schema, or a name that ``selfinstruct data list`` shows."""
+    """A file or Hub data set in the official schema or any form that ``data`` takes, or a name that
+    ``selfinstruct data list`` shows."""
+    id_from: str | None = None
+    """Field that holds a row's id; by default ``id``, else rows are numbered."""
+    hold_out: Fraction = 0.0
+    """Share of the seed tasks that is kept out of prompts and training and measured on, as the
+    suite ``held-out-seeds``."""
     domain: Annotated[str, Field(pattern=r"^\S(?:[^\r\n]{0,198}\S)?$")] | None = None
     """What the tasks are for, in the language of the pack, such as ``a veterinary clinic``: every
     prompt names it, and what is written is held against the seeds' topic."""

@@ -17,9 +17,8 @@ from selfinstruct_train.packs.pack import AnswerFormat, load_pack
 from selfinstruct_train.records import GeneratedInstance, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
-from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.lenient import read_own
-from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
 from selfinstruct_train.training.dataset import training_rows
 from selfinstruct_train.training.mix import mix_rows, own_training_rows
@@ -59,7 +58,8 @@ def read_data(run: RunDirectory) -> DataRows:
             f"{run.path}: no row is finished that could be exported; go on with "
             f"'selfinstruct generate {run.config_file}'"
         )
-    seeds = read_seed_tasks(resolve(config.seeds.path))
+    known = read_seeds(config.seeds.path, config.seeds.id_from)
+    seeds = split_seeds(known, config.seeds.hold_out, config.seed).kept
     pack = load_pack(config.generation.prompts)
     own = own_training_rows(read_own(config.data), pack.answers) if config.data else []
     found = training_rows(seeds, lambda: instances, config.training.include_seeds, own)

@@ -22,8 +22,7 @@ from selfinstruct_train.records import (
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore
-from selfinstruct_train.sources.fetch import resolve
-from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.seeds import read_seeds
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -80,7 +79,7 @@ def _read(run: RunDirectory) -> _Written:
     config, rounds = run.config(), run.rounds()
     pack = load_pack(config.generation.prompts)
     tasks = [
-        *read_seed_tasks(resolve(config.seeds.path)),
+        *read_seeds(config.seeds.path, config.seeds.id_from),
         *pack.classification,
         *pack.input_first,
         *pack.output_first,

@@ -18,9 +18,11 @@ from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.progress import Progress
 from selfinstruct_train.rounds.contents import read_contents
+from selfinstruct_train.rounds.held_out import HELD_OUT, held_out_file, with_held_out
 from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import encode
 from selfinstruct_train.text.words import choose_tokenizer
 
@@ -44,7 +46,7 @@ class OpenedRun:
         self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
         checked = preflight(config, stages, self.world)
-        config, style = settle_style(config, checked.model)
+        config, style = settle_style(with_held_out(config), checked.model)
         self.config = config
         self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
         self.own, self.suites = checked.own, checked.suites
@@ -56,6 +58,7 @@ class OpenedRun:
             config, source, self.seeds, self.own, checked.suites, self.rows.pruned
         )
         notes = self.run.open(config, contents, redo)
+        self.world.on_main(self._write_held_out)
         freeze_clock(self.described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)
         for note in (*notes, style):
@@ -73,6 +76,11 @@ class OpenedRun:
         self._writes_here = config.generation.engine.kind == "transformers"
         writer = self.model if self._writes_here else self.described
         self.engine = self.parallel(make_engine(config, writer, self.progress.say))
+
+    def _write_held_out(self) -> None:
+        for suite in (s for s in self.suites if s.name == HELD_OUT and self.config.seeds.hold_out):
+            text = "".join(task.model_dump_json() + "\n" for task in suite.tasks)
+            write_atomically(held_out_file(self.config), text)
 
     @functools.cached_property
     def model(self) -> LoadedModel:

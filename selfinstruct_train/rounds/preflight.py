@@ -31,9 +31,9 @@ from selfinstruct_train.models.describe import ModelDescription, check_weights, 
 from selfinstruct_train.models.load import require_cache
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask, TrainingRow
-from selfinstruct_train.sources.fetch import resolve
+from selfinstruct_train.rounds.held_out import held_out_file, held_out_suite
 from selfinstruct_train.sources.lenient import read_own
-from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
@@ -97,7 +97,11 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     """
     faults = _Faults()
     evaluation, generation = config.evaluation, config.generation
-    seeds = faults.check(lambda: read_seed_tasks(resolve(config.seeds.path)))
+    seeds = faults.check(
+        lambda: split_seeds(
+            read_seeds(config.seeds.path, config.seeds.id_from), config.seeds.hold_out, config.seed
+        )
+    )
     pack = faults.check(lambda: _read_pack(generation.prompts))
     own: list[TrainingRow] | None = []
     if (data := config.data) is not None and pack is not None:
@@ -105,8 +109,14 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         own = faults.check(lambda: own_training_rows(read_own(data), answers))
     if pack is not None and config.seeds.domain is not None:
         everyday = pack.rules.everyday_seeds
-        faults.check(lambda: read_seed_tasks(resolve(everyday)))
-    suites = [faults.check(partial(load_suite, name)) for name in evaluation.suites]
+        faults.check(lambda: read_seeds(everyday))
+    suites = [
+        faults.check(partial(load_suite, name))
+        for name in evaluation.suites
+        if name != str(held_out_file(config))
+    ]
+    if seeds is not None and seeds.held_out:
+        suites.append(held_out_suite(seeds.held_out))
     step = generation.instances
     if step.best_of > 1 and step.chooser == "program":
         assert step.chooser_program is not None
@@ -142,7 +152,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     assert seeds is not None and pack is not None and model is not None and sizes is not None
     assert own is not None
     return Checked(
-        seeds, tuple(own), pack, tuple(s for s in suites if s is not None), model, *sizes
+        seeds.kept, tuple(own), pack, tuple(s for s in suites if s is not None), model, *sizes
     )
 
 

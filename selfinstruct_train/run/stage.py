@@ -86,6 +86,8 @@ FREE = (
     "model.name_or_path",
     "model.revision",
     "seeds.path",
+    "seeds.id_from",
+    "seeds.hold_out",
     "data",
     "generation.prompts",
     "generation.engine.server_model",

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import Config, SeedsConfig
 from selfinstruct_train.errors import DataError, RunError
-from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.evaluation.suites import load_suite, suite_name
 from selfinstruct_train.export.rows import read_data
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.rounds.loop import Loop
+from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.rounds.preflight import preflight
 from selfinstruct_train.run.stores import RowStore
 
@@ -60,6 +61,22 @@ def test_a_run_on_own_rows_and_seeds_writes_nothing_and_drops_what_a_suite_asks(
     own.write_text(json.dumps([{"instruction": "Sing.", "output": "la"}] * 3))
     with pytest.raises(RunError, match="--redo train"):
         Loop(wanted)
+
+
+def test_held_out_seeds_are_a_suite_and_neither_shown_nor_trained_on(tmp_path: Path) -> None:
+    wanted = config(tmp_path, own_file(tmp_path / "own.json"))
+    wanted = wanted.model_copy(update={"seeds": SeedsConfig(path="everyday-seeds", hold_out=0.2)})
+    opened = OpenedRun(wanted)
+    assert (len(opened.seeds), len(opened.suites[-1].tasks)) == (140, 35)
+    held_out = {task.instruction for task in opened.suites[-1].tasks}
+    assert held_out.isdisjoint(task.instruction for task in opened.seeds)
+    suite = opened.config.evaluation.suites[-1]
+    assert load_suite(suite) == opened.suites[-1] and suite_name(suite) == "held-out-seeds"
+    # The saved settings, which name the suite, start the same run.
+    opened.run.round(0).finish("seeds-only", 0.1)
+    again = OpenedRun(opened.run.config())
+    assert (again.seeds, again.suites) == (opened.seeds, opened.suites)
+    assert again.config == opened.config
 
 
 def test_faults_of_own_rows_are_named_before_any_work(tmp_path: Path) -> None:
