@@ -37,6 +37,7 @@ for command in (
     inspect.judge,
     data.dedup,
     run.validate,
+    run.preview,
     run.doctor,
     inspect.status,
     run.prune,

@@ -141,6 +141,22 @@ def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     )
 
 
+def preview(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    instructions: Annotated[
+        int, typer.Option("--instructions", "-n", min=1, help="How many to write.")
+    ] = 5,
+) -> None:
+    """Write a few rows and show every prompt, completion and filter result, and a forecast."""
+    from selfinstruct_train.config import load_config
+    from selfinstruct_train.report.preview import preview as show
+    from selfinstruct_train.text.characters import printable
+
+    for line in show(load_config(config, overrides or ()), instructions):
+        print(printable(line))
+
+
 def doctor(
     config: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from selfinstruct_train.errors import SelfInstructError
 _SETTINGS = (
     "model.name_or_path",
     "seeds.path",
+    "data",
     "generation.prompts",
     "evaluation.suites",
     "evaluation.published",

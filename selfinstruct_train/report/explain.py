@@ -75,6 +75,19 @@ def explain(run: RunDirectory, row_id: str) -> tuple[str, ...]:
     )
 
 
+def request_results(run: RunDirectory, request: str) -> tuple[str, ...]:
+    """What became of what a request wrote: rows that were kept, and dropped ones with reasons."""
+    written = _read(run)
+    kept = [row for row in _kept(written) if row.provenance.request == request]
+    dropped = [
+        row for row in written.rejections if row.provenance and row.provenance.request == request
+    ]
+    return (
+        *(f"kept: {row.id}: {_short(row.instruction)}" for row in kept),
+        *map(_dropped, dropped),
+    )
+
+
 def _read(run: RunDirectory) -> _Written:
     config, rounds = run.config(), run.rounds()
     pack = load_pack(config.generation.prompts)
