@@ -14,6 +14,7 @@ from selfinstruct_train.config.generation import (
     InstructionStep,
     SeedsConfig,
 )
+from selfinstruct_train.config.governor import GovernorConfig
 from selfinstruct_train.config.load import (
     Config,
     all_keys,
@@ -41,6 +42,7 @@ __all__ = [
     "EvaluationConfig",
     "FilterConfig",
     "GenerationConfig",
+    "GovernorConfig",
     "HarnessConfig",
     "InstanceStep",
     "InstructionStep",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from selfinstruct_train.bounds import Count, Float, Seed
 from selfinstruct_train.config.evaluation import EvaluationConfig
 from selfinstruct_train.config.generation import GenerationConfig, SeedsConfig
+from selfinstruct_train.config.governor import GovernorConfig
 from selfinstruct_train.config.model import ModelConfig
 from selfinstruct_train.config.paths import settle_paths
 from selfinstruct_train.config.section import Section
@@ -33,7 +34,8 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig
     rounds: Count = 1
-    """How often to go round."""
+    """How often to go round, at most."""
+    governor: GovernorConfig = GovernorConfig()
     output_dir: Path
     """The run directory."""
     seed: Seed = 0

@@ -27,6 +27,7 @@ from selfinstruct_train.records import (
     Prediction,
     SystemScore,
 )
+from selfinstruct_train.run.decisions import is_rolled_back
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.statistics import bootstrap_interval, comparison_rng, count_wins
@@ -126,6 +127,17 @@ def compare_halves(
         for metric in _metrics(rival)
     )
     return Halves(choosing=first, reported=second, pairs=tuple(row for row in found if row))
+
+
+def gain_where_chosen(
+    a: System, b: System, suite: Suite, evaluation: EvaluationConfig, seed: int
+) -> PairedComparison:
+    """B against A in ROUGE-L on the suite that chooses, or on the half of it that may choose."""
+    if selection_of(evaluation).half:
+        halves = compare_halves(a, b, suite, evaluation, seed)
+        if halves is not None:
+            return halves.choosing
+    return compare_systems(a, b, suite, evaluation, seed, by_group=False)[0]
 
 
 class _Pair(NamedTuple):
@@ -294,7 +306,8 @@ def best_training(
 ) -> Trained | None:
     """The tuned model that beats the stop-controlled base most surely.
 
-    The suite that `selection_of` names decides; of equal ones the first.
+    The suite that `selection_of` names decides; of equal ones the first. Rounds that are rolled
+    back count only where all are.
 
     Args:
         rounds: where to look.
@@ -310,6 +323,8 @@ def best_training(
     """
     selection = selection_of(evaluation)
     candidates = evaluated_trainings(rounds, on or selection.suite)
+    live = [trained for trained in candidates if not is_rolled_back(trained.directory.decision)]
+    candidates = live or candidates
 
     def certainty(trained: Trained) -> float:
         file = trained.directory.evaluation(selection.suite) / COMPARISON_FILE

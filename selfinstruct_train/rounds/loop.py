@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,14 +13,11 @@ from selfinstruct_train.evaluation.compare import best_training
 from selfinstruct_train.evaluation.trainings import compare_trainings
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
-from selfinstruct_train.rounds.measuring import (
-    comparisons_of,
-    evaluate_training,
-    judge_trainings,
-)
+from selfinstruct_train.rounds.measuring import evaluate_training, judge_trainings
 from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.rounds.own_rows import require_own_rows
 from selfinstruct_train.rounds.preflight import STAGES, Stage
+from selfinstruct_train.rounds.shown import read_result
 from selfinstruct_train.rounds.tuning import train_round
 from selfinstruct_train.run.stores import read_json, write_atomically
 
@@ -109,22 +107,24 @@ class Loop:
         for number in range(self.config.rounds):
             for step in steps:
                 step(number)
-            shown = RoundResult(number=number, comparisons=comparisons_of(self.opened, number))
-            history.append(shown)
-            decision = self.world.on_main(lambda: self._decision(history))
+            decision = self.world.on_main(functools.partial(self._decision, history, number))
+            history.append(decision.shown or RoundResult(number=number))
             if decision.rolled_back:
                 self.progress.say(f"round {number} is rolled back: {decision.reason}")
-            if decision.action == "stop":
+            if decision.action == "stop" and number + 1 < self.config.rounds:
                 self.progress.say(f"stopped after round {number}: {decision.reason}")
                 break
 
-    def _decision(self, history: Sequence[RoundResult]) -> Decision:
-        """What was decided after the last round of a history, or is decided now."""
-        path = self.run.round(history[-1].number).decision
+    def _decision(self, history: Sequence[RoundResult], number: int) -> Decision:
+        """What was decided after the round that follows a history, or is decided now."""
+        path = self.run.round(number).decision
         if path.exists():
             return read_json(path, Decision, "restore it, or add --redo evaluate to the command")
-        decision = decide(history)
-        if history[-1].comparisons:
+        opened = self.opened
+        suite = next(s for s in opened.suites if s.name == opened.selection.suite)
+        shown = read_result(self.run, opened.rows, suite, self.config, number)
+        decision = decide([*history, shown], self.config.governor)
+        if shown.gain is not None:
             write_atomically(path, decision.model_dump_json(indent=1) + "\n")
         return decision
 

@@ -14,9 +14,7 @@ from selfinstruct_train.evaluation.beyond.forgetting import measure_forgetting
 from selfinstruct_train.evaluation.beyond.harness import measure_harness
 from selfinstruct_train.evaluation.compare import (
     COMPARISON_FILE,
-    best_training,
     contamination_sentence,
-    read_comparison,
 )
 from selfinstruct_train.evaluation.evaluate import evaluate_round
 from selfinstruct_train.evaluation.suites import Suite
@@ -98,15 +96,6 @@ def judge_trainings(opened: OpenedRun, number: int) -> None:
         directory.finish("judge", time.monotonic() - began, suites=len(judgements))
     if not is_own:
         asked.engine.close()
-
-
-def comparisons_of(opened: OpenedRun, number: int) -> tuple[Comparison, ...]:
-    """The best training's comparison on each suite that the round was evaluated on."""
-    best = best_training([opened.run.round(number)], opened.config.evaluation)
-    if best is None:
-        return ()
-    paths = (best.directory.evaluation(s.name) / COMPARISON_FILE for s in opened.suites)
-    return tuple(read_comparison(path) for path in paths if path.exists())
 
 
 def _is_evaluated(opened: OpenedRun, directory: RoundDirectory) -> bool:

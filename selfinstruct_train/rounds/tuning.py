@@ -52,14 +52,15 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
         )
     if config.generates:
         require_own_rows(opened.rows, round_directory)
-    instances = partial(opened.rows.instances, number + 1)
+    instances = partial(opened.rows.trained_on, number)
     rows = training_rows(opened.seeds, instances, config.training.include_seeds, opened.own)
     if config.training.mix is not None:
         mixed = mix_rows(list(rows), config.training.mix, config.seed)
         rows = TrainingRows(lambda: mixed)
     start = None
     if number > 0 and config.training.start == "previous":
-        start = opened.run.round(number - 1).training(name).adapter
+        before = opened.rows.last_live(number)
+        start = None if before is None else before.training(name).adapter
     stage = f"{describe(config, number)} training"
     _train(opened, config, directory, stage, rows, start, None, number)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
+from selfinstruct_train.run.decisions import with_rolled_back
 from selfinstruct_train.run.marks import require_files
 from selfinstruct_train.run.stage import (
     STAGES,
@@ -65,9 +66,11 @@ def require_consistent(
         raise RunError(f"--redo {redo}: no such stage; name one of {names}")
     places = list(_places(run, config))
     again = [place for place in places if redo is not None and _is_redone(place, redo, config)]
+    undecided = {place.number for place in again if place.stage == "evaluate"}
     stale: dict[str, dict[str, str]] = {}
     for place in places:
-        if place not in again and (found := _changes(place, contents)):
+        own = with_rolled_back(contents, run.path, place.number, undecided)
+        if place not in again and (found := _changes(place, own)):
             stale.setdefault(place.stage, {}).update(found)
     if stale:
         raise RunError(_sentence(run.path, stale))

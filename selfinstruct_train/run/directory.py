@@ -14,6 +14,7 @@ from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.consistency import require_consistent
+from selfinstruct_train.run.decisions import with_rolled_back
 from selfinstruct_train.run.lock import RUN_LOCK, Lock, guard_of, hold
 from selfinstruct_train.run.log import EventKind, RunLog
 from selfinstruct_train.run.manifest import add_start, read_manifest
@@ -344,6 +345,7 @@ class RunDirectory:
         if self._opened is None:
             return {}
         config, contents = self._opened
+        contents = with_rolled_back(contents, self.path, number)
         return basis(stage, number, with_training(config, training), contents)
 
     def _seeds_folder(self, training: str) -> Path:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict
-
 from selfinstruct_train.records import GeneratedInstance, Instruction, Row
+from selfinstruct_train.run.decisions import is_rolled_back
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
-from selfinstruct_train.run.stores import RowStore, read_json
+from selfinstruct_train.run.stores import RowStore
 
 
 class Pruned(Row):
@@ -17,14 +16,6 @@ class Pruned(Row):
     id: str
     """Of an instruction, and then with all its instances, or of one instance."""
     reason: str = ""
-
-
-class _Decision(BaseModel):
-    """What is read here of a round's decision.json."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    rolled_back: bool = False
 
 
 class LiveRows:
@@ -50,6 +41,15 @@ class LiveRows:
         for directory in self._live(rounds):
             yield from self.instances_of(directory)
 
+    def trained_on(self, number: int) -> Iterator[GeneratedInstance]:
+        """Those that a round is trained on: of live rounds before it, and always its own."""
+        yield from self.instances(number)
+        yield from self.instances_of(self._run.round(number))
+
+    def last_live(self, rounds: int) -> RoundDirectory | None:
+        """The last of the first rounds that is not rolled back; None where all are."""
+        return next(iter([*self._live(rounds)][::-1]), None)
+
     def instructions_of(self, directory: RoundDirectory) -> Iterator[Instruction]:
         """Those of one round that were not pruned."""
         for row in RowStore(directory.instructions, Instruction, writable=False).stream():
@@ -65,11 +65,5 @@ class LiveRows:
     def _live(self, rounds: int) -> Iterator[RoundDirectory]:
         for number in range(rounds):
             directory = self._run.round(number)
-            if not _is_rolled_back(directory):
+            if not is_rolled_back(directory.decision):
                 yield directory
-
-
-def _is_rolled_back(directory: RoundDirectory) -> bool:
-    if not directory.decision.exists():
-        return False
-    return read_json(directory.decision, _Decision, "restore the file").rolled_back

@@ -23,6 +23,9 @@ class Stage(NamedTuple):
     """Stages whose results it reads."""
 
 
+ROLLED_BACK = "rolled-back rounds"
+"""Name of the content that says of which earlier rounds no row is read."""
+
 _TRAINING = ("seed", "training", "model.dtype", "model.attention", "model.context_length")
 
 STAGES = (
@@ -46,7 +49,7 @@ STAGES = (
             "seeds.domain",
             "seeds.demonstrations",
         ),
-        ("seeds.path", "generation.prompts", "writer"),
+        ("seeds.path", "generation.prompts", "writer", ROLLED_BACK),
         (),
     ),
     Stage("classification", ("generation.classification",), (), ("instructions",)),
@@ -92,8 +95,10 @@ FREE = (
     "generation.prompts",
     "generation.engine.server_model",
     "evaluation.suites",
-    # How much of it: more rounds and measures may join a finished run.
+    # How much of it: more rounds and measures may join a finished run. A decision stands once it is
+    # made; what was decided is looked at instead of how.
     "rounds",
+    "governor",
     # Which training it is; its other settings count.
     "training.name",
     "training.sweep",
@@ -148,7 +153,7 @@ def dependencies(stage: str, number: int, config: Config) -> frozenset[str]:
     Args:
         stage: its name.
         number: the round, counted from 0.
-        config: the settings, which say whether a tuned model writes.
+        config: the settings, which say whether a tuned model writes, and what rolls a round back.
     """
     found: set[str] = set()
     waiting = [stage]
@@ -157,7 +162,7 @@ def dependencies(stage: str, number: int, config: Config) -> frozenset[str]:
         if name not in found:
             found.add(name)
             waiting += next(known.reads for known in STAGES if known.name == name)
-            if number > 0 and _is_tuned(name, config):
+            if number > 0 and _reads_evaluations(name, config):
                 waiting += ["train", "evaluate"]
     return frozenset(found)
 
@@ -210,11 +215,13 @@ def within(key: str, sections: tuple[str, ...]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
-def _is_tuned(stage: str, config: Config) -> bool:
+def _reads_evaluations(stage: str, config: Config) -> bool:
+    """Whether what earlier rounds have shown bears on a stage."""
     generation = config.generation
     if stage == "instances":
         return generation.instance_writer == "tuned" or generation.instances.consistency
-    return stage == "instructions" and generation.instruction_writer == "tuned"
+    decides = generation.instruction_writer == "tuned" or config.governor.policy != "every_round"
+    return stage == "instructions" and decides
 
 
 def _short(value: object) -> str:
