@@ -16,7 +16,7 @@ ORDER = (
     *("errors", "environment", "bounds", "records", "statistics", "microworld", "text", "progress"),
     *("distributed", "config", "sources", "packs", "templates", "chat", "run", "models", "engines"),
     *("contamination", "judging", "generation", "training", "evaluation"),
-    *("rounds", "export", "rating", "report", "cli"),
+    *("rounds", "planning", "export", "rating", "report", "cli"),
 )
 """From the bottom to the top: each imports only what stands before it."""
 

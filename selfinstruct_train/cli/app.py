@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfinstruct_train.cli import begin, chat, data, export, inspect, pack, run, seeds
+from selfinstruct_train.cli import begin, chat, data, export, inspect, pack, plan, run, seeds
 from selfinstruct_train.cli.program import guard
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ for command in (
     inspect.compare,
     inspect.judge,
     data.dedup,
+    plan.plan,
     run.validate,
     run.preview,
     run.doctor,

@@ -144,7 +144,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
             faults.check(lambda: encode_chat("Say hello.", "", known.tokenizer))
         if generation.engine.kind == "transformers" or set(stages) != {"generate"}:
             faults.check(lambda: check_weights(config.model, known))
-        sizes = faults.check(lambda: _check_adapter(config, known))
+        sizes = faults.check(lambda: count_parameters(config, known))
     if sizes is not None:
         needed = adapter_bytes(config, sizes[1])
         faults.check(lambda: _check_disk(config.output_dir, needed))
@@ -207,11 +207,14 @@ def _check_trackers(config: Config) -> None:
             )
 
 
-def _check_adapter(config: Config, model: ModelDescription) -> tuple[int, int]:
+def count_parameters(config: Config, model: ModelDescription) -> tuple[int, int]:
     """Put an adapter on the model's outline, which takes no memory.
 
     Returns:
         Parameters of the base and of the adapter.
+
+    Raises:
+        ConfigError: no causal language model, or the adapter finds no place in it.
     """
     with (
         torch.random.fork_rng(devices=[]),

@@ -1,0 +1,39 @@
+"""The command that forecasts what a run will take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from selfinstruct_train.cli.options import AsJson, ConfigArgument, Overrides, to_json
+
+
+def plan(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    on: Annotated[
+        Literal["H100", "A100-80", "L4", "4090", "cpu"],
+        typer.Option(help="Machine to plan for; cpu is this one."),
+    ] = "cpu",
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of an hour on it.")] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run directory whose yields are expected again."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast tokens, steps, memory, hours and money of a run, without loading its model."""
+    from selfinstruct_train.config import explaining_paths, load_config
+    from selfinstruct_train.planning.plan import make_plan
+    from selfinstruct_train.planning.words import plan_lines
+    from selfinstruct_train.text.characters import printable
+
+    settings = load_config(config, overrides or ())
+    with explaining_paths(config, settings.model_dump(mode="json")):
+        found = make_plan(settings, on, price, earlier)
+    if as_json:
+        print(to_json(found.model_dump(mode="json")))
+    else:
+        print("\n".join(printable(line) for line in plan_lines(found)))

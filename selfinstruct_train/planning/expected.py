@@ -1,0 +1,158 @@
+"""What a model is expected to yield: ratios of the recorded quickstart, or of an earlier run."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from selfinstruct_train.engines.asking import StoredCompletion
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.records import Row
+from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.marks import Mark
+
+RECORDED = "the recorded quickstart of the embedded model (docs/log.md)"
+
+
+class Expected(Row):
+    """Ratios that turn settings into numbers of requests, rows and tokens.
+
+    The defaults are those of both rounds of ``configs/quickstart.yaml`` on the embedded model,
+    2026-11-25. Lengths are relative to the seeds', so that they carry over to other seeds.
+    """
+
+    basis: str = RECORDED
+    """Where the figures come from."""
+    list_fill: float = 0.98
+    """Candidates of step 1 of all that the lists have room for."""
+    acceptance: float = 0.94
+    """Candidates that join the pool."""
+    with_instance: float = 0.95
+    """Accepted instructions that end with an instance."""
+    classification: float = 0.21
+    """Accepted instructions that are classification tasks."""
+    written_instances: float = 2.4
+    """Complete instances written for one instruction."""
+    kept_instances: float = 2.0
+    """Instances kept of one instruction, before ``max_per_instruction`` is applied."""
+    instruction_length: float = 1.03
+    """Tokens of a list item relative to a seed's instruction with its number."""
+    instances_length: float = 0.9
+    """Tokens that step 3 writes for an instruction, relative to as many of the seeds' instances."""
+
+    @property
+    def sentence(self) -> str:
+        """The figures, named."""
+        return (
+            f"expected, from {self.basis}: {self.acceptance:.0%} of candidates accepted, lists "
+            f"{self.list_fill:.0%} full, {self.written_instances:.2g} instances written and "
+            f"{self.kept_instances:.2g} kept an instruction, {self.with_instance:.0%} of "
+            f"instructions with one, {self.classification:.0%} classification"
+        )
+
+
+class Yield(Row):
+    """What the finished rounds of a run yielded, in absolute figures."""
+
+    requests: int
+    """Of step 1."""
+    candidates: int
+    accepted: int
+    with_instance: int
+    classification: int
+    written: int
+    """Instances, before any filter."""
+    kept: int
+    item_tokens: float
+    """Mean tokens of a list item."""
+    instances_tokens: float
+    """Mean tokens that step 3 wrote for an instruction, answers that were asked again left out."""
+
+
+def read_yield(run: RunDirectory) -> Yield:
+    """Add up the finished rounds of a run.
+
+    Raises:
+        RunError: no round has finished generating.
+    """
+    found = [(part, marks) for part in run.rounds() if (marks := _marks(part))]
+    if not found:
+        raise RunError(
+            f"{run.path}: no round has finished its instances, so there is nothing to go by; "
+            "finish `selfinstruct generate`, or leave --from out"
+        )
+    totals = [_figures(*marks) for _, marks in found]
+    lists = [row for part, _ in found for row in _journal(part, "instructions")]
+    texts = [
+        row.completion_tokens
+        for part, _ in found
+        for row in _journal(part, "instances")
+        # Others of the journal are answers that were asked for again.
+        if row.id.split("-")[1] == "instances"
+    ]
+    candidates = sum(total[1] for total in totals)
+    return Yield(
+        requests=sum(total[0] for total in totals),
+        candidates=candidates,
+        accepted=sum(total[2] for total in totals),
+        with_instance=sum(total[3] for total in totals),
+        classification=sum(total[4] for total in totals),
+        written=sum(total[5] for total in totals),
+        kept=sum(total[6] for total in totals),
+        item_tokens=sum(row.completion_tokens for row in lists) / max(1, candidates),
+        instances_tokens=fmean(texts) if texts else 0.0,
+    )
+
+
+def expected_from(
+    found: Yield, source: str, room: int, item_tokens: float, instance_tokens: float
+) -> Expected:
+    """The ratios of an earlier run.
+
+    Args:
+        found: what it yielded.
+        source: its name.
+        room: items that one of its lists had room for.
+        item_tokens: of a seed's instruction as a list item.
+        instance_tokens: of a seed's instance as step 3 writes it.
+    """
+    accepted, written = max(1, found.accepted), found.written / max(1, found.accepted)
+    return Expected(
+        basis=source,
+        list_fill=found.candidates / max(1, found.requests * room),
+        acceptance=found.accepted / max(1, found.candidates),
+        with_instance=found.with_instance / accepted,
+        classification=found.classification / accepted,
+        written_instances=written,
+        kept_instances=found.kept / accepted,
+        instruction_length=found.item_tokens / item_tokens,
+        instances_length=found.instances_tokens / max(1.0, instance_tokens * written),
+    )
+
+
+def _marks(directory: RoundDirectory) -> tuple[Mark, Mark, Mark] | None:
+    first, second, third = (
+        directory.read_mark(stage) for stage in ("instructions", "classification", "instances")
+    )
+    return (first, second, third) if first and second and third else None
+
+
+def _figures(first: Mark, second: Mark, third: Mark) -> tuple[int, ...]:
+    accepted, without = _int(first, "accepted"), _int(third, "instructions_without_instance")
+    kept, dropped = _int(third, "kept"), _int(third, "dropped")
+    return (
+        _int(first, "requests"),
+        _int(first, "candidates"),
+        accepted,
+        accepted - without,
+        _int(second, "classification"),
+        kept + dropped,
+        kept,
+    )
+
+
+def _int(mark: Mark, name: str) -> int:
+    return int(mark.figures.get(name) or 0)
+
+
+def _journal(directory: RoundDirectory, stage: str) -> tuple[StoredCompletion, ...]:
+    return directory.store(directory.completions(stage), StoredCompletion).read()

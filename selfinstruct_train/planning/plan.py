@@ -1,0 +1,227 @@
+"""A run's forecast, put together: what is read and measured, worked out and said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.generation.domain import for_domain
+from selfinstruct_train.generation.pool import derived_rng
+from selfinstruct_train.generation.style import settle_style
+from selfinstruct_train.models.describe import describe_model
+from selfinstruct_train.models.memory import free_memory
+from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
+from selfinstruct_train.planning.expected import Expected, expected_from, read_yield
+from selfinstruct_train.planning.hardware import (
+    Hardware,
+    Machine,
+    asking_seconds,
+    cpu,
+    gpu,
+    training_seconds,
+)
+from selfinstruct_train.planning.memory import (
+    Memory,
+    training_memory,
+    training_shortage,
+    writing_memory,
+    writing_shortage,
+)
+from selfinstruct_train.planning.sizes import ModelSize, TextSizes, measure, model_size
+from selfinstruct_train.planning.workload import (
+    Asked,
+    SuiteSize,
+    Trained,
+    evaluation_work,
+    generation_work,
+    room,
+    training_work,
+)
+from selfinstruct_train.records import Row
+from selfinstruct_train.rounds.held_out import held_out_suite
+from selfinstruct_train.rounds.preflight import count_parameters
+from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.sources.lenient import read_own
+from selfinstruct_train.sources.seeds import read_seeds, split_seeds
+from selfinstruct_train.templates import encode
+from selfinstruct_train.training.arguments import has_fast_bf16
+
+_BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+
+
+class Stage(Row):
+    """Time of one stage over all rounds."""
+
+    stage: str
+    seconds: float
+
+
+class Plan(Row):
+    """What a run will take."""
+
+    model: str
+    parameters: int
+    machine: str
+    basis: str
+    """What the times rest on."""
+    expected: Expected
+    asked: tuple[Asked, ...]
+    trained: tuple[Trained, ...]
+    stages: tuple[Stage, ...]
+    memory: tuple[Memory, ...]
+    available: int
+    """Bytes of memory on the machine."""
+    shortages: tuple[str, ...]
+    """What does not fit, and which setting mends it."""
+    served_prompt_tokens: int | None
+    """Tokens that a server bills, where one writes the data."""
+    served_completion_tokens: int | None
+    left_out: tuple[str, ...]
+    """Settings whose work is not in the figures."""
+    hours: float
+    cost: float | None
+    """Hours times the price of one, where a price was given."""
+
+
+class _Measured(NamedTuple):
+    """What is known of a config before anything runs."""
+
+    config: Config
+    size: ModelSize
+    weight_bytes: int
+    texts: TextSizes
+    suites: tuple[SuiteSize, ...]
+    seeds: int
+    own: int
+
+
+def make_plan(
+    config: Config, on: Machine = "cpu", price: float | None = None, earlier: Path | None = None
+) -> Plan:
+    """Forecast a run; the weights of its model are not loaded.
+
+    Args:
+        config: the settings.
+        on: the machine.
+        price: of an hour on it.
+        earlier: a run directory whose yields are expected again.
+
+    Raises:
+        SelfInstructError: the config names something that cannot be read, or the earlier run has
+            finished nothing.
+    """
+    known = _measure(config, on)
+    config, size = known.config, known.size
+    per_list = room(config, known.seeds)
+    expected = Expected() if earlier is None else _expected(earlier, known, per_list)
+    trained = training_work(config, expected, known.texts, per_list, known.own)
+    generated = generation_work(config, expected, known.texts, per_list)
+    tuned_on_seeds = sum(w.trainings for w in trained if w.stage == "seeds-only training")
+    evaluated = evaluation_work(config, known.texts, known.suites, tuned_on_seeds)
+    asked = (*generated, evaluated)
+    training_bytes = 2 if on != "cpu" or has_fast_bf16(torch.device("cpu")) else 4
+    machine = _machine(config, on, known.weight_bytes, training_bytes)
+    served = config.generation.engine.kind == "server"
+    here = (evaluated,) if served else asked
+    times = [(work.stage, asking_seconds(work, machine, size, known.weight_bytes)) for work in here]
+    times += [(work.stage, training_seconds(work, machine, size)) for work in trained]
+    hours = sum(seconds for _, seconds in times) / 3600
+    longest = min(max(known.texts.rows), config.training.max_length)
+    shapes = (size, known.weight_bytes)
+    step = training_memory(config, *shapes, training_bytes, longest)
+    short = training_shortage(config, *shapes, training_bytes, longest, machine)
+    shortages = [*(writing_shortage(work, *shapes, machine) for work in here), short]
+    return Plan(
+        model=config.model.name_or_path,
+        parameters=size.parameters,
+        machine=on,
+        basis=machine.basis,
+        expected=expected,
+        asked=asked,
+        trained=trained,
+        stages=tuple(Stage(stage=name, seconds=round(seconds, 1)) for name, seconds in times),
+        memory=(*(writing_memory(work, *shapes, work.at_once) for work in here), step),
+        available=int(machine.memory),
+        shortages=tuple(shortage.sentence for shortage in shortages if shortage),
+        served_prompt_tokens=sum(w.prompt_tokens for w in generated) if served else None,
+        served_completion_tokens=sum(w.completion_tokens for w in generated) if served else None,
+        left_out=_left_out(config),
+        hours=round(hours, 4),
+        cost=None if price is None else round(hours * price, 2),
+    )
+
+
+def _measure(config: Config, on: Machine) -> _Measured:
+    """Read everything that a config names but the weights."""
+    all_seeds = read_seeds(config.seeds.path, config.seeds.id_from)
+    split = split_seeds(all_seeds, config.seeds.hold_out, config.seed)
+    seeds = split.kept
+    # The machine that is planned for need not be this one.
+    described = describe_model(config.model.model_copy(update={"device": "cpu"}))
+    config = settle_style(config, described).config
+    name = config.generation.prompts
+    rng = derived_rng(config.seed, "demonstrations of the domain")
+    pack = for_domain(load_pack(name), config.seeds, seeds, rng)
+    require_demonstrations(pack, name)
+    size = model_size(described.config, *count_parameters(config, described))
+    halved = on != "cpu" and config.model.dtype == "auto"
+    context = config.model.model_copy(update={"context_length": described.context_length})
+    within = config.model_copy(update={"model": context})
+    tokenizer = described.tokenizer
+    suites = [load_suite(name) for name in config.evaluation.suites]
+    suites += [held_out_suite(split.held_out)] if split.held_out else []
+    return _Measured(
+        config,
+        size,
+        2 if halved else _BYTES[described.dtype],
+        measure(within, pack, seeds, tokenizer),
+        tuple(_suite_size(config, suite, pack, tokenizer) for suite in suites),
+        len(seeds),
+        0 if config.data is None else len(read_own(config.data)),
+    )
+
+
+def _suite_size(
+    config: Config, suite: Suite, pack: Pack, tokenizer: PreTrainedTokenizerBase
+) -> SuiteSize:
+    template = "plain" if config.training.template == "varied" else config.training.template
+    prompts = [
+        encode(template, item.instruction, item.input, pack.answers, tokenizer=tokenizer)
+        for item in suite.items
+    ]
+    answers = [item.target for item in suite.items]
+    return SuiteSize(len(prompts), _mean(prompts, tokenizer), 1 + _mean(answers, tokenizer))
+
+
+def _mean(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> float:
+    return fmean(len(tokenizer(text)["input_ids"]) for text in texts)
+
+
+def _expected(earlier: Path, known: _Measured, per_list: int) -> Expected:
+    found = read_yield(RunDirectory(earlier))
+    return expected_from(found, str(earlier), per_list, known.texts.item, known.texts.instance)
+
+
+def _machine(config: Config, on: Machine, weight_bytes: int, training_bytes: int) -> Hardware:
+    if on != "cpu":
+        return gpu(on, config.generation.engine.kind == "transformers")
+    cores = config.model.threads or len(os.sched_getaffinity(0))
+    return cpu(cores, free_memory(torch.device("cpu")), weight_bytes, training_bytes)
+
+
+def _left_out(config: Config) -> tuple[str, ...]:
+    evaluation = config.evaluation
+    asked = {
+        "evaluation.judge": evaluation.judge,
+        "evaluation.harness": evaluation.harness,
+        "evaluation.held_out_text": evaluation.held_out_text,
+    }
+    return tuple(name for name, value in asked.items() if value is not None)
