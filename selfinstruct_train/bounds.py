@@ -23,6 +23,12 @@ def _require_countable(count: int) -> int:
     return count
 
 
+def _require_count_or_share(amount: int | float) -> int | float:
+    if 1 <= amount < 2**31 if isinstance(amount, int) else 0.0 < amount <= 1.0:
+        return amount
+    raise ValueError("should be a whole number from 1, or a share above 0.0 and up to 1.0")
+
+
 def _require_drawable(temperature: float) -> float:
     # Likelihoods divided by less than this overflow.
     if 0.0 < temperature < 0.01:
@@ -33,6 +39,8 @@ def _require_drawable(temperature: float) -> float:
 Float = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
 Fraction = Annotated[Float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1), AfterValidator(_require_countable)]
+CountOrShare = Annotated[int | float, AfterValidator(_require_count_or_share)]
+"""So many of something, or that share of it: 1 is one, 1.0 is all."""
 
 Temperature = Annotated[Float, Field(ge=0.0, le=100.0), AfterValidator(_require_drawable)]
 TopP = Annotated[Float, Field(gt=0.0, le=1.0)]

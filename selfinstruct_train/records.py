@@ -141,6 +141,41 @@ class DrawnAnswers(Row):
     """Adapter directory relative to the run, or None when the base answered."""
 
 
+class RowScores(Row):
+    """What an instance scores: a line of scores.jsonl.
+
+    A score is None where the config does not ask for it, and where it cannot be had.
+    """
+
+    id: str
+    """Of the instance."""
+    arbiter: float | None = None
+    """Log P(Yes) - log P(No), asked whether the answer is right; None where it does not fit into
+    the context."""
+    ifd: float | None = None
+    """Perplexity of the answer given the prompt over that of the answer alone; None where they do
+    not fit into the context."""
+    length: int | None = None
+    """Of the answer, in the units of the pack."""
+    novelty: float | None = None
+    """1 - ROUGE-L F1 with the instruction's nearest neighbour, 0 to 1; None where none is
+    stored."""
+
+
+class LeftOutRow(Row):
+    """An instance that is not trained on: a line of selection.jsonl."""
+
+    id: str
+    """Of the instance."""
+    reason: Literal["too_close", "over_budget"]
+    """Its instruction resembles one of a better row, or as many better rows as wanted were
+    taken."""
+    score: float
+    """Weighted sum of its standardised scores."""
+    nearest: Neighbour | None = None
+    """The taken row that it is too close to."""
+
+
 class Rejection(Row):
     """Something the model wrote that was dropped, and why."""
 

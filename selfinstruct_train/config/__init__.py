@@ -12,7 +12,9 @@ from selfinstruct_train.config.generation import (
     GenerationConfig,
     InstanceStep,
     InstructionStep,
+    ScoreWeights,
     SeedsConfig,
+    SelectConfig,
 )
 from selfinstruct_train.config.governor import GovernorConfig
 from selfinstruct_train.config.load import (
@@ -51,7 +53,9 @@ __all__ = [
     "ModelConfig",
     "PreferenceConfig",
     "Section",
+    "ScoreWeights",
     "SeedsConfig",
+    "SelectConfig",
     "TrainingConfig",
     "all_keys",
     "config_schema",

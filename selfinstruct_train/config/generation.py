@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from selfinstruct_train.bounds import (
     Count,
+    CountOrShare,
+    Float,
     Fraction,
     RepetitionPenalty,
     Seconds,
@@ -21,6 +23,9 @@ from selfinstruct_train.config.section import Section
 
 Style = Literal["completion", "chat", "magpie"]
 """How a model is asked: by a text to continue, by messages, or by a user's turn left open."""
+
+ScoreName = Literal["arbiter", "ifd", "length", "novelty"]
+"""What a row may be selected by."""
 
 
 class SeedsConfig(Section):
@@ -186,6 +191,62 @@ class FilterConfig(Section):
     """A text that says one n-gram more often than this in a row is a loop."""
 
 
+class ScoreWeights(Section):
+    """What each score of a row counts for; one with weight 0 is not computed.
+
+    Scores are standardised over the round (mean 0, standard deviation 1), so that weights can be
+    compared. A negative weight prefers low scores.
+    """
+
+    arbiter: Float = 0.0
+    """How right the writer, asked few-shot, holds the answer: log P(Yes) - log P(No)."""
+    ifd: Float = 0.0
+    """Instruction-following difficulty (arXiv 2402.00530): perplexity of the answer given the
+    prompt over that of the answer alone, both under the writer. Low: the prompt says what the
+    answer is; above 1: it does not help."""
+    length: Float = 0.0
+    """Length of the answer, in words or as the pack counts."""
+    novelty: Float = 0.0
+    """1 - ROUGE-L F1 with the nearest instruction that was in the pool before."""
+
+    @property
+    def asked(self) -> tuple[ScoreName, ...]:
+        """Names of the scores that count."""
+        names: tuple[ScoreName, ...] = ("arbiter", "ifd", "length", "novelty")
+        return tuple(name for name in names if getattr(self, name))
+
+
+class SelectConfig(Section):
+    """Which of a round's rows are worth training on; all of them, unless something is set.
+
+    Rows are taken best first. What is left out stays in its file and is listed in
+    ``selection.jsonl``; training, reports and exports do not read it.
+    """
+
+    by: ScoreWeights = ScoreWeights()
+    keep: CountOrShare | None = None
+    """Most rows of a round that are taken: a number such as 500, or a share such as 0.5."""
+    diversity: Fraction | None = None
+    """Passes over a row whose instruction has a higher ROUGE-L F1 than this with one already taken
+    (the rule of DEITA, arXiv 2312.15685). Of several rows of one instruction the best stays."""
+    requests_per_batch: Count = 64
+    """Rows scored at once: the unit of progress and of resuming."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether rows are scored or left out at all."""
+        return bool(self.by.asked) or self.diversity is not None
+
+    @model_validator(mode="after")
+    def _knows_the_best(self) -> SelectConfig:
+        if self.keep is not None and not self.by.asked:
+            raise ValueError(
+                "keep is set, but by weighs no score, so no row is better than another; set "
+                "select.by.arbiter to 1.0, or another score"
+            )
+        return self
+
+
 class GenerationConfig(Section):
     """Steps 1 to 4: instructions, classification, instances, filters."""
 
@@ -216,3 +277,4 @@ class GenerationConfig(Section):
     classification: ClassificationStep = ClassificationStep()
     instances: InstanceStep = InstanceStep()
     filters: FilterConfig = FilterConfig()
+    select: SelectConfig = SelectConfig()

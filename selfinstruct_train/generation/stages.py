@@ -1,4 +1,4 @@
-"""Steps 1 to 4 for one round: instructions, classification, instances, filters."""
+"""Steps 1 to 4 for one round: instructions, classification, instances, filters, selection."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from selfinstruct_train.generation.domain import for_domain
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.pool import Pool, derived_rng
+from selfinstruct_train.generation.scores import score_rows
+from selfinstruct_train.generation.selection import select_rows
 from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.progress import Report
@@ -25,7 +27,7 @@ from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")
-"""In their order; each leaves a completion mark."""
+"""In their order; each leaves a completion mark, as do scores and selection after them."""
 
 
 def generate_round(
@@ -44,7 +46,8 @@ def generate_round(
     The three stages follow each other until ``instructions_per_round`` instructions have an
     instance, or step 1 ends for another reason: first as many instructions as are wanted, then as
     many as have no instance, and so on. A stopped round goes through all this again, with what the
-    engine has already said read from the disk.
+    engine has already said read from the disk. Where the config selects rows, they are then scored,
+    and those that are not to be trained on listed.
 
     Args:
         config: the run's settings.
@@ -65,11 +68,10 @@ def generate_round(
         DataError: a file of an earlier round is damaged.
     """
     directory = run.round(number)
-    open_stages = [stage for stage in STAGES if directory.mark(stage) is None]
+    selects = ("scores", "selection") if config.generation.select.is_on else ()
+    open_stages = [stage for stage in (*STAGES, *selects) if directory.mark(stage) is None]
     if not open_stages:
         return
-    for stage in open_stages:
-        directory.begin(stage)
     name = config.generation.prompts
     rng = derived_rng(config.seed, "demonstrations of the domain")
     pack = for_domain(load_pack(name), config.seeds, seeds, rng)
@@ -82,6 +84,24 @@ def generate_round(
     if config.seeds.domain is not None:
         everyday = read_seed_tasks(resolve(pack.rules.everyday_seeds))
         context = context._replace(topic=Topic(seeds, everyday))
+    if not set(STAGES).isdisjoint(open_stages):
+        _write(context, run, seeds, open_stages)
+    if "scores" in open_stages:
+        directory.begin("scores")
+        score_rows(context)
+    if "selection" in open_stages:
+        directory.begin("selection")
+        select_rows(context)
+
+
+def _write(
+    context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask], open_stages: Sequence[str]
+) -> None:
+    """Go through the three stages, those that are done with what they left."""
+    directory = context.directory
+    for stage in STAGES:
+        if stage in open_stages:
+            directory.begin(stage)
     instructions: InstructionWriter | FinishedInstructions
     if "instructions" in open_stages:
         instructions = InstructionWriter(context, _pool(context, run, seeds))
@@ -89,7 +109,7 @@ def generate_round(
         rows = directory.store(directory.instructions, Instruction).stream()
         instructions = FinishedInstructions(rows)
     classifier, instances = Classifier(context, seeds), InstanceWriter(context)
-    wanted = config.generation.instructions_per_round
+    wanted = context.config.generation.instructions_per_round
     target, written = wanted, 0
     while fresh := instructions.write(target):
         instances.write(classifier.classify(fresh))

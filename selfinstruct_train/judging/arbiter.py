@@ -30,6 +30,15 @@ class Arbiter:
         self._wording = pack.wording
         self._prefix = _prefix(engine, pack.wording, pack.input_first)
 
+    def fits(self, answers: Sequence[Answered]) -> list[bool]:
+        """Whether the context has room for the question about each answer."""
+        wording = self._wording
+        asked = [
+            f"{self._prefix}{_question(wording, a)}{wording.gap}{wording.yes}" for a in answers
+        ]
+        room = self._engine.context_length
+        return [tokens <= room for tokens in self._engine.count_tokens(asked)]
+
     def margins(self, answers: Sequence[Answered]) -> list[float]:
         """Log P(Yes) - log P(No) for each answer; the higher, the better it is held to be.
 

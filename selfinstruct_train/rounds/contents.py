@@ -46,6 +46,7 @@ def read_contents(
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
         "data": _of_rows(own_rows),
         "pruned rows": _of_texts(sorted(pruned)),
+        "scores": ", ".join(config.generation.select.by.asked),
     }
     if (program := config.generation.instances.chooser_program) is not None:
         found["generation.instances.chooser_program"] = _of_texts([program.read_text("utf-8")])

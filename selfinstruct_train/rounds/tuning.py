@@ -45,7 +45,8 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
     directory = round_directory.training(name)
     if directory.mark("train") is not None:
         return
-    if config.generates and round_directory.mark("instances") is None:
+    last = "selection" if config.generation.select.is_on else "instances"
+    if config.generates and round_directory.mark(last) is None:
         raise RunError(
             f"{round_directory.path}: has no finished data to train on; run "
             "'selfinstruct generate' first"

@@ -49,6 +49,8 @@ class RoundDirectory:
         self.calibration = path / "calibration.json"
         self.instances = path / "instances.jsonl"
         self.drawn = path / "drawn.jsonl"
+        self.scores = path / "scores.jsonl"
+        self.selection = path / "selection.jsonl"
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
         self.checkpoints = path / "checkpoints"
@@ -158,6 +160,10 @@ class RoundDirectory:
             case "instances":
                 written = [self.instances, self.drawn]
                 return [*written, self.rejected("instances"), self.completions(stage)]
+            case "scores":
+                return [self.scores]
+            case "selection":
+                return [self.selection]
             case "train":
                 asked = [self.completions(name) for name in ("earlier_model", "judged_pairs")]
                 first = [self.path / "sft" / name for name in ("dataset", "adapter")]

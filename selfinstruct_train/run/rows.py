@@ -1,10 +1,10 @@
-"""The live rows of a run: what was written, less what was pruned or rolled back."""
+"""The live rows of a run: what was written, less what was pruned, left out or rolled back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfinstruct_train.records import GeneratedInstance, Instruction, Row
+from selfinstruct_train.records import GeneratedInstance, Instruction, LeftOutRow, Row
 from selfinstruct_train.run.decisions import is_rolled_back
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -57,9 +57,11 @@ class LiveRows:
                 yield row
 
     def instances_of(self, directory: RoundDirectory) -> Iterator[GeneratedInstance]:
-        """Those of one round that were not pruned."""
+        """Those of one round that were neither pruned nor left out by the selection."""
+        selection = RowStore(directory.selection, LeftOutRow, writable=False)
+        left_out = {row.id for row in selection.stream()}
         for row in RowStore(directory.instances, GeneratedInstance, writable=False).stream():
-            if self.pruned.isdisjoint((row.id, row.instruction_id)):
+            if row.id not in left_out and self.pruned.isdisjoint((row.id, row.instruction_id)):
                 yield row
 
     def _live(self, rounds: int) -> Iterator[RoundDirectory]:

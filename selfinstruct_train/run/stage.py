@@ -59,11 +59,19 @@ STAGES = (
         ("generation.instances.chooser_program",),
         ("classification",),
     ),
+    # Another weight selects other rows, but the scores stand.
+    Stage("scores", (), ("scores",), ("instances",)),
+    Stage(
+        "selection",
+        ("generation.select.by", "generation.select.keep", "generation.select.diversity"),
+        (),
+        ("scores",),
+    ),
     Stage(
         "train",
         (*_TRAINING, "evaluation.contamination"),
         ("model", "seeds.path", "data", "pruned rows"),
-        ("instances",),
+        ("selection",),
     ),
     Stage("seeds-only", _TRAINING, ("model", "seeds.path", "generation.prompts"), ()),
     Stage(
@@ -119,6 +127,7 @@ FREE = (
     "generation.engine.concurrency",
     "generation.engine.timeout_seconds",
     "generation.engine.max_retries",
+    "generation.select.requests_per_batch",
     "generation.engine.tensor_parallel_size",
     "training.micro_batch_size",
     "training.gradient_checkpointing",
