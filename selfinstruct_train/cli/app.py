@@ -45,6 +45,7 @@ for command in (
     inspect.report,
     inspect.explain,
     inspect.stats,
+    inspect.rounds,
     chat.chat,
     inspect.rate,
     inspect.ratings,

@@ -187,6 +187,16 @@ def stats(run_directory: RunArgument, as_json: AsJson = False) -> None:
         print(to_json(found.model_dump()) if as_json else "\n".join(found.lines))
 
 
+def rounds(run_directory: RunArgument, as_json: AsJson = False) -> None:
+    """The rounds of a run: rows kept, score, gain over the best before, decision and reason."""
+    from selfinstruct_train.rounds.table import rounds_of, table_lines
+    from selfinstruct_train.run.directory import RunDirectory
+
+    found = rounds_of(RunDirectory(run_directory))
+    lines = [to_json(row.model_dump()) for row in found] if as_json else table_lines(found)
+    print("\n".join(lines))
+
+
 def rate(
     run_directory: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,

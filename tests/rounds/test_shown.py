@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from selfinstruct_train.config import Config, load_config
+from selfinstruct_train.cli import inspect
+from selfinstruct_train.config import Config, GovernorConfig, load_config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_training, compare_predictions, make_system
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.records import EvalTask, Instance, Instruction, Neighbour, Prediction
-from selfinstruct_train.rounds.governor import Decision, RoundResult
+from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
 from selfinstruct_train.rounds.shown import accepted_share, read_result
+from selfinstruct_train.rounds.table import RoundLine, rounds_of
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stage import dependencies
-from tests.rounds.test_governor import instruction
+from tests.rounds.test_governor import compared, instruction
 
 ROOT = Path(__file__).parents[2]
 RIGHT = {0: 3, 1: 6, 2: 9}
@@ -165,3 +167,24 @@ def test_a_decision_that_is_about_to_be_made_again_is_named_before_anything_is_m
         RunDirectory(made.run.path).open(made.config, redo="evaluate")
     assert made.run.round(0).decision.exists()
     RunDirectory(made.run.path).open(made.config, redo="instructions")
+
+
+def test_the_table_tells_what_each_round_showed_and_why_it_was_kept_or_rolled_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made(tmp_path)
+    sure = made.result(0).model_copy(update={"gain": compared(5.0)})
+    history = [sure, made.result(1).model_copy(update={"diversity": 0.2})]
+    rule = GovernorConfig(policy="gain", after_rollback="stop", max_length_ratio=None)
+    for number in range(2):
+        decision = decide(history[: number + 1], rule)
+        made.run.round(number).decision.write_text(decision.model_dump_json())
+    inspect.rounds(made.run.path)
+    head, *lines, note = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["round", "rows", "ROUGE-L"] and "words-dev" in note
+    assert lines[0].split()[:4] == ["0", "0", "25.0", "+7.0"] and "kept" in lines[0]
+    assert "rolled back, stop" in lines[1] and "instructions is 0.20, limit 0.35" in lines[1]
+    assert lines[2].split() == ["2", "0", "not", "decided"]
+    inspect.rounds(made.run.path, as_json=True)
+    rows = [RoundLine.model_validate_json(t) for t in capsys.readouterr().out.splitlines()]
+    assert tuple(rows) == rounds_of(made.run) and rows[1].shown == history[1]
