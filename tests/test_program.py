@@ -295,6 +295,6 @@ def test_the_last_lines_name_what_was_written_and_the_next_command(
 
 def test_the_shell_completes_commands() -> None:
     done = cli(
-        _SELFINSTRUCT_COMPLETE="complete_bash", COMP_WORDS="selfinstruct stat", COMP_CWORD="1"
+        _SELFINSTRUCT_COMPLETE="complete_bash", COMP_WORDS="selfinstruct statu", COMP_CWORD="1"
     )
     assert done.stdout.strip() == "status", done.stderr

@@ -14,6 +14,7 @@ _SETTINGS = (
     "seeds.path",
     "data",
     "generation.prompts",
+    "generation.instances.chooser_program",
     "evaluation.suites",
     "evaluation.published",
     "evaluation.held_out_text",

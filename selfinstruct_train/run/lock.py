@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread, current_thread
+from threading import Lock as Mutex
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +24,8 @@ RUN_LOCK = "run.lock"
 
 BEAT_SECONDS = 5.0
 """So often a holder gives a sign of life."""
+_SIGNING = Mutex()
+"""A process that holds a lock twice signs from two threads, through one scratch file."""
 _BEATS_TO_WAIT = 2.5
 """A holder on another machine that stays silent for so many beats is gone."""
 
@@ -160,7 +163,8 @@ def _sign(file: Path, began: str) -> None:
         since=began,
         heartbeat=_now().isoformat(timespec="seconds"),
     )
-    write_atomically(file, holder.model_dump_json() + "\n")
+    with _SIGNING:
+        write_atomically(file, holder.model_dump_json() + "\n")
 
 
 def _beat(file: Path, began: str, ended: Event) -> None:

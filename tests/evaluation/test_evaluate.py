@@ -112,7 +112,7 @@ def files(folder: Path) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and path.name not in ("manifest.json", "config.yaml", "run.lock", ".run.lock")
+        and path.name not in ("manifest.json", "config.yaml", "run.lock", ".run.lock", "run.log")
     }
 
 

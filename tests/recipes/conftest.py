@@ -74,7 +74,8 @@ def contents(run: Path) -> dict[str, bytes | list[object]]:
     found: dict[str, bytes | list[object]] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if not path.is_file() or "done/" in name:
+        # The pages of rows are of all rounds, as the report is.
+        if not path.is_file() or "done/" in name or name.startswith("rows/"):
             continue
         if path.name == "training.jsonl":
             rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -111,6 +111,8 @@ def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_happened(
         kept = {
             str(path.relative_to(run)): path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1]
             for path in (run / "round-0").glob("*.jsonl")
+            # Figures of steps since the last checkpoint are taken again with the steps.
+            if path.name != "training.jsonl"
         }
     done = execute(arguments)
     assert done.returncode == 0, done.stderr

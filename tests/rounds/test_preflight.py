@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import load_config
+from selfinstruct_train.config.paths import explaining_paths
 from selfinstruct_train.errors import SelfInstructError
 from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.tokenizer import freeze_clock
@@ -135,7 +136,11 @@ def test_validate_and_run_refuse_in_the_same_words(
         pytest.skip("this machine has a GPU")
     spoil(folder)
     config = config_of(folder, *overrides)
-    with pytest.raises(SelfInstructError, match=says) as by_run:
+    shown = config.model_dump(mode="json")
+    with (
+        pytest.raises(SelfInstructError, match=says) as by_run,
+        explaining_paths(QUICKSTART, shown),
+    ):
         Loop(config)
     assert not config.output_dir.exists(), "nothing may be written before all is checked"
     given = [f"model.name_or_path={folder}", "model.threads=1", *overrides]
