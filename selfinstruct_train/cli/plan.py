@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfinstruct_train.cli.options import AsJson, ConfigArgument, Overrides, to_json
+from selfinstruct_train.cli.options import AsJson, Overrides, to_json
 
 
 def plan(
-    config: ConfigArgument,
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="YAML file with the settings; without, --from RUN is held against it."),
+    ] = None,
     overrides: Overrides = None,
     on: Annotated[
         Literal["H100", "A100-80", "L4", "4090", "cpu"],
@@ -26,10 +29,19 @@ def plan(
 ) -> None:
     """Forecast tokens, steps, memory, hours and money of a run, without loading its model."""
     from selfinstruct_train.config import explaining_paths, load_config
+    from selfinstruct_train.errors import ConfigError
+    from selfinstruct_train.planning.compare import compare
     from selfinstruct_train.planning.plan import make_plan
-    from selfinstruct_train.planning.words import plan_lines
+    from selfinstruct_train.planning.words import compared_lines, plan_lines
     from selfinstruct_train.text.characters import printable
 
+    if config is None:
+        if earlier is None:
+            raise ConfigError("plan: no config and no run; name a config file, or --from RUN")
+        compared = compare(earlier)
+        rows = [to_json(row.model_dump()) for row in compared]
+        print("\n".join(rows if as_json else compared_lines(compared)))
+        return
     settings = load_config(config, overrides or ())
     with explaining_paths(config, settings.model_dump(mode="json")):
         found = make_plan(settings, on, price, earlier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from selfinstruct_train.planning.compare import Compared
 from selfinstruct_train.planning.memory import Memory
 from selfinstruct_train.planning.plan import Plan
 
@@ -60,6 +61,20 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"not counted: {', '.join(plan.left_out)}"
     cost = "" if plan.cost is None else f", {plan.cost:,.2f} at that price"
     yield f"together (estimate): {duration(plan.hours * 3600)}{cost}"
+
+
+def compared_lines(found: Sequence[Compared]) -> Iterator[str]:
+    """Forecast (an estimate) against measured, figure by figure."""
+    rows = [
+        (
+            row.figure,
+            f"{row.forecast:,.0f}",
+            f"{row.measured:,.0f}",
+            "-" if row.ratio is None else f"{row.ratio:.2f}",
+        )
+        for row in found
+    ]
+    yield from table(("figure", "estimate", "measured", "ratio"), rows)
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

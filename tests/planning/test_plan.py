@@ -12,7 +12,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from typer.testing import CliRunner
 
 from selfinstruct_train.cli.app import app
-from selfinstruct_train.config import load_config
+from selfinstruct_train.config import dump_config, load_config
+from selfinstruct_train.errors import RunError
+from selfinstruct_train.planning.compare import compare
 from selfinstruct_train.planning.expected import Expected
 from selfinstruct_train.planning.hardware import Hardware, asking_seconds, gpu, training_seconds
 from selfinstruct_train.planning.memory import (
@@ -30,6 +32,7 @@ from selfinstruct_train.planning.workload import (
     room,
     training_work,
 )
+from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.training.adapter import attach_adapter
 from tests.helpers.small_models import loaded_model, settings
 
@@ -225,3 +228,22 @@ def test_the_command_says_that_it_estimates_and_from_what() -> None:
     figures = CliRunner().invoke(app, ["plan", str(QUICKSTART), "--json"])
     found = Plan.model_validate(json.loads(figures.output))
     assert found.machine == "cpu" and "Zen 4" in found.basis
+
+
+def test_a_forecast_is_held_against_the_marks_of_finished_rounds(tmp_path: Path) -> None:
+    config = load_config(QUICKSTART, [f"output_dir={tmp_path}"])
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    with pytest.raises(RunError, match="no round has been evaluated"):
+        compare(tmp_path)
+    first = RunDirectory(tmp_path).round(0)
+    first.path.mkdir()
+    for stage, seconds in (("instructions", 50.0), ("classification", 50.5), ("instances", 51.0)):
+        first.finish(stage, seconds, requests=130, completion_tokens=1000)
+    first.finish("train", 40.0, steps=200)
+    first.finish("evaluate", 9.0, suites=2)
+    found = {row.figure: row for row in compare(tmp_path)}
+    # The second round of the config has not been run, so it is not in the forecast.
+    assert found["steps of training"].ratio == 1.0
+    assert found["steps 1 to 3: seconds"].measured == 51.0
+    assert found["evaluation: seconds"].measured == 9.0
+    assert found["steps on seeds only"].ratio is None
