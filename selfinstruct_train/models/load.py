@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -87,8 +87,20 @@ def require_cache(model: PreTrainedModel, name: str) -> None:
     Raises:
         EngineError: it keeps something else, as state-space models (Mamba, RWKV) do.
     """
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if cache_argument(model) is None:
         raise without_cache(model, name)
+
+
+def cache_argument(model: PreTrainedModel) -> Literal["past_key_values", "cache"] | None:
+    """Under which name a model takes, and hands out, what it keeps between tokens.
+
+    transformers 5.24 renamed ``past_key_values`` to ``cache``, and the state of state-space models
+    to the same word, so that from there on they can write too. None where it has neither.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    if "past_key_values" in parameters:
+        return "past_key_values"
+    return "cache" if "cache" in parameters else None
 
 
 def without_cache(model: PreTrainedModel, name: str) -> EngineError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
+from transformers import MambaForCausalLM
 
 from dev.architectures import ARCHITECTURES, PAGE, try_architecture
 from tests.helpers.small_models import byte_tokenizer
@@ -21,6 +23,8 @@ def test_a_kind_does_all_of_a_run_as_the_docs_say(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["mamba", "rwkv"])
 def test_a_kind_without_keys_and_values_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    if name == "mamba" and "cache" in inspect.signature(MambaForCausalLM.forward).parameters:
+        pytest.skip("this version of transformers hands out a state as it does keys and values")
     outcome = try_architecture(name, byte_tokenizer(), tmp_path)
     assert "keeps a state and no keys and values" in outcome.loads
     assert outcome.loads.startswith("model.name_or_path: ")

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 from selfinstruct_train.engines.local.attention import Prefix, View, shared_attention
 from selfinstruct_train.engines.local.cache import Slots
 from selfinstruct_train.engines.local.prefixes import agreement
-from selfinstruct_train.models.load import LoadedModel
+from selfinstruct_train.models.load import LoadedModel, cache_argument
 from selfinstruct_train.models.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class ModelRunner:
         self.device = loaded.device
         self._loaded = loaded
         self._model = loaded.model
+        self._cache_argument = cache_argument(loaded.model) or "past_key_values"
         self._prefixes: dict[str | None, list[Prefix]] = {}
         self.layers = 0
         self._windows: set[int | None] = set()
@@ -225,9 +226,9 @@ class ModelRunner:
                 logits: torch.Tensor = self._model(
                     input_ids=ids,
                     position_ids=positions,
-                    past_key_values=cache,
                     use_cache=True,
                     view=view,
+                    **{self._cache_argument: cache},
                 ).logits
         finally:
             if hook is not None:

@@ -9,7 +9,7 @@ import torch
 from selfinstruct_train.engines.base import Completion
 from selfinstruct_train.engines.local.sampling import Chooser
 from selfinstruct_train.engines.local.sequence import DecodingSequence
-from selfinstruct_train.models.load import LoadedModel, without_cache
+from selfinstruct_train.models.load import LoadedModel, cache_argument, without_cache
 
 
 @torch.no_grad()
@@ -22,11 +22,14 @@ def write_sequentially(loaded: LoadedModel, sequence: DecodingSequence) -> Compl
     loaded.model.eval()
     chooser = Chooser([sequence.request.sampling], loaded.device)
     tokens, cache = sequence.prompt, None
+    name = cache_argument(loaded.model)
+    if name is None:
+        raise without_cache(loaded.model, loaded.model_id)
     while True:
         output = loaded.model(
-            torch.tensor([tokens], device=loaded.device), past_key_values=cache, use_cache=True
+            torch.tensor([tokens], device=loaded.device), use_cache=True, **{name: cache}
         )
-        cache = getattr(output, "past_key_values", None)
+        cache = getattr(output, name, None)
         if cache is None:
             raise without_cache(loaded.model, loaded.model_id)
         seen = torch.tensor([sequence.prompt + sequence.tokens], device=loaded.device)
