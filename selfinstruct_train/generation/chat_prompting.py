@@ -82,7 +82,7 @@ def chat_classification(
     """Step 2: is it a classification task? The assistant's first word is scored."""
 
     def ask(text: str) -> str:
-        return f"{wording.task}{wording.gap}{one_line(text)}\n{wording.classification}"
+        return f"{_task(wording, text)}\n{wording.classification}"
 
     turns = tuple(
         Turn(ask(d.instruction), wording.yes if d.is_classification else wording.no)
@@ -95,22 +95,18 @@ def chat_input_first(
     wording: Wording, demonstrations: Sequence[SeedTask], instruction: str, template: ChatTemplate
 ) -> ChatTurns:
     """Step 3 for tasks that are not classification: inputs first, then the output of each."""
-    turns = tuple(
-        Turn(_task(wording, d.instruction), input_first_examples(wording, d.instances))
-        for d in demonstrations
-    )
-    return ChatTurns(wording.input_first_header, turns, _task(wording, instruction), template)
+    shown = [input_first_examples(wording, d.instances) for d in demonstrations]
+    header = wording.input_first_header
+    return _worked_examples(wording, header, demonstrations, shown, instruction, template)
 
 
 def chat_output_first(
     wording: Wording, demonstrations: Sequence[SeedTask], instruction: str, template: ChatTemplate
 ) -> ChatTurns:
     """Step 3 for classification: a label, then an input that has it."""
-    turns = tuple(
-        Turn(_task(wording, d.instruction), output_first_examples(wording, d.instances))
-        for d in demonstrations
-    )
-    return ChatTurns(wording.output_first_header, turns, _task(wording, instruction), template)
+    shown = [output_first_examples(wording, d.instances) for d in demonstrations]
+    header = wording.output_first_header
+    return _worked_examples(wording, header, demonstrations, shown, instruction, template)
 
 
 def chat_answer(
@@ -124,6 +120,22 @@ def chat_answer(
     )
     asked = _asked(instruction, Instance(input=given, output=""))
     return ChatTurns("", turns, asked, template)
+
+
+def _worked_examples(
+    wording: Wording,
+    header: str,
+    demonstrations: Sequence[SeedTask],
+    shown: Sequence[str],
+    instruction: str,
+    template: ChatTemplate,
+) -> ChatTurns:
+    """Each task as a user's turn, what was written for it as the assistant's."""
+    turns = tuple(
+        Turn(_task(wording, d.instruction), examples)
+        for d, examples in zip(demonstrations, shown, strict=True)
+    )
+    return ChatTurns(header, turns, _task(wording, instruction), template)
 
 
 def _task(wording: Wording, instruction: str) -> str:

@@ -276,14 +276,14 @@ def require_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
     """The rows of a batch, padding taken off and packed rows taken apart."""
     if "position_ids" in batch:
-        tokens, labels = _numbers(batch["input_ids"])[0], _numbers(batch["labels"])[0]
+        tokens, labels = numbers(batch["input_ids"])[0], numbers(batch["labels"])[0]
         starts = [i for i, p in enumerate(batch["position_ids"][0].tolist()) if p == 0]
         for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
             yield _Sequence(tokens[start:stop], labels[start:stop])
         return
     lengths = batch["attention_mask"].sum(-1).tolist()
     for tokens, labels, length in zip(
-        _numbers(batch["input_ids"]), _numbers(batch["labels"]), lengths, strict=True
+        numbers(batch["input_ids"]), numbers(batch["labels"]), lengths, strict=True
     ):
         if (labels[length:] != IGNORED).any():
             raise TrainingError(
@@ -293,7 +293,8 @@ def _sequences(batch: Mapping[str, Any]) -> Iterator[_Sequence]:
         yield _Sequence(tokens[:length], labels[:length])
 
 
-def _numbers(tensor: torch.Tensor) -> NDArray[np.int32]:
+def numbers(tensor: torch.Tensor) -> NDArray[np.int32]:
+    """Token ids, labels or a mask on the CPU as numpy has them."""
     return tensor.numpy().astype(np.int32)
 
 

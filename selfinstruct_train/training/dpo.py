@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import PrinterCallback
 from trl import DPOTrainer
 
 from selfinstruct_train.config import TrainingConfig
@@ -24,19 +22,13 @@ from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import PreferencePair
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import checks
-from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.arguments import dpo_arguments
-from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.encoded import ExampleIndex
 from selfinstruct_train.training.job import (
+    Parts,
     TrainingResult,
     fingerprint_of,
-    finish_training,
-    finished,
-    precision_of,
-    quietly,
-    room_on_disk,
-    run_trainer,
+    run_training,
 )
 from selfinstruct_train.training.pairs import (
     EncodedPair,
@@ -44,10 +36,11 @@ from selfinstruct_train.training.pairs import (
     encode_pairs,
     write_pairs,
 )
-from selfinstruct_train.training.progress import OnStep, Recorder
+from selfinstruct_train.training.progress import OnStep
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import PeftModel
 
     from selfinstruct_train.models.load import LoadedModel
 
@@ -119,59 +112,39 @@ def train_on_pairs(
         start_adapter,
         None,
     )
-    done = world.on_main(lambda: finished(directory, fingerprint))
-    if done:
-        return done
-    checkpoint, notes = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
-    for note in notes:
-        say(note)
-    counts = write_pairs(pairs, kept, encoded, directory)
-    loaded.adapters.release()
-    with quietly():
-        arguments = dpo_arguments(loaded, config, directory, seed, world)
-    recorder = Recorder(directory, world, on_step, resumed=checkpoint, fingerprint=fingerprint)
-    with restored_after(loaded.model), quietly():
-        tuned = attach_adapter(loaded.model, config, seed, start_adapter)
-        try:
-            trainer = _PairTrainer(
-                model=tuned,
-                args=arguments,
-                train_dataset=dataset_of(encoded),
-                processing_class=loaded.tokenizer,
-                callbacks=[recorder],
-            )
-            trainer.remove_callback(PrinterCallback)
-            precision = precision_of(trainer)
-            gate = check_pairs(trainer, encoded, loaded.tokenizer, counts.too_long)
-            check_reference(trainer)
-            with room_on_disk(directory):
-                run_trainer(trainer, checkpoint, config)
-            trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
-            # The frozen copy is no part of the result.
-            tuned.delete_adapter("ref")
-            examples = [pair.chosen for pair in encoded]
-            in_memory = checks.row_logits(tuned, examples)
-            scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
-            with room_on_disk(directory):
-                world.on_main(lambda: save_adapter(tuned, scratch))
-        finally:
-            tuned.unload()
-    with restored_after(loaded.model), quietly():
-        return world.on_main(
-            lambda: finish_training(
-                loaded,
-                directory,
-                scratch,
-                in_memory,
-                examples,
-                recorder,
-                fingerprint=fingerprint,
-                precision=precision,
-                too_long=counts.too_long,
-                gate=gate,
-                learning_rate=config.preference.learning_rate,
-            )
-        )
+
+    def gate(trainer: DPOTrainer, tuned: PeftModel) -> checks.GateReport:
+        too_long = len(kept) - len(encoded)
+        report = check_pairs(trainer, encoded, loaded.tokenizer, too_long)
+        check_reference(trainer)
+        return report
+
+    parts = Parts(
+        write=lambda: write_pairs(pairs, kept, encoded, directory),
+        arguments=lambda: dpo_arguments(loaded, config, directory, seed, world),
+        trainer=lambda tuned, arguments, recorder: _PairTrainer(
+            model=tuned,
+            args=arguments,
+            train_dataset=dataset_of(encoded),
+            processing_class=loaded.tokenizer,
+            callbacks=[recorder],
+        ),
+        gate=gate,
+        examples=[pair.chosen for pair in encoded],
+        learning_rate=config.preference.learning_rate,
+    )
+    return run_training(
+        parts,
+        loaded,
+        config,
+        directory,
+        fingerprint,
+        seed=seed,
+        world=world,
+        start_adapter=start_adapter,
+        on_step=on_step,
+        say=say,
+    )
 
 
 def check_pairs(
@@ -205,7 +178,7 @@ def check_pairs(
         )
         sides = [("chosen", p, p.chosen) for p in few] + [("rejected", p, p.rejected) for p in few]
         for (side, pair, example), (tokens, attention, learned) in zip(sides, rows, strict=True):
-            found = _numbers(tokens[attention.bool()])
+            found = checks.numbers(tokens[attention.bool()])
             where = f"pair {example.id}, {side} answer"
             if not np.array_equal(found, example.tokens):
                 raise TrainingError(
@@ -213,8 +186,8 @@ def check_pairs(
                     "training.max_length below the model's context"
                 )
             expected = np.arange(len(learned)) >= pair.prompt
-            expected &= _numbers(attention).astype(bool)
-            if not np.array_equal(_numbers(learned).astype(bool), expected):
+            expected &= checks.numbers(attention).astype(bool)
+            if not np.array_equal(checks.numbers(learned).astype(bool), expected):
                 raise TrainingError(
                     f"{where}: the loss is not taken on exactly the answer; training.template does "
                     "not suit this tokenizer: try training.template=plain"
@@ -255,10 +228,9 @@ def check_reference(trainer: DPOTrainer) -> None:
         expected = (found.gather(-1, targets)[..., 0] * learned).sum(-1)
         chosen, rejected = trainer.compute_ref_log_probs(model, batch)
     reference = torch.cat([chosen, rejected]).float()
-    half = next(model.parameters()).dtype != torch.float32 or reference.dtype != torch.float32
+    mixed = trainer.accelerator.mixed_precision != "no"
+    half = mixed or next(model.parameters()).dtype != torch.float32
     tolerance = _REFERENCE_TOLERANCE_HALF if half else _REFERENCE_TOLERANCE
-    if trainer.accelerator.mixed_precision != "no":
-        tolerance = _REFERENCE_TOLERANCE_HALF
     worst = ((reference - expected).abs() / expected.abs().clamp(min=1.0)).max().item()
     if not worst <= tolerance:
         raise TrainingError(
@@ -279,7 +251,3 @@ def dataset_of(pairs: Sequence[EncodedPair]) -> Dataset:
             "rejected_ids": [pair.rejected.tokens[pair.prompt :].tolist() for pair in pairs],
         }
     )
-
-
-def _numbers(tensor: torch.Tensor) -> NDArray[np.int32]:
-    return tensor.numpy().astype(np.int32)

@@ -8,15 +8,15 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datasets
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
@@ -27,15 +27,21 @@ from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
 from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.training import checks
+from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.alive_check import check_alive
+from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.encoded import Example
-from selfinstruct_train.training.progress import Recorder
+from selfinstruct_train.training.progress import OnStep, Recorder
 from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from selfinstruct_train.models.load import LoadedModel
 
 _RESULT = "training.json"
+_REFERENCE = "ref"
+"""TRL's name for the copy of the adapter that a training on pairs is compared with."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -59,7 +65,102 @@ class TrainingResult(Row):
     check: checks.AdapterCheck
 
 
-def finish_training(
+class Parts(NamedTuple):
+    """What one kind of training has of its own; `run_training` takes them in this order."""
+
+    write: Callable[[], object]
+    """Writes what is trained on into the round's folder."""
+    arguments: Callable[[], TrainingArguments]
+    trainer: Callable[[PeftModel, Any, Recorder], Trainer]
+    """(tuned model, arguments, callback) -> TRL's trainer."""
+    gate: Callable[[Trainer, PeftModel], checks.GateReport]
+    """Looks at the batches and at the loss, and refuses to train on what is wrong."""
+    examples: Sequence[Example]
+    """On which the saved adapter is held against the trained one."""
+    learning_rate: float
+
+
+def run_training(
+    parts: Parts,
+    loaded: LoadedModel,
+    config: TrainingConfig,
+    directory: RoundDirectory,
+    fingerprint: str,
+    *,
+    seed: int,
+    world: World,
+    start_adapter: Path | None,
+    on_step: OnStep | None,
+    say: Callable[[str], None],
+) -> TrainingResult:
+    """Train an adapter, or finish a training that was stopped; hand the base back as it was.
+
+    Args:
+        parts: what this kind of training does.
+        loaded: the base and its tokenizer.
+        config: how.
+        directory: where everything goes.
+        fingerprint: of all that bears on the result.
+        seed: of the adapter's first weights.
+        world: this process among its peers.
+        start_adapter: go on from this adapter instead of a fresh one.
+        on_step: called on the main process with each logged step.
+        say: is told what was damaged and is made again.
+
+    Raises:
+        ConfigError: settings that cannot go together.
+        TrainingError: the gate or the check of the saved adapter failed, the loss is not a
+            number, or training has destroyed the model.
+        RunError: the directory holds another training, or cannot be written.
+    """
+    done = world.on_main(lambda: _finished(directory, fingerprint))
+    if done:
+        return done
+    checkpoint, notes = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
+    for note in notes:
+        say(note)
+    parts.write()
+    loaded.adapters.release()
+    with _quietly():
+        arguments = parts.arguments()
+    recorder = Recorder(directory, world, on_step, resumed=checkpoint, fingerprint=fingerprint)
+    with restored_after(loaded.model), _quietly():
+        tuned = attach_adapter(loaded.model, config, seed, start_adapter)
+        try:
+            trainer = parts.trainer(tuned, arguments, recorder)
+            trainer.remove_callback(PrinterCallback)
+            precision = _precision(trainer)
+            gate = parts.gate(trainer, tuned)
+            with _room_on_disk(directory):
+                run_trainer(trainer, checkpoint, config)
+            # Off comes the mixed precision that training wrapped around the forward.
+            trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
+            if _REFERENCE in tuned.peft_config:  # TRL's frozen copy is no part of the result
+                tuned.delete_adapter(_REFERENCE)
+            in_memory = checks.row_logits(tuned, parts.examples)
+            scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
+            with _room_on_disk(directory):
+                world.on_main(lambda: save_adapter(tuned, scratch))
+        finally:
+            tuned.unload()
+    with restored_after(loaded.model), _quietly():
+        return world.on_main(
+            lambda: _finish(
+                loaded,
+                directory,
+                scratch,
+                in_memory,
+                parts.examples,
+                recorder,
+                fingerprint=fingerprint,
+                precision=precision,
+                gate=gate,
+                learning_rate=parts.learning_rate,
+            )
+        )
+
+
+def _finish(
     loaded: LoadedModel,
     directory: RoundDirectory,
     scratch: Path,
@@ -69,7 +170,6 @@ def finish_training(
     *,
     fingerprint: str,
     precision: str,
-    too_long: int,
     gate: checks.GateReport,
     learning_rate: float,
 ) -> TrainingResult:
@@ -84,7 +184,6 @@ def finish_training(
         recorder: has the figures of the steps.
         fingerprint: of the training.
         precision: see `TrainingResult`.
-        too_long: rows that did not fit.
         gate: what was seen before the first step.
         learning_rate: the highest, for what to change where it has destroyed the model.
 
@@ -102,7 +201,7 @@ def finish_training(
         seconds=last.seconds,
         final_loss=last.loss,
         rows=gate.rows,
-        too_long=too_long,
+        too_long=gate.too_long,
         precision=precision,
         adapter=directory.adapter,
         gate=gate,
@@ -114,7 +213,7 @@ def finish_training(
     return result
 
 
-def precision_of(trainer: Trainer) -> str:
+def _precision(trainer: Trainer) -> str:
     """``bf16`` or ``fp16`` where the arithmetic is mixed, else ``fp32``.
 
     The launcher's environment may ask for mixed precision behind our settings.
@@ -124,7 +223,7 @@ def precision_of(trainer: Trainer) -> str:
 
 
 @contextmanager
-def room_on_disk(directory: RoundDirectory) -> Iterator[None]:
+def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
     """Say in one sentence that the disk is full; torch and safetensors each say it otherwise.
 
     Raises:
@@ -176,7 +275,7 @@ def run_trainer(trainer: Trainer, checkpoint: Path | None, config: TrainingConfi
             ) from None
 
 
-def finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
+def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
     """The result of this very training, if it has ended; on the main process.
 
     Raises:
@@ -233,7 +332,7 @@ def fingerprint_of(
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     """No progress bars of datasets, and no advice of transformers to those who wrote TRL."""
     bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

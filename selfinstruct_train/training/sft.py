@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from selfinstruct_train.config import TrainingConfig
@@ -16,24 +15,20 @@ from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import checks
-from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
 from selfinstruct_train.training.arguments import sft_arguments
-from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.dataset import encode_rows, write_dataset
 from selfinstruct_train.training.job import (
+    Parts,
     TrainingResult,
     fingerprint_of,
-    finish_training,
-    finished,
-    precision_of,
-    quietly,
-    room_on_disk,
-    run_trainer,
+    run_training,
 )
 from selfinstruct_train.training.loss_check import check_loss
-from selfinstruct_train.training.progress import OnStep, Recorder
+from selfinstruct_train.training.progress import OnStep
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from selfinstruct_train.models.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -93,65 +88,45 @@ def train(
     fingerprint = fingerprint_of(
         examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
     )
-    done = world.on_main(lambda: finished(directory, fingerprint))
-    if done:
-        return done
-    checkpoint, notes = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
-    for note in notes:
-        say(note)
-    write_dataset(rows, directory)
-    loaded.adapters.release()
-    with quietly():
-        arguments = sft_arguments(loaded, config, directory, seed, world, max_steps_override)
-    recorder = Recorder(directory, world, on_step, resumed=checkpoint, fingerprint=fingerprint)
-    with restored_after(loaded.model), quietly():
-        tuned = attach_adapter(loaded.model, config, seed, start_adapter)
-        try:
-            trainer = SFTTrainer(
-                model=tuned,
-                args=arguments,
-                train_dataset=examples.kept.dataset(),
-                processing_class=loaded.tokenizer,
-                callbacks=[recorder],
-            )
-            trainer.remove_callback(PrinterCallback)
-            precision = precision_of(trainer)
-            gate = checks.check_batches(
-                trainer.train_dataset,
-                trainer.data_collator,
-                examples.kept,
-                loaded.tokenizer,
-                too_long=len(examples.too_long),
-                spaced=config.template != "chat" and answers.gap == " ",
-                batch_size=arguments.per_device_train_batch_size,
-            )
-            check_loss(trainer)
-            if config.packing:
-                checks.check_packing(tuned, trainer.train_dataset, trainer.data_collator)
-            with room_on_disk(directory):
-                run_trainer(trainer, checkpoint, config)
-            # Off comes the mixed precision that training wrapped around the forward.
-            trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
-            in_memory = checks.row_logits(tuned, examples.kept)
-            scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
-            with room_on_disk(directory):
-                world.on_main(lambda: save_adapter(tuned, scratch))
-        finally:
-            tuned.unload()
 
-    with restored_after(loaded.model), quietly():
-        return world.on_main(
-            lambda: finish_training(
-                loaded,
-                directory,
-                scratch,
-                in_memory,
-                examples.kept,
-                recorder,
-                fingerprint=fingerprint,
-                precision=precision,
-                too_long=len(examples.too_long),
-                gate=gate,
-                learning_rate=config.learning_rate,
-            )
+    def gate(trainer: SFTTrainer, tuned: PeftModel) -> checks.GateReport:
+        report = checks.check_batches(
+            trainer.train_dataset,
+            trainer.data_collator,
+            examples.kept,
+            loaded.tokenizer,
+            too_long=len(examples.too_long),
+            spaced=config.template != "chat" and answers.gap == " ",
+            batch_size=trainer.args.per_device_train_batch_size,
         )
+        check_loss(trainer)
+        if config.packing:
+            checks.check_packing(tuned, trainer.train_dataset, trainer.data_collator)
+        return report
+
+    parts = Parts(
+        write=lambda: write_dataset(rows, directory),
+        arguments=lambda: sft_arguments(loaded, config, directory, seed, world, max_steps_override),
+        trainer=lambda tuned, arguments, recorder: SFTTrainer(
+            model=tuned,
+            args=arguments,
+            train_dataset=examples.kept.dataset(),
+            processing_class=loaded.tokenizer,
+            callbacks=[recorder],
+        ),
+        gate=gate,
+        examples=examples.kept,
+        learning_rate=config.learning_rate,
+    )
+    return run_training(
+        parts,
+        loaded,
+        config,
+        directory,
+        fingerprint,
+        seed=seed,
+        world=world,
+        start_adapter=start_adapter,
+        on_step=on_step,
+        say=say,
+    )
