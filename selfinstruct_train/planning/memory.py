@@ -1,4 +1,4 @@
-"""Memory of a run by what takes it, and which setting mends what does not fit.
+"""Memory of a run by what takes it, and which setting fixes what does not fit.
 
 Activations are counted as PyTorch keeps them for the backward pass of a decoder with gated linear
 units, adapters beside all linear layers, and attention that keeps no scores: for each token and
@@ -52,14 +52,14 @@ class Shortage(NamedTuple):
     stage: str
     needed: int
     available: int
-    mend: str
+    fix: str
 
     @property
     def sentence(self) -> str:
-        """What does not fit and what mends it."""
+        """What does not fit and what fixes it."""
         return (
             f"{self.stage} does not fit: {self.needed / _GIB:.1f} GiB of "
-            f"{self.available / _GIB:.1f} GiB; {self.mend}"
+            f"{self.available / _GIB:.1f} GiB; {self.fix}"
         )
 
 
@@ -129,10 +129,10 @@ def writing_shortage(
     if needed <= machine.memory:
         return None
     if weight_bytes == _FLOAT32 and writing_memory(work, size, 2, 1).total <= machine.memory:
-        mend = "set model.dtype=bfloat16"
+        fix = "set model.dtype=bfloat16"
     else:
-        mend = "set generation.engine.kind=server, or name a smaller model"
-    return Shortage(work.stage, needed, int(machine.memory), mend)
+        fix = "set generation.engine.kind=server, or name a smaller model"
+    return Shortage(work.stage, needed, int(machine.memory), fix)
 
 
 def training_shortage(
@@ -158,14 +158,14 @@ def training_shortage(
     checkpointed = {"gradient_checkpointing": True}
     few = [n for n in _halves(rows) if needed(micro_batch_size=n, **checkpointed) <= machine.memory]
     if halves:
-        mend = f"set training.micro_batch_size={halves[0]}"
+        fix = f"set training.micro_batch_size={halves[0]}"
     elif few:
-        mend = f"set training.gradient_checkpointing=true and training.micro_batch_size={few[0]}"
+        fix = f"set training.gradient_checkpointing=true and training.micro_batch_size={few[0]}"
     elif training_memory(config, size, 2, 2, tokens).total <= machine.memory:
-        mend = "set model.dtype=bfloat16"
+        fix = "set model.dtype=bfloat16"
     else:
-        mend = "name a smaller model, or plan for a machine with more memory"
-    return Shortage("training", whole, int(machine.memory), mend)
+        fix = "name a smaller model, or plan for a machine with more memory"
+    return Shortage("training", whole, int(machine.memory), fix)
 
 
 def _halves(rows: int) -> list[int]:

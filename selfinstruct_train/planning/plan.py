@@ -80,7 +80,7 @@ class Plan(Row):
     available: int
     """Bytes of memory on the machine."""
     shortages: tuple[str, ...]
-    """What does not fit, and which setting mends it."""
+    """What does not fit, and which setting fixes it."""
     served_prompt_tokens: int | None
     """Tokens that a server bills, where one writes the data."""
     served_completion_tokens: int | None

@@ -120,7 +120,7 @@ class StoredExamples(Sequence[Example]):
         return next(_examples(batch))
 
     def __iter__(self) -> Iterator[Example]:
-        # Read anew: pages of the mapped file would stay, and count as this process's memory.
+        # Read each time: pages of the mapped file would stay, and count as this process's memory.
         with pa.OSFile(str(self._path)) as file:
             for batch in pa.ipc.open_stream(file):
                 yield from _examples(batch)

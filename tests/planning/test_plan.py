@@ -193,13 +193,13 @@ def test_the_setting_that_is_named_mends_what_does_not_fit() -> None:
     config = load_config(QUICKSTART)
     whole = training_memory(config, SIZE, 4, 4, tokens=100_000).total
     halved = config.training.model_copy(update={"micro_batch_size": 8})
-    mended = config.model_copy(update={"training": halved})
-    room_for_half = training_memory(mended, SIZE, 4, 4, tokens=100_000).total
+    fixed = config.model_copy(update={"training": halved})
+    room_for_half = training_memory(fixed, SIZE, 4, 4, tokens=100_000).total
     assert room_for_half < whole
     machine = gpu("L4", True)._replace(memory=float(room_for_half))
     found = training_shortage(config, SIZE, 4, 4, 100_000, machine)
-    assert found is not None and found.mend == "set training.micro_batch_size=8"
-    assert training_shortage(mended, SIZE, 4, 4, 100_000, machine) is None
+    assert found is not None and found.fix == "set training.micro_batch_size=8"
+    assert training_shortage(fixed, SIZE, 4, 4, 100_000, machine) is None
 
 
 def test_keys_and_values_grow_with_the_rows_under_way() -> None:
