@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from selfinstruct_train.chat import ChatTemplate
@@ -108,14 +109,20 @@ class Classifier:
             return 0.0
         if self._calibration is None:
             path = context.directory.calibration
-            if context.directory.world.on_main(path.exists):
-                fix = "delete it and run the same command again"
-                self._calibration = read_json(path, Calibration, fix)
-            else:
-                self._calibration = self._calibrate()
+            self._calibration = self._read(path)
+            if self._calibration is None:
+                # The same seeds and the same base model, whatever was tuned since: what an earlier
+                # round found holds.
+                earlier = context.round and self._read(context.directory.first_calibration)
+                self._calibration = earlier or self._calibrate()
                 text = self._calibration.model_dump_json(indent=1) + "\n"
                 context.directory.world.on_main(lambda: write_atomically(path, text))
         return self._calibration.threshold
+
+    def _read(self, path: Path) -> Calibration | None:
+        if not self._context.directory.world.on_main(path.exists):
+            return None
+        return read_json(path, Calibration, "delete it and run the same command again")
 
     def _calibrate(self) -> Calibration:
         def show(done: int, total: int) -> None:

@@ -101,7 +101,7 @@ def generation_work(
     slots = generation.engine.max_batch_size
     items = per_list * expected.list_fill
     listed = min(items * sizes.item * expected.instruction_length, first.max_tokens)
-    judged = accepted + (sizes.calibrated + len(CONTENT_FREE) if second.calibrate else 0)
+    calibrating = sizes.calibrated + len(CONTENT_FREE) if second.calibrate else 0
     lists = accepted / expected.acceptance / items
     return (
         _asked(
@@ -113,7 +113,7 @@ def generation_work(
         ),
         _asked(
             "classification",
-            [(judged * rounds, sizes.classification, 0.0)],
+            [(accepted * rounds + calibrating, sizes.classification, 0.0)],
             rounds,
             min(slots, second.requests_per_batch),
             0,

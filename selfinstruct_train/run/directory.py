@@ -59,6 +59,11 @@ class RoundDirectory:
         self.training_steps = path / "training.jsonl"
         self.decision = path / "decision.json"
 
+    @property
+    def first_calibration(self) -> Path:
+        """The calibration of the run's first round."""
+        return self.path.with_name("round-0") / self.calibration.name
+
     def training(self, name: str) -> RoundDirectory:
         """The files of a training of this round's data: the default one has the round's folder."""
         if name == DEFAULT_TRAINING:

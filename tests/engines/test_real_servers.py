@@ -7,7 +7,9 @@ serve`` (transformers with its extra ``serving``).
 """
 
 import importlib.util
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -272,6 +274,31 @@ def test_yes_and_no_are_scored_as_in_process(server: Running, model: LoadedModel
     for found, wanted in zip(theirs, ours, strict=True):
         # llama.cpp keeps keys and values in float16.
         assert found == pytest.approx(wanted, abs=0.02)
+
+
+def test_all_steps_run_where_no_weights_are(server: Running, tmp_path: Path) -> None:
+    if server.kind.dialect == "transformers":
+        pytest.skip("transformers serve offers no log-probabilities, which step 2 asks for")
+    here = tmp_path / "model"
+    shutil.copytree(EMBEDDED_WEIGHTS, here, ignore=shutil.ignore_patterns("*.safetensors"))
+    settings = {
+        "model.name_or_path": here,
+        "generation.engine.kind": "server",
+        "generation.engine.base_url": server.url,
+        "generation.engine.server_model": server.kind.model or "any",
+        "generation.engine.server_dialect": server.kind.dialect,
+        "generation.classification.calibrate": "false",
+        "generation.instructions_per_round": 2,
+        "generation.instructions.requests_per_batch": 1,
+        "rounds": 1,
+    }
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "selfinstruct_train.cli.app", "generate"]
+    command += [str(ROOT / "configs" / "quickstart.yaml"), "--output-dir", str(run)]
+    command += [f"{key}={value}" for key, value in settings.items()]
+    subprocess.run(command, check=True, timeout=START_SECONDS)
+    rows = [json.loads(line) for line in (run / "round-0/instances.jsonl").open("rb")]
+    assert rows and all(row["output"] for row in rows)
 
 
 def test_a_chat_endpoint_answers(server: Running, model: LoadedModel) -> None:

@@ -107,7 +107,8 @@ def one_list(request: Request, adapter: Path | None = None) -> ScriptedAnswer:
     if "-instructions-" not in request.id:
         return ScriptedAnswer(" yes\nInput: a b\nLabel: no\nInput: c d\n")
     number = 1 + sum(line[:1].isdigit() for line in request.prompt.splitlines()[:-1])
-    return ScriptedAnswer(f" sort into kinds all birds\n{number + 1}. tell of seas and ships\n")
+    things = ("birds", "seas and ships") if request.id.startswith("r0") else ("moss", "old wells")
+    return ScriptedAnswer(f" sort into kinds all {things[0]}\n{number + 1}. tell of {things[1]}\n")
 
 
 @pytest.mark.parametrize(("setting", "found"), [("true", [True, False]), ("false", [False, False])])
@@ -141,3 +142,11 @@ def test_step_two_finds_the_classification_tasks_of_a_model_that_never_says_yes(
     calibrated = setting == "true"
     assert (directory.path / CALIBRATION_FILE).exists() == calibrated
     assert any("recall 100%" in note for note in said) == calibrated
+    # The next round draws the same line, and asks no seed again.
+    said.clear()
+    generate_round(config, engine, run, 1, SEEDS, None, lambda i, g: f"{i}{g}", report)
+    second = run.round(1)
+    assert not any("seeds" in note for note in said)
+    assert second.calibration.exists() == calibrated
+    if calibrated:
+        assert second.calibration.read_bytes() == directory.calibration.read_bytes()
