@@ -1,148 +1,80 @@
-"""Kills a small run of two rounds wherever it can be killed, and damages every file that it leaves.
+"""Disturbs a small run of two rounds wherever it can be, and damages every file that it leaves.
 
-Run ``python -m benchmarks.kills FOLDER [--stops N] [--kills N] [--damages N] [--seed N]``. Each
-trial ends in one of three ways: ``equal`` (all files as an undisturbed run leaves them, times
-aside), ``sentence`` (exit code 2 and one line that names what is wrong), or ``fault``. A process
-that has imported everything forks for each start, so a start costs no imports.
+Run ``python -m benchmarks.kills FOLDER [--kills N] [--terms N] [--stops N] [--damages N] [--full N]
+[--rank-kills N] [--rank-terms N] [--rank-full N] [--seed N]``. After each disturbance the run is
+started again. A trial ends in one of three ways: ``equal`` (all files as an undisturbed run leaves
+them, times aside), ``sentence`` (exit code 2 and one line that names what is wrong), or ``fault``,
+whose run is kept in ``FOLDER/faults``.
 
-- stops: the process ends at once before its k-th operation on a file of the run, for k spread
-  evenly over all; the run is then started again.
-- kills: SIGKILL at a random moment; likewise.
-- damages: a file of the finished run is removed, emptied, cut, flipped by a bit or doubled, and the
-  run is started again.
+- kills: SIGKILL at a random moment of the run's processor time. terms: SIGTERM, which must end it
+  with exit code 143.
+- stops: goes on from what is on the disk before an operation on a file of the run, spread evenly
+  over all that leave another state.
+- damages: a file of the finished run is removed, emptied, cut, flipped by a bit or doubled.
+- full: the disk of the run has too little room, on a ladder of sizes; root only. The run must end
+  in a sentence, and is then given room.
+- rank-…: the same on two processes, of which one is hit.
+
+Each trial is a line of ``FOLDER/trials.jsonl``. The same command goes on where it was stopped, and
+sums up all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
-_SMALL = (
-    *("rounds=2", "model.threads=1", "evaluation.seeds_only_epochs=[]"),
-    *("generation.instructions_per_round=3", "generation.instructions.requests_per_batch=1"),
-    *("generation.instructions.max_tokens=120", "generation.instances.max_tokens=60"),
-    *("generation.classification.requests_per_batch=4", "generation.instances.demonstrations=3"),
-    *("training.max_steps=3", "training.batch_size=2", "training.save_steps=1"),
-    *("evaluation.max_tokens=8", "evaluation.few_shot_demonstrations=1"),
-    "evaluation.bootstrap_samples=200",
-)
+from benchmarks.small_run import Blow, Ended, SmallRun, import_everything
+from benchmarks.states import States
+
 _TIMED = {
     *("manifest.json", "report.html", "config.yaml", "run.log", ".run.lock"),
     *("training.json", "training.jsonl", "README.md"),
 }
 """What holds times or counts starts."""
-_NEVER = 1 << 30
-_CHANGES = frozenset(("open", "os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir"))
+_PAGE = 4096
+_KINDS = {
+    "kills": "SIGKILL at a random moment",
+    "terms": "SIGTERM at a random moment",
+    "stops": "stopped before an operation on a file",
+    "damages": "a file of the finished run",
+    "full": "disk full",
+    "rank-kills": "one of two processes: SIGKILL at a random moment",
+    "rank-terms": "one of two processes: SIGTERM at a random moment",
+    "rank-full": "two processes: disk full",
+}
 
 
 class Trial(NamedTuple):
     """One disturbance, and how the run ended after it."""
 
+    option: str
+    number: int
+    """Among those of its option."""
     kind: str
     where: str
     result: str
     """``equal``, ``sentence`` or ``fault``."""
     said: str
     """The last line that the last start wrote."""
+    seconds: float
 
 
-class Ended(NamedTuple):
-    """One start of the run."""
+class Verdict(NamedTuple):
+    """How a start ended, if it may end so: ``equal``, ``sentence`` or ``fault``; and its words."""
 
-    operations: int
-    """On files of the run, where they were counted."""
-
-    code: int
-    """Exit code; minus the number of the signal that ended it."""
-    text: str
-    """What it wrote."""
-
-
-def start(run: Path, suite: Path, *, stop_at: int = 0, kill_after: float = 0.0) -> Ended:
-    """Start the run in a process of its own and wait for its end.
-
-    Args:
-        run: the run directory.
-        suite: what is evaluated on.
-        stop_at: end before this operation on a file, counted from 1.
-        kill_after: seconds until SIGKILL.
-    """
-    log = run.with_name(run.name + ".out")
-    child = os.fork()
-    if child == 0:
-        _become_the_run(run, suite, log, stop_at)
-    timer = threading.Timer(kill_after, os.kill, (child, signal.SIGKILL))
-    if kill_after:
-        timer.start()
-    _, status = os.waitpid(child, 0)
-    timer.cancel()
-    counted = _count_file(run)
-    operations = int(counted.read_text()) if counted.exists() else 0
-    text = log.read_text("utf-8", "replace")
-    return Ended(operations, os.waitstatus_to_exitcode(status), text)
-
-
-def _become_the_run(run: Path, suite: Path, log: Path, stop_at: int) -> None:
-    from selfinstruct_train.cli.app import main
-
-    code = 1
-    seen: list[str] = []
-    try:
-        to = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(to, 1)
-        os.dup2(to, 2)
-        config = str(ROOT / "configs" / "quickstart.yaml")
-        sys.argv = ["selfinstruct", "run", config, *_SMALL]
-        sys.argv += [f"evaluation.suites=[{suite}]", "--output-dir", str(run)]
-        if stop_at:
-            sys.addaudithook(_counter(run, stop_at, seen))
-        main()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        code = 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _count_file(run).write_text(str(len(seen)))
-        os._exit(code)
-
-
-def _count_file(run: Path) -> Path:
-    return run.with_name("operations")
-
-
-def _counter(run: Path, stop_at: int, seen: list[str]) -> Callable[[str, tuple[object, ...]], None]:
-    inside = str(run) + os.sep
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in _CHANGES or not str(arguments[0]).startswith(inside):
-            return
-        if event == "open":
-            flags = arguments[2]
-            if isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR):
-                return
-        seen.append(event)
-        if len(seen) == stop_at:
-            os._exit(9)
-
-    return count
+    result: str
+    said: str
 
 
 def files(run: Path) -> Iterator[Path]:
@@ -159,16 +91,16 @@ def contents(run: Path) -> dict[str, bytes]:
     }
 
 
-def judge(kind: str, where: str, ended: Ended, run: Path, whole: dict[str, bytes]) -> Trial:
-    """Say how a disturbed run ended."""
+def judge(ended: Ended, run: Path, whole: dict[str, bytes]) -> Verdict:
+    """Say how the last start of a disturbed run ended."""
     last = (ended.text.strip().splitlines() or [""])[-1]
-    if "Traceback" in ended.text or ended.code not in (0, 2):
-        return Trial(kind, where, "fault", f"exit code {ended.code}: {last}")
-    if ended.code == 2:
-        return Trial(kind, where, "sentence", last)
+    if ended.hung or "Traceback" in ended.text or not set(ended.codes) <= {0, 2}:
+        return Verdict("fault", f"exit codes {ended.codes}: {last}")
+    if 2 in ended.codes:
+        return Verdict("sentence", last)
     found = contents(run)
     differ = sorted(k for k in whole.keys() | found.keys() if whole.get(k) != found.get(k))
-    return Trial(kind, where, "fault" if differ else "equal", ", ".join(differ) or last)
+    return Verdict("fault" if differ else "equal", ", ".join(differ) or last)
 
 
 def damages() -> dict[str, Callable[[Path], object]]:
@@ -190,66 +122,116 @@ def damages() -> dict[str, Callable[[Path], object]]:
 
 
 class Bench:
-    """An undisturbed run, and trials beside it."""
+    """Undisturbed runs, and trials beside them."""
 
-    def __init__(self, folder: Path, seed: int, report: Callable[[Trial], None]) -> None:
+    def __init__(self, folder: Path, seed: int, rank_counts: tuple[int, ...] = (1,)) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        lines = (ROOT / "data/microworld/dev.jsonl").read_text("utf-8").splitlines()
-        self._suite = folder / "four.jsonl"
-        self._suite.write_text("\n".join(lines[:4]) + "\n", "utf-8")
-        self._rng = random.Random(seed)
-        self._run = folder / "run"
-        self._whole_run = folder / "whole"
-        self._report = report
-        # All runs stand in one place in turn: paths are in some files.
+        self._folder, self._seed = folder, seed
+        self._small = SmallRun(folder)
+        self._states: States | None = None
+        self.whole: dict[int, dict[str, bytes]] = {}
+        self.used: dict[int, tuple[float, ...]] = {}
+        """Processor seconds of each process of an undisturbed run, by how many there are."""
+        for ranks in rank_counts:
+            self._small.clear()
+            ended = self._small.start(ranks)
+            assert set(ended.codes) == {0}, ended.text
+            self.whole[ranks], self.used[ranks] = contents(self._small.run), ended.seconds
+            shutil.rmtree(folder / f"whole-{ranks}", ignore_errors=True)
+            shutil.copytree(self._small.run, folder / f"whole-{ranks}")
+
+    def trial(self, option: str, number: int, count: int) -> Trial:
+        """Disturb the run for the ``number``-th of ``count`` times in this way."""
+        rng = random.Random(f"{self._seed} {option} {number}")
         began = time.monotonic()
-        ended = start(self._run, self._suite)
-        self.seconds = time.monotonic() - began
-        assert ended.code == 0, ended.text
-        shutil.rmtree(self._whole_run, ignore_errors=True)
-        shutil.copytree(self._run, self._whole_run)
-        self._whole = contents(self._run)
+        self._small.clear()
+        match option:
+            case "kills" | "rank-kills":
+                kind, where, verdict = self._hit(option, signal.SIGKILL, rng)
+            case "terms" | "rank-terms":
+                kind, where, verdict = self._hit(option, signal.SIGTERM, rng)
+            case "full" | "rank-full":
+                kind, where, verdict = self._fill_disk(option, (number + 0.5) / count)
+            case "stops":
+                kind, where, verdict = self._stop(number, count)
+            case _:
+                kind, where, verdict = self._damage(number)
+        if verdict.result == "fault":
+            kept = self._folder / "faults" / f"{option}-{number}"
+            shutil.copytree(self._small.run, kept, dirs_exist_ok=True)
+        seconds = round(time.monotonic() - began, 1)
+        return Trial(option, number, kind, where, *verdict, seconds)
 
-    def stops(self, times: int) -> None:
-        """End before operations on files spread evenly over the run."""
-        self._clear()
-        total = start(self._run, self._suite, stop_at=_NEVER).operations
-        places = {round(1 + i * (total - 1) / max(1, times - 1)) for i in range(times)}
-        for place in sorted(places):
-            self._clear()
-            start(self._run, self._suite, stop_at=place)
-            self._finish("stopped before an operation on a file", f"{place} of {total}")
+    def _hit(
+        self, option: str, number: signal.Signals, rng: random.Random
+    ) -> tuple[str, str, Verdict]:
+        ranks = 2 if option.startswith("rank") else 1
+        rank = rng.randrange(ranks)
+        whole = self.used[ranks][rank]
+        blow = Blow(number, rank, rng.uniform(0, whole))
+        first = self._small.start(ranks, blow)
+        where = f"{blow.seconds:.2f} of {whole:.2f} s" + (f", process {rank}" if ranks > 1 else "")
+        if first.hung:
+            return _KINDS[option], where, Verdict("fault", "the other process hung")
+        told = ranks == 1 and number == signal.SIGTERM
+        if told and (first.codes[0] not in (0, 143) or "Traceback" in first.text):
+            said = f"exit code {first.codes[0]} at SIGTERM: {first.text.strip()[-300:]}"
+            return _KINDS[option], where, Verdict("fault", said)
+        return _KINDS[option], where, self._finish(ranks)
 
-    def kills(self, times: int) -> None:
-        """SIGKILL at random moments of the run."""
-        for _ in range(times):
-            self._clear()
-            moment = self._rng.uniform(0, self.seconds)
-            start(self._run, self._suite, kill_after=moment)
-            self._finish("SIGKILL at a random moment", f"{moment:.1f} of {self.seconds:.1f} s")
+    def _fill_disk(self, option: str, share: float) -> tuple[str, str, Verdict]:
+        ranks = 2 if option.startswith("rank") else 1
+        pages = sum(-(-len(found) // _PAGE) for found in self.whole[ranks].values())
+        # While it is made a run takes more than it leaves: scratch files, checkpoints.
+        size = max(1, round(1.5 * pages * share)) * _PAGE
+        self._small.limit_disk(size)
+        first = self._small.start(ranks)
+        where = f"{size // 1024} KiB"
+        verdict = judge(first, self._small.run, self.whole[ranks])
+        if verdict.result == "fault":
+            return _KINDS[option], where, verdict
+        self._small.limit_disk(100 * pages * _PAGE)
+        return _KINDS[option], where, self._finish(ranks)
 
-    def damages(self, times: int) -> None:
-        """Damage files of the finished run, a random choice of file and way."""
-        names = [str(path.relative_to(self._whole_run)) for path in files(self._whole_run)]
+    def _stop(self, number: int, count: int) -> tuple[str, str, Verdict]:
+        if self._states is None:
+            self._states = States(self._small.run, self._folder / "states")
+            self._small.start(watch=self._states.watch)
+            self._small.clear()
+        total = len(self._states)
+        place = min(total - 1, number * total // min(count, total))
+        self._states.restore(place)
+        return _KINDS["stops"], f"{place + 1} of {total}", self._finish(1)
+
+    def _damage(self, number: int) -> tuple[str, str, Verdict]:
+        name, way = self._damages()[number]
+        shutil.copytree(self._folder / "whole-1", self._small.run)
+        damages()[way](self._small.run / name)
+        return f"{_KINDS['damages']} {way}", name, self._finish(1)
+
+    def _damages(self) -> list[tuple[str, str]]:
+        whole = self._folder / "whole-1"
+        names = [str(path.relative_to(whole)) for path in files(whole)]
         trials = [(name, way) for name in names for way in damages()]
-        for name, way in self._rng.sample(trials, min(times, len(trials))):
-            self._clear()
-            shutil.copytree(self._whole_run, self._run)
-            damages()[way](self._run / name)
-            self._finish(f"a file of the finished run {way}", name)
+        random.Random(self._seed).shuffle(trials)
+        return trials
 
-    def _finish(self, kind: str, where: str) -> None:
-        ended = start(self._run, self._suite)
-        self._report(judge(kind, where, ended, self._run, self._whole))
+    def most(self, option: str) -> int:
+        """How many different trials there are."""
+        return len(self._damages()) if option == "damages" else sys.maxsize
 
-    def _clear(self) -> None:
-        shutil.rmtree(self._run, ignore_errors=True)
+    def _finish(self, ranks: int) -> Verdict:
+        return judge(self._small.start(ranks), self._small.run, self.whole[ranks])
+
+    def close(self) -> None:
+        """Take away what a disk was mounted for."""
+        self._small.clear()
 
 
 def summary(trials: list[Trial]) -> str:
     """The table of docs/reliability.md."""
     counts: dict[str, Counter[str]] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: (list(_KINDS).index(trial.option), trial.kind)):
         counts.setdefault(trial.kind, Counter())[trial.result] += 1
     lines = ["| disturbance | trials | equal | a sentence | fault |", "|---|---|---|---|---|"]
     lines += [
@@ -259,39 +241,54 @@ def summary(trials: list[Trial]) -> str:
     return "\n".join(lines)
 
 
+def run_trials(
+    folder: Path, wanted: dict[str, int], seed: int = 0, report: Callable[[str], None] = print
+) -> list[Trial]:
+    """Run the trials that are not in the folder yet, the kinds in turn, and return all.
+
+    Args:
+        folder: where the runs and ``trials.jsonl`` are.
+        wanted: how many trials of each option.
+        seed: of the random moments.
+        report: is given a line for each trial.
+    """
+    two = any(count and option.startswith("rank") for option, count in wanted.items())
+    bench = Bench(folder, seed, (1, 2) if two else (1,))
+    for ranks, used in bench.used.items():
+        each = ", ".join(f"{seconds:.1f}" for seconds in used)
+        report(f"an undisturbed run on {ranks} processes took {each} s of processor time")
+    path = folder / "trials.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    trials = [Trial(**json.loads(line)) for line in lines]
+    done = {(trial.option, trial.number) for trial in trials}
+    counts = {option: min(count, bench.most(option)) for option, count in wanted.items()}
+    # The kinds in turn, so that a bench that is stopped has seen something of each.
+    planned = sorted((n / count, o, n) for o, count in counts.items() for n in range(count))
+    with path.open("a", encoding="utf-8") as file:
+        for _, option, number in planned:
+            if (option, number) in done:
+                continue
+            trials.append(bench.trial(option, number, counts[option]))
+            line = json.dumps(trials[-1]._asdict(), ensure_ascii=False)
+            file.write(line + "\n")
+            file.flush()
+            report(line)
+    bench.close()
+    return trials
+
+
 def main() -> None:
-    """Run the trials that the command line asks for and print what became of them."""
+    """Run the trials that the command line asks for and print what became of all so far."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    for name in ("stops", "kills", "damages"):
-        parser.add_argument(f"--{name}", type=int, default=0)
+    for option in _KINDS:
+        parser.add_argument(f"--{option}", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = vars(parser.parse_args())
     import_everything()
-    trials: list[Trial] = []
-
-    def report(trial: Trial) -> None:
-        trials.append(trial)
-        print(json.dumps(trial._asdict()), flush=True)
-
-    bench = Bench(given.folder, given.seed, report)
-    print(f"an undisturbed run took {bench.seconds:.1f} s", flush=True)
-    bench.damages(given.damages)
-    bench.kills(given.kills)
-    if given.stops:
-        bench.stops(given.stops)
-    print(summary(trials))
-
-
-def import_everything() -> None:
-    """Import what a run imports, without starting a thread that a fork would lose."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from selfinstruct_train.environment import prepare_environment
-
-    prepare_environment()
-    from selfinstruct_train.rounds import loop  # noqa: F401
-    from selfinstruct_train.training import sft  # noqa: F401
+    wanted = {option: given[option.replace("-", "_")] for option in _KINDS}
+    report = partial(print, flush=True)
+    print(summary(run_trials(given["folder"], wanted, given["seed"], report)))
 
 
 if __name__ == "__main__":

@@ -212,15 +212,19 @@ def test_paths_are_looked_for_beside_the_config_and_then_in_the_working_folder(
     (there / "mine").mkdir()
     (there / "mine/pack.yaml").write_text("")
     (there / "microworld").mkdir()
+    (there / "ni/splits/default").mkdir(parents=True)
+    (there / "ni/splits/default/test_tasks.txt").write_text("")
     monkeypatch.chdir(here)
     file = write_config(
-        there, seeds="data/both.jsonl", suites=["one.jsonl", "microworld"], prompts="mine"
+        there, seeds="data/both.jsonl", suites=["one.jsonl", "microworld", "ni"], prompts="mine"
     )
     for given in (file, Path("../there/c.yaml")):
         found = load_config(given)
         assert Path(found.seeds.path).samefile(there / "data/both.jsonl")
         assert Path(found.generation.prompts).samefile(there / "mine")
-        assert found.evaluation.suites == ("one.jsonl", "microworld"), "a name is a name"
+        *names, checkout = found.evaluation.suites
+        assert names == ["one.jsonl", "microworld"], "a name is a name"
+        assert Path(checkout).samefile(there / "ni"), "a checkout of natural-instructions"
         assert found.model.name_or_path == "embedded"
         assert found.output_dir == Path("runs/x")
     overridden = load_config(file, ["seeds.path=data/both.jsonl"])

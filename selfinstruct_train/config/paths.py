@@ -24,8 +24,8 @@ _SETTINGS = (
     "evaluation.judge.grade_prompt",
 )
 """Settings that may be paths of what is there already; ``output_dir`` is not one of them."""
-_MARKERS = ("pack.yaml", "config.json")
-"""What makes a folder with the name of a pack or a model one of them."""
+_MARKERS = ("pack.yaml", "config.json", "splits/default/test_tasks.txt")
+"""What makes a folder with the name of a pack, a model or a suite one of them."""
 
 
 def settle_paths(data: dict[str, Any], folder: Path) -> None:

@@ -28,6 +28,7 @@ from selfinstruct_train.packs.pack import AnswerFormat, Pack
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.templates import cut_at_new_example
 from selfinstruct_train.text.characters import without_surrogates
@@ -247,9 +248,8 @@ def _compare(
     stopped = make_system("base-stopped", [_stopped(row, form) for row in answers["base"]], suite)
     tuned = found["tuned"]
     others = [system for name, system in found.items() if name != "tuned"]
-    if number > 0:
-        before = run.round(number - 1).training(config.training.name)
-        folder = before.evaluation(suite.name)
+    if (before := LiveRows(run).last_live(number)) is not None:
+        folder = before.training(config.training.name).evaluation(suite.name)
         # Only a finished evaluation has answered everything.
         if (folder / COMPARISON_FILE).exists():
             rows = read_predictions(folder / "tuned.jsonl", suite)

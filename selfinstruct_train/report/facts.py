@@ -57,6 +57,8 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
+from selfinstruct_train.rounds.governor import Decision
+from selfinstruct_train.rounds.table import read_decision
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.manifest import Manifest
 from selfinstruct_train.run.marks import Mark
@@ -162,6 +164,8 @@ class RoundFacts(NamedTuple):
     """Figures of lm-evaluation-harness; None where it was not asked."""
     trainings: TrainingsComparison | None
     """Several trainings on the round's data side by side; None where there is one alone."""
+    decision: Decision | None
+    """What followed; None where nothing is decided."""
 
 
 class StageMark(NamedTuple):
@@ -309,6 +313,7 @@ def _read_round(
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
         harness=read_harness(harness) if harness.exists() else None,
         trainings=read_trainings(trainings) if trainings.exists() else None,
+        decision=read_decision(directory),
     )
 
 
@@ -396,7 +401,11 @@ def _missing(
         if undone := [stage for stage in wanted if stage not in facts.marks]:
             missing.append(f"Round {facts.number}: not finished: {', '.join(undone)}.")
     if (ahead := config.rounds - len(rounds)) > 0:
-        missing.append(f"{ahead} of {config.rounds} rounds not begun.")
+        last = rounds[-1].decision if rounds else None
+        why = ""
+        if last is not None and last.action == "stop":
+            why = f": the run stopped after round {rounds[-1].number}, {last.reason}"
+        missing.append(f"{ahead} of {config.rounds} rounds not begun{why}.")
     for suite in suites:
         if not suite.answers:
             missing.append(f"The answers on {suite.name} are gone; their scores are still here.")

@@ -195,7 +195,7 @@ def _details(suite: SuiteFacts, pairs: _Pairs, metric: str) -> Iterator[str]:
     if warning := contamination_sentence(result.comparison):
         yield warning
     if previous := result.pair("previous", metric):
-        yield f"Against the round before it: {_figures(previous)}."
+        yield f"Against the round that it builds on: {_figures(previous)}."
     if suite.candidates > 1:
         named = "" if result.name == DEFAULT_TRAINING else f", training {result.name},"
         yield (

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -16,12 +16,14 @@ from markupsafe import Markup
 from selfinstruct_train.records import (
     GeneratedInstance,
     Instruction,
+    LeftOutRow,
     Neighbour,
     Provenance,
     Rejection,
     Row,
 )
 from selfinstruct_train.report.wording import visible
+from selfinstruct_train.rounds.table import read_decision
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore, write_atomically
@@ -42,9 +44,9 @@ class ShownRow(Row):
     """``instruction``, ``instance`` or ``contamination``."""
     round: int
     reason: str
-    """``kept``, ``pruned``, or why it was dropped."""
+    """``kept``, ``pruned``, ``rolled_back``, ``left_out``, or why it was dropped."""
     why: str = ""
-    """What the filter saw, or why it was pruned."""
+    """What the filter saw, or why it is live no more."""
     score: float | None = None
     """ROUGE-L F1 of the instruction with the nearest one in the pool, 0 to 1."""
     instruction: str
@@ -103,18 +105,55 @@ def _script(rows: Iterable[ShownRow]) -> str:
     return f"addRows({json.dumps(text)});\n"
 
 
+class _Fate(NamedTuple):
+    """What became of a row that the filters kept."""
+
+    reason: str = "kept"
+    why: str = ""
+
+
+class _Fates:
+    """What became of the rows of a round that the filters kept."""
+
+    def __init__(self, directory: RoundDirectory, pruned: dict[str, _Fate]) -> None:
+        decision = read_decision(directory)
+        self._all = _Fate()
+        if decision is not None and decision.rolled_back:
+            self._all = _Fate("rolled_back", decision.reason)
+        self._pruned = pruned
+        store = RowStore(directory.selection, LeftOutRow, writable=False)
+        self._left_out = {row.id: _left_out(row) for row in store.stream()}
+
+    def of(self, *ids: str) -> _Fate:
+        """Of a row with these ids, its own first: what a person did comes before what the run did.
+
+        Rows that a person pruned are named so in a rolled-back round too.
+        """
+        for known in (self._pruned, self._left_out):
+            if found := next((known[i] for i in ids if i in known), None):
+                return found
+        return self._all
+
+
+def _left_out(row: LeftOutRow) -> _Fate:
+    near = f" to {_neighbour(row.nearest)}" if row.nearest else ""
+    return _Fate("left_out", f"{row.reason.replace('_', ' ')}{near}, weighed score {row.score:.3f}")
+
+
 def _all_rows(run: RunDirectory) -> Iterator[ShownRow]:
     """Rounds in order; of each the instructions, the instances, and what was dropped."""
-    pruned = {row.id: row for row in RowStore(run.pruned, Pruned, writable=False).stream()}
+    store = RowStore(run.pruned, Pruned, writable=False)
+    pruned = {row.id: _Fate("pruned", row.reason) for row in store.stream()}
     for number, directory in enumerate(run.rounds()):
         scores: dict[str, float] = {}
+        fates = _Fates(directory, pruned)
         for row in RowStore(directory.instructions, Instruction, writable=False).stream():
             if row.nearest:
                 scores[row.id] = row.nearest.score
-            yield _instruction(number, row, pruned.get(row.id))
+            yield _instruction(number, row, fates.of(row.id))
         for made in RowStore(directory.instances, GeneratedInstance, writable=False).stream():
-            taken = pruned.get(made.id) or pruned.get(made.instruction_id)
-            yield _instance(number, made, scores.get(made.instruction_id), taken)
+            fate = fates.of(made.id, made.instruction_id)
+            yield _instance(number, made, scores.get(made.instruction_id), fate)
         for dropped in _rejections(directory):
             yield _rejection(number, dropped)
 
@@ -124,13 +163,13 @@ def _rejections(directory: RoundDirectory) -> Iterator[Rejection]:
         yield from RowStore(directory.rejected(stage), Rejection, writable=False).stream()
 
 
-def _instruction(number: int, row: Instruction, pruned: Pruned | None) -> ShownRow:
+def _instruction(number: int, row: Instruction, fate: _Fate) -> ShownRow:
     return ShownRow(
         id=row.id,
         stage="instruction",
         round=number,
-        reason="pruned" if pruned else "kept",
-        why=visible(pruned.reason) if pruned else "",
+        reason=fate.reason,
+        why=visible(fate.why),
         score=row.nearest.score if row.nearest else None,
         instruction=visible(row.instruction),
         nearest=_neighbour(row.nearest),
@@ -138,15 +177,13 @@ def _instruction(number: int, row: Instruction, pruned: Pruned | None) -> ShownR
     )
 
 
-def _instance(
-    number: int, row: GeneratedInstance, score: float | None, pruned: Pruned | None
-) -> ShownRow:
+def _instance(number: int, row: GeneratedInstance, score: float | None, fate: _Fate) -> ShownRow:
     return ShownRow(
         id=row.id,
         stage="instance",
         round=number,
-        reason="pruned" if pruned else "kept",
-        why=visible(pruned.reason) if pruned else "",
+        reason=fate.reason,
+        why=visible(fate.why),
         score=score,
         instruction=visible(row.instruction),
         input=visible(row.input),

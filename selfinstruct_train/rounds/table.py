@@ -66,13 +66,24 @@ def table_lines(rounds: tuple[RoundLine, ...]) -> list[str]:
     return found
 
 
+def read_decision(directory: RoundDirectory) -> Decision | None:
+    """What followed a round; None where nothing is decided.
+
+    Raises:
+        DataError: the decision cannot be read.
+    """
+    if not directory.decision.exists():
+        return None
+    return read_json(directory.decision, Decision, "restore the file")
+
+
 def _line(number: int, directory: RoundDirectory, live: LiveRows) -> RoundLine:
     rows = sum(1 for _ in live.instances_of(directory))
-    if not directory.decision.exists():
+    decision = read_decision(directory)
+    if decision is None:
         return RoundLine(
             round=number, rows=rows, decision="not decided", stops=False, reason="", shown=None
         )
-    decision = read_json(directory.decision, Decision, "restore the file")
     return RoundLine(
         round=number,
         rows=rows,

@@ -244,6 +244,21 @@ def test_later_rounds_copy_what_does_not_change_and_meet_the_round_before(
     assert best is not None and best.round == 1
 
 
+@pytest.mark.parametrize(("rolled_back", "gain"), [((), -1), ((1,), 0), ((0, 1), None)])
+def test_the_round_before_is_the_last_one_that_is_not_rolled_back(
+    stage: MakeStage, rolled_back: tuple[int, ...], gain: int | None
+) -> None:
+    """The tuned model of round 1 is better than those of rounds 0 and 2, which are equal."""
+    made = stage()
+    for number in (0, 1):
+        made.evaluate(number)
+        decided = {"action": "go_on", "reason": "", "rolled_back": number in rolled_back}
+        made.run.round(number).decision.write_text(json.dumps(decided))
+    (comparison,) = made.evaluate(2)
+    found = [p.delta for p in comparison.pairs if (p.a, p.metric) == ("previous", "rouge_l")]
+    assert [(delta > 0) - (delta < 0) for delta in found] == ([] if gain is None else [gain])
+
+
 @pytest.mark.parametrize("killed_at", [1, 4, 8, 9, 17, 31])
 def test_a_killed_evaluation_ends_like_an_undisturbed_one_and_keeps_whole_batches(
     stage: MakeStage, killed_at: int

@@ -19,6 +19,7 @@ from selfinstruct_train.report.answers import MOST_QUESTIONS, side_by_side
 from selfinstruct_train.report.facts import STAGES, read_facts
 from selfinstruct_train.report.figures import training_plot
 from selfinstruct_train.report.page import render_page, write_report
+from selfinstruct_train.rounds.governor import Decision
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.lock import RUN_LOCK
 
@@ -235,6 +236,11 @@ def test_rounds_that_were_not_begun_are_missing(make_run: MakeRun) -> None:
     run = make_run(rounds=1, instructions=10, tasks=6)
     run.config_file.write_text(dump_config(run.config().model_copy(update={"rounds": 3})), "utf-8")
     assert read_facts(run).missing == ("2 of 3 rounds not begun.",)
+    decision = Decision(action="stop", reason="no sure gain: +0.1 ROUGE-L", rolled_back=True)
+    run.round(0).decision.write_text(decision.model_dump_json())
+    said = "2 of 3 rounds not begun: the run stopped after round 0, no sure gain: +0.1 ROUGE-L."
+    assert read_facts(run).missing == (said,)
+    assert said in write_report(run).read_text("utf-8")
 
 
 def test_a_finished_run_lacks_nothing(plain: str) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from selfinstruct_train.records import LeftOutRow
 from selfinstruct_train.report import rows_page
 from selfinstruct_train.report.page import page_environment
 from selfinstruct_train.report.rows_page import write_rows
+from selfinstruct_train.rounds.governor import Decision
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.pruning import prune, read_list
 from selfinstruct_train.run.rows import LiveRows, Pruned
-from selfinstruct_train.run.stores import count_rows
+from selfinstruct_train.run.stores import RowStore, count_rows
 from tests.helpers.browser import CHROMIUM, Browser
 
 MakeRun = Callable[..., RunDirectory]
@@ -62,6 +64,28 @@ def test_every_row_is_there_once_and_old_chunks_are_gone(
     assert taken == [(first.instruction_id, "bad"), (first.id, "bad")]
     for row in rows:
         assert (row["id"] != "") == (row["reason"] in ("kept", "pruned"))
+
+
+def test_rows_that_count_no_more_are_not_called_kept(make_run: MakeRun) -> None:
+    run = make_run(rounds=2, until="instances", instructions=10)
+    decision = Decision(action="go_on", reason="no sure gain", rolled_back=True)
+    run.round(0).decision.write_text(decision.model_dump_json())
+    gone, left_out, *others = LiveRows(run).instances_of(run.round(1))
+    prune(run, [Pruned(id=gone.id, reason="bad")])
+    store = RowStore(run.round(1).selection, LeftOutRow)
+    store.emit([LeftOutRow(id=left_out.id, reason="over_budget", score=-1.5)])
+    write_rows(run, page_environment())
+    rows = [row for chunk in chunks(run) for row in chunk if row["id"]]
+    fates = {row["id"]: (row["reason"], row["why"]) for row in rows}
+    assert {fates[row["id"]] for row in rows if row["round"] == 0} == {
+        ("rolled_back", "no sure gain")
+    }
+    assert fates[gone.id] == ("pruned", "bad")
+    assert fates[left_out.id] == ("left_out", "over budget, weighed score -1.500")
+    live = {row.id for row in LiveRows(run).instances(2)}
+    assert live == {row.id for row in others}
+    kept = {r["id"] for r in rows if r["stage"] == "instance" and r["reason"] == "kept"}
+    assert kept == live
 
 
 @pytest.fixture
