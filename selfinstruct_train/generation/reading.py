@@ -24,16 +24,16 @@ _MOST_SKIPPED = 2
 """How many numbers of a list a model may leave out; more is a number inside an instruction."""
 _OPENS = (
     r"^[ \t]*(?:\#{1,6}[ \t]*|[-*+•>][ \t]+)?"
-    r"(?:\d{1,3}(?:[.)][ \t]*|[、．）]))?(?:[*_]{0,3}|[【［])"
+    r"(?:\d{1,3}(?:[.)][ \t]*|[、．）]))?(?:[*_`]{0,3}|[【［])"
 )
 # Chinese writes numbers in Han numerals and titles in full-width brackets.
 _DIGITS = r"(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
 _NUMBER = rf"(?:[ \t]*\#?{_DIGITS})?"
 _NOTE = r"(?:[ \t]*(?:\([^()\n]{1,30}\)|（[^（）\n]{1,30}）))?"
 _SEPARATOR = (
-    r"(?:[*_]{0,3}[ \t]*(?:[:：﹕]|->|=>|→|[ \t][-–—=](?=[ \t]))[*_]{0,3}|[】］][ \t]*[:：]?)"
+    r"(?:[*_`]{0,3}[ \t]*(?:[:：﹕]|->|=>|→|[ \t][-–—=](?=[ \t]))[*_`]{0,3}|[】］][ \t]*[:：]?)"
 )
-_ALONE = r"[*_]{0,3}[ \t]*$"
+_ALONE = r"[*_`]{0,3}[ \t]*$"
 
 
 class Mark(NamedTuple):
@@ -227,9 +227,10 @@ def _leftover(wording: Wording) -> regex.Pattern[str]:
 @functools.cache
 def _list_mark(task: str) -> regex.Pattern[str]:
     return regex.compile(
-        r"\n(?P<indent>[^\S\n]*)(?:\#{1,6}[ \t]*)?[*_]{0,3}（?"
+        r"\n(?P<indent>[^\S\n]*)(?:\#{1,6}[ \t]*|[-*+•][ \t]+)?[*_]{0,3}[(\[（]?"
         rf"(?:{regex.escape(task)}[ \t]*)?\#?"
-        r"(?P<number>\d{1,6})[*_]{0,3}(?:[ \t]*[.):：、．）](?!\d)|[ \t]+[-–—](?=[ \t]))[*_]{0,3}",
+        r"(?P<number>\d{1,6})[*_]{0,3}"
+        r"(?:[ \t]*[.)\]:：、．）](?!\d)|[ \t]+[-–—](?=[ \t]))[*_]{0,3}",
         regex.IGNORECASE,
     )
 

@@ -98,8 +98,9 @@ class Wording(BaseModel):
         return text
 
     def means_no_input(self, text: str) -> bool:
-        """Whether the text only says that there is no input."""
-        return regex.sub(r"^[\W_]+|[\W_]+$", "", text).casefold() in self.no_input
+        """Whether the text only says that there is no input, be it by a dash."""
+        said = regex.sub(r"^[\W_]+|[\W_]+$", "", text).casefold()
+        return said in self.no_input or bool(regex.fullmatch(r"\s*[-–—]+\s*", text))
 
 
 class Rules(BaseModel):

@@ -46,6 +46,7 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=14).map("".join))
         "\nInput - cat\nOutput - Katze\nInput - dog\nOutput - Hund",
         "\nInput: cat\nOutput -> Katze\nInput: dog\nOutput => Hund",
         "\n- Input: cat\n- Output: Katze\n- Input: dog\n- Output: Hund",
+        "\n`Input:` cat\n`Output:` Katze\n`Input`: dog\n`Output`: Hund",
         "\n1. Input: cat\n   Output: Katze\n2. Input: dog\n   Output: Hund",
         ":\nInput: cat\nOutput (German): Katze\nExample 2:\nInput: dog\nOutput (German): Hund",
         "\nInput: cat\nOutput: Katze\nExample #2\nInput: dog\nOutput: Hund\nTask 3: Sing.",
@@ -93,7 +94,7 @@ def test_two_inputs_for_one_output_are_no_instance() -> None:
 @pytest.mark.parametrize(
     "said",
     ["None", "none.", "N/A", "n/a", "<noinput>", "No input needed.", "(none)", "[None]", "*None*",
-     "No input required", "Not applicable.", "", "<No Input>"],
+     "No input required", "Not applicable.", "", "<No Input>", "-", "—", "There is no input."],
 )  # fmt: skip
 def test_a_placeholder_is_an_empty_input(said: str) -> None:
     assert read_input_first(EN.wording, f"\nInput: {said}\nOutput: a", False) == [
@@ -142,6 +143,8 @@ def test_words_that_are_no_labels_stay(output: str) -> None:
         " Name a fruit.\nTask 10: Add two numbers.\nTask 11: Sing.",
         " Name a fruit.\r\n10) Add two numbers.\r\n11) Sing.",
         " Name a fruit.\n## 10. Add two numbers.\n## 11. Sing.",
+        " Name a fruit.\n(10) Add two numbers.\n[11] Sing.",
+        " Name a fruit.\n- 10. Add two numbers.\n* **11.** Sing.",
         " Name a fruit.\n11. Add two numbers.\n12. Sing.",
         " Name a fruit.\n9. Add two numbers.\n10. Sing.",
         " Name a fruit.\n10. Add two numbers.\n10. Sing.",
