@@ -93,10 +93,11 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def judge(ended: Ended, run: Path, whole: dict[str, bytes]) -> Verdict:
     """Say how the last start of a disturbed run ended."""
-    last = (ended.text.strip().splitlines() or [""])[-1]
-    if ended.hung or "Traceback" in ended.text or not set(ended.codes) <= {0, 2}:
+    lines = ended.text.strip().splitlines() or [""]
+    last = next((line for line in lines if line.startswith("error:")), lines[-1])
+    if ended.hung or "Traceback" in ended.text or ended.code not in (0, 2):
         return Verdict("fault", f"exit codes {ended.codes}: {last}")
-    if 2 in ended.codes:
+    if ended.code == 2:
         return Verdict("sentence", last)
     found = contents(run)
     differ = sorted(k for k in whole.keys() | found.keys() if whole.get(k) != found.get(k))
@@ -135,7 +136,7 @@ class Bench:
         for ranks in rank_counts:
             self._small.clear()
             ended = self._small.start(ranks)
-            assert set(ended.codes) == {0}, ended.text
+            assert ended.code == 0, ended.text
             self.whole[ranks], self.used[ranks] = contents(self._small.run), ended.seconds
             shutil.rmtree(folder / f"whole-{ranks}", ignore_errors=True)
             shutil.copytree(self._small.run, folder / f"whole-{ranks}")
@@ -159,6 +160,8 @@ class Bench:
         if verdict.result == "fault":
             kept = self._folder / "faults" / f"{option}-{number}"
             shutil.copytree(self._small.run, kept, dirs_exist_ok=True)
+            for said in self._folder.glob("rank-*.out"):
+                shutil.copy(said, kept)
         seconds = round(time.monotonic() - began, 1)
         return Trial(option, number, kind, where, *verdict, seconds)
 
@@ -173,9 +176,9 @@ class Bench:
         where = f"{blow.seconds:.2f} of {whole:.2f} s" + (f", process {rank}" if ranks > 1 else "")
         if first.hung:
             return _KINDS[option], where, Verdict("fault", "the other process hung")
-        told = ranks == 1 and number == signal.SIGTERM
-        if told and (first.codes[0] not in (0, 143) or "Traceback" in first.text):
-            said = f"exit code {first.codes[0]} at SIGTERM: {first.text.strip()[-300:]}"
+        told = number == signal.SIGTERM
+        if told and (first.code not in (0, 143) or "Traceback" in first.text):
+            said = f"exit codes {first.codes} at SIGTERM: {first.text.strip()[-300:]}"
             return _KINDS[option], where, Verdict("fault", said)
         return _KINDS[option], where, self._finish(ranks)
 

@@ -77,6 +77,8 @@ class Ended(NamedTuple):
     """Exit code of each process; minus the number of the signal that ended it."""
     seconds: tuple[float, ...]
     """Processor time of each."""
+    code: int
+    """That of the first that failed, as a launcher sees it; 0 where none did."""
     text: str
     """What they wrote."""
     hung: bool
@@ -144,9 +146,9 @@ class SmallRun:
                     os.environ |= _launched(rank, ranks, address)
                 self._become_the_run(log, watch)
             children.append(child)
-        codes, seconds, hung = _wait(children, blow)
+        ended = _wait(children, blow)
         text = "\n".join(log.read_text("utf-8", "replace") for log in logs if log.exists())
-        return Ended(codes, seconds, text, hung)
+        return ended._replace(text=text)
 
     def _become_the_run(
         self, log: Path, watch: Callable[[str, tuple[Any, ...]], None] | None
@@ -191,12 +193,10 @@ def import_everything() -> None:
     gc.freeze()  # what is here stays: children neither look through it nor copy it
 
 
-def _wait(
-    children: list[int], blow: Blow | None
-) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
+def _wait(children: list[int], blow: Blow | None) -> Ended:
     codes: dict[int, int] = {}
     seconds: dict[int, float] = {}
-    told, hung = 0.0, False
+    first, told, hung = 0, 0.0, False
     while True:
         for rank, child in enumerate(children):
             if rank in codes:
@@ -205,14 +205,15 @@ def _wait(
             if done:
                 codes[rank] = os.waitstatus_to_exitcode(status)
                 seconds[rank] = used.ru_utime + used.ru_stime
+                first = first or codes[rank]
             elif blow is not None and blow.rank == rank and _used(child) >= blow.seconds:
                 os.kill(child, blow.signal)
                 blow = None
         alive = [child for rank, child in enumerate(children) if rank not in codes]
         if not alive:
-            ordered = sorted(codes)
-            return tuple(codes[r] for r in ordered), tuple(seconds[r] for r in ordered), hung
-        if any(codes.values()) and not told:
+            found = (tuple(of[rank] for rank in sorted(of)) for of in (codes, seconds))
+            return Ended(*found, first, "", hung)
+        if first and not told:
             told = time.monotonic()
             for child in alive:
                 os.kill(child, signal.SIGTERM)

@@ -22,6 +22,9 @@ T = TypeVar("T")
 _LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher sets beside WORLD_SIZE."""
 
+_LOST = ("DistBackendError", "DistNetworkError", "DistStoreError")
+"""PyTorch's errors of a connection between processes."""
+
 _SIGN_OF_LIFE_SECONDS = 60.0
 """So often the main process tells its peers that it still waits; less than any time-out."""
 
@@ -150,6 +153,17 @@ def _sendable(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def has_lost_peer(error: BaseException) -> bool:
+    """Whether an error is only that another process, for which this one waited, has ended."""
+    found: BaseException | None = error
+    while found is not None:
+        # Gloo has no class of its own for it, and PyTorch's own need torch to be imported.
+        if type(found).__name__ in _LOST or "by peer" in str(found):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 ALONE = World(rank=0, size=1)

@@ -88,6 +88,39 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     assert process.returncode == 143
 
 
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        ("RuntimeError('[tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:9')", True),
+        ("RuntimeError('Read error [127.0.0.1]:9: Connection reset by peer')", True),
+        ("type('DistBackendError', (RuntimeError,), {})('NCCL error')", True),
+        ("RuntimeError('shape mismatch')", False),
+    ],
+)
+def test_the_end_of_another_process_is_a_sentence(error: str, is_lost: bool) -> None:
+    program = f"""
+from selfinstruct_train.cli.program import guard
+
+def program():
+    raise {error}
+
+guard(program)
+"""
+    for variables in ({"LOCAL_RANK": "1"}, {}):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert ("Traceback" in done.stderr) == (not (is_lost and variables))
+        if is_lost and variables:
+            said = "error: another process of this run has ended, so this one ends"
+            assert done.stderr.strip() == said
+
+
 LAUNCHER = """
 import os, subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | {"LOCAL_RANK": "0"})

@@ -129,7 +129,8 @@ def restored_after(model: Any) -> Iterator[None]:
         model.config.__dict__.update(config.__dict__)
         model.generation_config = generation_config
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(frozen[name])
+            # A stop in the middle of unloading leaves layers of peft behind; it ends the program.
+            parameter.requires_grad_(frozen.get(name, False))
             parameter.grad = None
         for key in set(hooks) - hooked:
             del hooks[key]

@@ -85,8 +85,11 @@ def train(
         file=directory.encoded,
         world=world,
     )
-    fingerprint = fingerprint_of(
-        examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
+    # By the main process alone, which deletes the examples where it finds the training finished.
+    fingerprint = world.on_main(
+        lambda: fingerprint_of(
+            examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
+        )
     )
 
     def gate(trainer: SFTTrainer, tuned: PeftModel) -> checks.GateReport:

@@ -31,6 +31,8 @@ class StopRequest:
         self.urgency: Callable[[], int] = lambda: _NOT_ASKED
         self.leave: Callable[[], None] = lambda: None
         """Do what the signal asks for, if one came."""
+        self.leave_too: Callable[[], None] = lambda: None
+        """Leave likewise at the end: another process was asked to."""
 
 
 @contextmanager
@@ -57,6 +59,11 @@ def deferred_stop() -> Iterator[StopRequest]:
         request.urgency = lambda: _AT_A_ROW if time.monotonic() - came < _PATIENCE_SECONDS else _NOW
         request.leave = lambda: before[number](number, frame)
 
+    def with_others() -> None:
+        if signal.SIGTERM in before:
+            later(signal.SIGTERM, None)
+
+    request.leave_too = with_others
     for number in before:
         signal.signal(number, later)
     try:
@@ -89,6 +96,9 @@ class SaveAndStop(TrainerCallback):  # type: ignore[misc]
             return
         control.should_save = has_row
         control.should_training_stop = True
+        # A training that ends before its last step must not be taken for a whole one.
+        if self._request.urgency() == _NOT_ASKED:
+            self._request.leave_too()
         if self._world.is_main:
             kept = "they are saved" if has_row else "those since the last checkpoint are lost"
             log.warning("training stopped after %s of %s steps: %s", step, state.max_steps, kept)

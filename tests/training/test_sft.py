@@ -19,7 +19,9 @@ from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import job, sft, stopping
+from selfinstruct_train.training.adapter import attach_adapter, restored_after
 from selfinstruct_train.training.arguments import seeds_only_lengths, share_out
+from selfinstruct_train.training.dataset import encode_rows
 
 
 def tune(
@@ -137,6 +139,15 @@ def test_the_base_is_handed_back_when_training_fails(small: ModuleType, tmp_path
     with pytest.raises(KeyboardInterrupt):
         tune(small, tmp_path, base_model, on_step=fail)
     assert torch.equal(base_model.model(tokens).logits, logits)
+
+
+def test_a_stop_while_the_adapter_is_taken_off_is_not_covered_by_an_error(
+    small: ModuleType,
+) -> None:
+    model = small.loaded_model().model
+    with pytest.raises(Stopped), restored_after(model):
+        attach_adapter(model, small.settings(), 1, None)
+        raise Stopped
 
 
 class Stopped(Exception):
@@ -279,6 +290,20 @@ def test_a_stop_waits_for_a_step_that_can_be_saved_but_not_for_long(
         signal.signal(signal.SIGTERM, handler)
 
 
+def test_who_is_stopped_with_another_process_leaves_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the steps so far for a whole training."""
+    monkeypatch.setattr(stopping.SaveAndStop, "_agreed", lambda self, device: 1)
+    told: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with stopping.deferred_stop() as request:
+            assert outcome(stopping.SaveAndStop(request, ALONE), 20) == (True, True)
+            assert told == []
+        assert told == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def outcome(callback: stopping.SaveAndStop, step: int) -> tuple[bool, bool]:
     """Whether a step is saved, and whether the training ends with it."""
     arguments = SimpleNamespace(logging_steps=10, save_steps=1000, device="cpu")
@@ -314,6 +339,37 @@ def test_a_finished_training_is_not_repeated(small: ModuleType, tmp_path: Path) 
 
     assert tune(small, tmp_path, on_step=never) == first
     assert (adapter_bytes(tmp_path), figures(tmp_path)) == before
+
+
+def test_a_process_that_is_late_finds_the_training_finished(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    done = tune(small, tmp_path)
+    file = RoundDirectory(tmp_path).encoded
+    said = [done, done.fingerprint]
+
+    class Late(World):
+        """A process whose main process is through before this one does anything."""
+
+        def stream(self, make: Any) -> Any:
+            return iter(())
+
+        def gather(self, make: Any) -> Any:
+            file.unlink()
+            return []
+
+        def on_main(self, make: Any) -> Any:
+            return said.pop()
+
+    encode_rows(
+        small.rows(), small.settings(), small.loaded_model().tokenizer, answers=load_answers("en"),
+        max_length=512, seed=1, file=file, world=ALONE,
+    )  # fmt: skip
+    late = sft.train(
+        small.loaded_model(), small.rows(), small.settings(), RoundDirectory(tmp_path),
+        answers=load_answers("en"), seed=1, world=Late(rank=1, size=2),
+    )  # fmt: skip
+    assert late == done
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])

@@ -19,18 +19,22 @@ def figures(path: Path) -> list[TrainingStep]:
     return list(RoundDirectory(path).store(path / "training.jsonl", TrainingStep).read())
 
 
-@pytest.mark.slow
-def test_two_processes_take_the_same_steps_as_one_and_write_once(
-    small: ModuleType, tmp_path: Path
-) -> None:
+def launch(helper: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
         "--main_process_port", "0",
-        str(Path(__file__).parents[1] / "helpers" / "train_on_two_processes.py"), str(tmp_path),
+        str(Path(__file__).parents[1] / "helpers" / helper), *map(str, arguments),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_as_one_and_write_once(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    done = launch("train_on_two_processes.py", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
 
     first, second = figures(tmp_path / "first"), figures(tmp_path / "second")
@@ -50,3 +54,32 @@ def test_two_processes_take_the_same_steps_as_one_and_write_once(
     for one, two in zip(figures(tmp_path / "one"), first, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=2e-2)
         assert two.tokens == one.tokens
+
+
+@pytest.mark.slow
+def test_a_stop_of_one_process_both_or_the_launcher_is_one_of_all_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir()
+    stopped.mkdir()
+    done = launch("train_and_stop.py", whole, "nobody", 0)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for who, at in (("one", 2), ("both", 4), ("launcher", 6)):
+        ended = launch("train_and_stop.py", stopped, who, at)
+        assert ended.returncode != 0
+        assert f"training stopped after {at + 1} of 8 steps: they are saved" in ended.stderr
+        assert "stopped by SIGTERM; run the same command to go on" in ended.stderr
+        codes = [(stopped / f"code-{rank}").read_text() for rank in (0, 1)]
+        assert codes == ["143", "143"], who
+        kept = [path.name for path in (stopped / "round-0/checkpoints").glob("checkpoint-*")]
+        assert f"checkpoint-{at + 1}" in kept
+        for file in stopped.glob("code-*"):
+            file.unlink()
+    done = launch("train_and_stop.py", stopped, "nobody", 0)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, other = (f / "round-0/adapter/adapter_model.safetensors" for f in (whole, stopped))
+    assert one.read_bytes() == other.read_bytes()
+    assert [row.loss for row in figures(whole / "round-0")] == [
+        row.loss for row in figures(stopped / "round-0")
+    ]
