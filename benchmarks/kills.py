@@ -1,13 +1,12 @@
 """Disturbs a small run of two rounds wherever it can be, and damages every file that it leaves.
 
-Run ``python -m benchmarks.kills FOLDER [--kills N] [--terms N] [--stops N] [--damages N] [--full N]
-[--rank-kills N] [--rank-terms N] [--rank-full N] [--seed N]``. After each disturbance the run is
-started again. A trial ends in one of three ways: ``equal`` (all files as an undisturbed run leaves
-them, times aside), ``sentence`` (exit code 2 and one line that names what is wrong), or ``fault``,
-whose run is kept in ``FOLDER/faults``.
+Run ``python -m benchmarks.kills FOLDER --kills N``, with any of the options below and ``--seed N``.
+After each disturbance the run is started again. A trial ends in one of three ways: ``equal`` (all
+files as an undisturbed run leaves them, times aside), ``sentence`` (exit code 2 and one line that
+names what is wrong), or ``fault``, whose run is kept in ``FOLDER/faults``.
 
 - kills: SIGKILL at a random moment of the run's processor time. terms: SIGTERM, which must end it
-  with exit code 143.
+  with exit code 143. moves: as kills, and the run is moved before it goes on.
 - stops: goes on from what is on the disk before an operation on a file of the run, spread evenly
   over all that leave another state.
 - damages: a file of the finished run is removed, emptied, cut, flipped by a bit or doubled.
@@ -46,6 +45,7 @@ _PAGE = 4096
 _KINDS = {
     "kills": "SIGKILL at a random moment",
     "terms": "SIGTERM at a random moment",
+    "moves": "SIGKILL, then moved behind a link, blanks and other scripts in the path",
     "stops": "stopped before an operation on a file",
     "damages": "a file of the finished run",
     "full": "disk full",
@@ -147,7 +147,7 @@ class Bench:
         began = time.monotonic()
         self._small.clear()
         match option:
-            case "kills" | "rank-kills":
+            case "kills" | "rank-kills" | "moves":
                 kind, where, verdict = self._hit(option, signal.SIGKILL, rng)
             case "terms" | "rank-terms":
                 kind, where, verdict = self._hit(option, signal.SIGTERM, rng)
@@ -159,7 +159,7 @@ class Bench:
                 kind, where, verdict = self._damage(number)
         if verdict.result == "fault":
             kept = self._folder / "faults" / f"{option}-{number}"
-            shutil.copytree(self._small.run, kept, dirs_exist_ok=True)
+            shutil.copytree(self._small.disk, kept, dirs_exist_ok=True)
             for said in self._folder.glob("rank-*.out"):
                 shutil.copy(said, kept)
         seconds = round(time.monotonic() - began, 1)
@@ -180,7 +180,16 @@ class Bench:
         if told and (first.code not in (0, 143) or "Traceback" in first.text):
             said = f"exit codes {first.codes} at SIGTERM: {first.text.strip()[-300:]}"
             return _KINDS[option], where, Verdict("fault", said)
+        if option == "moves":
+            return _KINDS[option], where, self._finish_moved(self._small.move())
         return _KINDS[option], where, self._finish(ranks)
+
+    def _finish_moved(self, place: Path) -> Verdict:
+        # This page alone of those that are compared tells where the run is.
+        whole = {name: found for name, found in self.whole[1].items() if name != "rows.html"}
+        ended = self._small.start(place=place)
+        (place / "rows.html").unlink(missing_ok=True)
+        return judge(ended, place, whole)
 
     def _fill_disk(self, option: str, share: float) -> tuple[str, str, Verdict]:
         ranks = 2 if option.startswith("rank") else 1

@@ -122,10 +122,24 @@ class SmallRun:
         command = ["mount", "-t", "tmpfs", "-o", f"{option}size={size}", "tmpfs", self.disk]
         subprocess.run(command, check=True)
 
+    def move(self) -> Path:
+        """Move the run to a folder with blanks and letters of two scripts, behind a link.
+
+        Returns:
+            The link, as the new place.
+        """
+        home = self.disk / "a run, überall 跑"
+        if self.run.exists():  # else the run was stopped before it had a folder
+            self.run.rename(home)
+        place = self.disk / "link to it"
+        place.symlink_to(home)
+        return place
+
     def start(
         self,
         ranks: int = 1,
         blow: Blow | None = None,
+        place: Path | None = None,
         watch: Callable[[str, tuple[Any, ...]], None] | None = None,
     ) -> Ended:
         """Start the run, or start it again, and wait for its end.
@@ -134,6 +148,7 @@ class SmallRun:
             ranks: how many processes; the others are stopped once one has failed, as a launcher
                 does.
             blow: what happens to them.
+            place: the run directory, where the run was moved.
             watch: an audit hook for the only process.
         """
         logs = [self._folder / f"rank-{rank}.out" for rank in range(ranks)]
@@ -144,14 +159,14 @@ class SmallRun:
             if child == 0:
                 if ranks > 1:
                     os.environ |= _launched(rank, ranks, address)
-                self._become_the_run(log, watch)
+                self._become_the_run(log, place or self.run, watch)
             children.append(child)
         ended = _wait(children, blow)
         text = "\n".join(log.read_text("utf-8", "replace") for log in logs if log.exists())
         return ended._replace(text=text)
 
     def _become_the_run(
-        self, log: Path, watch: Callable[[str, tuple[Any, ...]], None] | None
+        self, log: Path, run: Path, watch: Callable[[str, tuple[Any, ...]], None] | None
     ) -> None:
         from selfinstruct_train.cli.app import main
 
@@ -160,7 +175,7 @@ class SmallRun:
             to = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(to, 1)
             os.dup2(to, 2)
-            sys.argv = ["selfinstruct", "run", str(self._config), "--output-dir", str(self.run)]
+            sys.argv = ["selfinstruct", "run", str(self._config), "--output-dir", str(run)]
             if watch is not None:
                 sys.addaudithook(watch)
             main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from queue import Empty, SimpleQueue
@@ -153,6 +154,21 @@ def _sendable(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process, which will stop it where another one ends."""
+    return "LOCAL_RANK" in os.environ
+
+
+def on_next(number: int) -> signal.Handlers:
+    """What the next signal of a kind does to a process that is leaving: it ends it at once.
+
+    Not so a launcher's SIGTERM. It comes as soon as another process has left, and nobody is in
+    haste: SIGKILL follows after half a minute.
+    """
+    launchers = number == signal.SIGTERM and is_launched()
+    return signal.SIG_IGN if launchers else signal.SIG_DFL
 
 
 def has_lost_peer(error: BaseException) -> bool:

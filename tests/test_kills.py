@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 TRIALS = {
     "kills": 3,
     "terms": 2,
+    "moves": 1,
     "stops": 4,
     "damages": 10,
     "rank-kills": 2,

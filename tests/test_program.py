@@ -78,6 +78,17 @@ def test_a_second_signal_leaves_at_once(second: signal.Signals) -> None:
     assert process.returncode == -second
 
 
+def test_a_launcher_that_stops_who_is_leaving_hurries_nobody() -> None:
+    """It does so as soon as another process has left."""
+    leaving = 'print("leaving", flush=True); time.sleep(1); print("left in good order", flush=True)'
+    process = begin(leaving, env=os.environ | {"LOCAL_RANK": "0"})
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None and process.stdout.readline() == "leaving\n"
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said) == (143, "left in good order\n")
+
+
 def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     process = begin(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)

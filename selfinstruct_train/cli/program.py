@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from selfinstruct_train.cli.options import shipped_config
 from selfinstruct_train.cli.signals import Stopped, end_with_launcher, stopping_on_signals
 from selfinstruct_train.cli.steps import say_begin
-from selfinstruct_train.distributed import has_lost_peer
+from selfinstruct_train.distributed import has_lost_peer, is_launched
 from selfinstruct_train.environment import prepare_environment
 from selfinstruct_train.errors import SelfInstructError
 from selfinstruct_train.text.characters import printable
@@ -48,7 +47,7 @@ def guard(program: Callable[[], None]) -> None:
         sys.exit(141)
     except RuntimeError as error:
         # With the launcher's other processes; what the first of them said is the reason.
-        if "LOCAL_RANK" not in os.environ or not has_lost_peer(error):
+        if not is_launched() or not has_lost_peer(error):
             raise
         print("error: another process of this run has ended, so this one ends", file=sys.stderr)
         sys.exit(1)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from selfinstruct_train.distributed import is_launched, on_next
+
 _NAMES = ("SIGTERM", "SIGHUP")
 _LOOK_SECONDS = 1.0
 _GRACE_SECONDS = 8.0
@@ -44,9 +46,10 @@ def stopping_on_signals() -> Iterator[None]:
     process = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        forked = os.getpid() != process
         for each in watched:
-            signal.signal(each, signal.SIG_DFL)
-        if os.getpid() != process:  # a forked worker just ends
+            signal.signal(each, signal.SIG_DFL if forked else on_next(each))
+        if forked:  # a worker just ends
             os.kill(os.getpid(), number)
         raise Stopped(number)
 
@@ -66,7 +69,7 @@ def end_with_launcher() -> None:
     where nobody sees them. One that hangs outside Python is ended after some seconds: what is on
     the disk is whole at any moment.
     """
-    if "LOCAL_RANK" in os.environ:
+    if is_launched():
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 

@@ -97,5 +97,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Mark a checkpoint as complete once every process has written its part."""
         if self._world.size > 1:
             torch.distributed.barrier()  # each process saves its own random state
-        if self._world.is_main:
-            mark_complete(self._directory, state.global_step, self._fingerprint)
+        # Whoever left before the mark is there would have the launcher stop the main process.
+        self._world.on_main(
+            lambda: mark_complete(self._directory, state.global_step, self._fingerprint)
+        )

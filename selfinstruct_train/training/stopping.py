@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from selfinstruct_train.distributed import World
+from selfinstruct_train.distributed import World, on_next
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,10 @@ def deferred_stop() -> Iterator[StopRequest]:
     process = os.getpid()
 
     def later(number: int, frame: FrameType | None) -> None:
+        forked = os.getpid() != process
         for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        if os.getpid() != process:  # a forked worker just ends
+            signal.signal(each, signal.SIG_DFL if forked else on_next(each))
+        if forked:  # a worker just ends
             os.kill(os.getpid(), number)
         came = time.monotonic()
         request.urgency = lambda: _AT_A_ROW if time.monotonic() - came < _PATIENCE_SECONDS else _NOW
