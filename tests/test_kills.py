@@ -10,20 +10,27 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TRIALS = {
-    "kills": 3,
-    "terms": 2,
+    "kills": 2,
+    "terms": 1,
     "moves": 1,
-    "stops": 4,
-    "damages": 10,
-    "rank-kills": 2,
+    "stops": 2,
+    "damages": 4,
+    "rank-kills": 1,
     "rank-terms": 1,
 }
 
 
+def may_mount(folder: Path) -> bool:
+    """A full disk needs a file system of its own; root may make one, not in every container."""
+    if os.geteuid() != 0:
+        return False
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True)
+    return mounted.returncode == 0 and subprocess.run(["umount", folder]).returncode == 0
+
+
 @pytest.mark.slow
 def test_a_disturbed_run_ends_equal_or_in_a_sentence(tmp_path: Path) -> None:
-    # A full disk needs a file system of its own, which only root may make.
-    wanted = TRIALS | ({"full": 3, "rank-full": 1} if os.geteuid() == 0 else {})
+    wanted = TRIALS | ({"full": 1, "rank-full": 1} if may_mount(tmp_path) else {})
     options = [text for option, n in wanted.items() for text in (f"--{option}", str(n))]
     command = [sys.executable, "-m", "benchmarks.kills", str(tmp_path), *options]
     # In a process of its own: it forks, which a process with threads must not.
