@@ -59,6 +59,11 @@ class ChatTemplate:
         self._system = system
         self._frames: dict[int, tuple[str, ...]] = {}
 
+    def with_system(self, text: str) -> ChatTemplate:
+        """The same template with more in the system message."""
+        said = f"{self._system}\n{text}" if self._system else text
+        return ChatTemplate(self._tokenizer, said)
+
     def prompt(self, turns: Sequence[Turn], question: str) -> ChatRequest:
         """Earlier turns and a question, up to where the assistant answers.
 

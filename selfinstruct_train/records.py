@@ -15,6 +15,11 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _is_empty(value: object) -> bool:
+    """Whether a row is written as in versions that did not know the field."""
+    return not value
+
+
 class Instance(Row):
     """One worked example of a task."""
 
@@ -62,6 +67,13 @@ class Sampling(Row):
     """Seed of this request alone: it fixes the text whatever else is asked beside it."""
 
 
+class Attribute(Row):
+    """What the tasks of a request were to be like, in one respect."""
+
+    name: str
+    value: str
+
+
 class Provenance(Row):
     """Where a machine-written row comes from."""
 
@@ -76,6 +88,10 @@ class Provenance(Row):
     """Adapter directory relative to the run, or None when the base wrote."""
     prompt_hash: str
     """First 16 hex digits of the SHA-256 of the prompt template in use."""
+    attributes: tuple[Attribute, ...] = Field(default=(), exclude_if=_is_empty)
+    """What the prompt said that its tasks are like, as drawn for this request."""
+    operation: str | None = Field(default=None, exclude_if=_is_empty)
+    """The operation by which an instruction was made of the one demonstration; None of a list."""
 
 
 class Neighbour(Row):

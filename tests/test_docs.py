@@ -106,8 +106,11 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
         first = block.lstrip().partition(":")[0]
         if first in Config.model_fields:
             named |= set(keys(yaml.safe_load(block)))
-    # What stands under these is the user's: settings to sweep, names of adapters.
-    free = ("training.sweep", "generation.engine.server_adapters")
+    # What stands under these is the user's: settings to sweep, names of adapters, what is drawn.
+    free = (
+        *("training.sweep", "generation.engine.server_adapters"),
+        *("generation.attributes", "generation.augment.operations"),
+    )
     unknown = named - set(all_keys())
     assert {name for name in unknown if not name.startswith(free)} == set(), page
 

@@ -28,6 +28,7 @@ from selfinstruct_train.config.model import EngineConfig, ModelConfig
 from selfinstruct_train.config.paths import explaining_paths
 from selfinstruct_train.config.schema import config_schema
 from selfinstruct_train.config.section import Section
+from selfinstruct_train.config.steering import AugmentConfig
 from selfinstruct_train.config.training import (
     DEFAULT_TRAINING,
     MixConfig,
@@ -37,6 +38,7 @@ from selfinstruct_train.config.training import (
 
 __all__ = [
     "DEFAULT_TRAINING",
+    "AugmentConfig",
     "ClassificationStep",
     "Config",
     "ContaminationConfig",

@@ -12,14 +12,17 @@ from selfinstruct_train.bounds import (
     CountOrShare,
     Float,
     Fraction,
+    Line,
     RepetitionPenalty,
     Seconds,
     Temperature,
     TopK,
     TopP,
+    Weights,
 )
 from selfinstruct_train.config.model import EngineConfig
 from selfinstruct_train.config.section import Section
+from selfinstruct_train.config.steering import AugmentConfig
 
 Style = Literal["completion", "chat", "magpie"]
 """How a model is asked: by a text to continue, by messages, or by a user's turn left open."""
@@ -273,6 +276,14 @@ class GenerationConfig(Section):
     instance_writer: Literal["base", "tuned"] = "base"
     """Who writes instances after the first round; ``tuned`` answers in the template it was tuned
     in."""
+    attributes: dict[Line, Weights] = {}
+    """What the tasks of a list shall be like, drawn by weight for each request of step 1, as in
+    ``{audience: [children, experts], difficulty: {easy: 2, hard: 1}}``. The prompt names what was
+    drawn, and so does each row that it yields."""
+    personas: Path | tuple[Line, ...] = ()
+    """Whose tasks they are, one drawn for each request: a list, or a file with a person a line, or
+    with ``persona`` in lines of JSON."""
+    augment: AugmentConfig = AugmentConfig()
     instructions: InstructionStep = InstructionStep()
     classification: ClassificationStep = ClassificationStep()
     instances: InstanceStep = InstanceStep()

@@ -14,6 +14,7 @@ _SETTINGS = (
     "seeds.path",
     "data",
     "generation.prompts",
+    "generation.personas",
     "generation.instances.chooser_program",
     "evaluation.suites",
     "evaluation.published",

@@ -14,6 +14,7 @@ from selfinstruct_train.generation.prompting import (
     one_line,
     output_first_examples,
 )
+from selfinstruct_train.packs.operations import Operation
 from selfinstruct_train.packs.pack import Wording
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.templates import ChatPrompt
@@ -64,16 +65,47 @@ class ChatList(NamedTuple):
 
 
 def chat_instructions(
-    wording: Wording, demonstrations: Sequence[str], last_item: int, template: ChatTemplate
+    wording: Wording,
+    demonstrations: Sequence[str],
+    last_item: int,
+    template: ChatTemplate,
+    steering: str = "",
 ) -> ChatList:
-    """Step 1: more of a numbered list of instructions, up to before ``last_item``."""
+    """Step 1: more of a numbered list of instructions, up to before ``last_item``.
+
+    Args:
+        wording: of the prompt.
+        demonstrations: the list so far.
+        last_item: number that is not to be reached.
+        template: of the model.
+        steering: what the next ones are like.
+    """
     shown = len(demonstrations)
+    more = wording.chat_more.format(count=last_item - 1 - shown, first=shown + 1)
     return ChatList(
         wording.chat_instructions.format(count=shown),
         tuple(one_line(text) for text in demonstrations),
-        wording.chat_more.format(count=last_item - 1 - shown, first=shown + 1),
+        f"{more}\n{steering}" if steering else more,
         template,
     )
+
+
+def chat_operation(
+    wording: Wording,
+    operation: Operation,
+    value: str | None,
+    instruction: str,
+    template: ChatTemplate,
+) -> ChatTurns:
+    """Step 1: what an operation makes of one instruction, after worked examples as turns."""
+
+    def ask(text: str, value: str | None) -> str:
+        return f"{_task(wording, text)}\n{operation.label_of(value)}"
+
+    turns = tuple(
+        Turn(ask(example.task, example.value), example.result) for example in operation.shown(value)
+    )
+    return ChatTurns(operation.header, turns, ask(instruction, value), template)
 
 
 def chat_classification(

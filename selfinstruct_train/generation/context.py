@@ -13,6 +13,7 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.config.generation import Style
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
+from selfinstruct_train.generation.steering import Steering
 from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import ProgressUpdate, Report
@@ -42,6 +43,8 @@ class StageContext(NamedTuple):
     """Of the model, for the steps that ask in it."""
     topic: Topic | None = None
     """What rows are held against; None where no domain is set."""
+    steering: Steering | None = None
+    """Draws what the tasks of each request shall be like; None where that is left to the model."""
 
     def style(self, step: Literal["instructions", "classification", "instances"]) -> Style:
         """How a step asks."""

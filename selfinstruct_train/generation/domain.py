@@ -41,7 +41,12 @@ def for_domain(
     if config.domain is not None:
         named = wording.domain.replace("{domain}", config.domain)
         headers = {name: f"{named}\n{getattr(wording, name)}" for name in _HEADERS}
-        pack = pack._replace(wording=wording.model_copy(update=headers))
+        operations = {
+            name: one.model_copy(update={"header": f"{named}\n{one.header}"})
+            for name, one in pack.operations.items()
+        }
+        wording = wording.model_copy(update=headers)
+        pack = pack._replace(wording=wording, operations=operations)
     if not config.shows_seeds:
         return pack
     shuffled = rng.sample(list(seeds), len(seeds))

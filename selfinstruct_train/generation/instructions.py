@@ -7,23 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from selfinstruct_train.engines.asking import StoredCompletion
-from selfinstruct_train.engines.base import Request
-from selfinstruct_train.generation.chat_prompting import ChatList, chat_instructions
 from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.filters import InstructionFilter
-from selfinstruct_train.generation.fitting import fit_prompt
-from selfinstruct_train.generation.pool import Candidate, Entry, Pool, derived_rng, derived_seed
-from selfinstruct_train.generation.prompting import Prompt, instruction_prompt, one_line
-from selfinstruct_train.generation.reading import read_instructions
-from selfinstruct_train.generation.replies import read_reply_list
-from selfinstruct_train.records import Instruction, Provenance, Rejection, Sampling
-
-
-class _Asked(NamedTuple):
-    request: Request
-    shown: tuple[Entry, ...]
-    trimmed: bool
+from selfinstruct_train.generation.instruction_requests import (
+    ask_instructions,
+    list_room,
+    read_answer,
+)
+from selfinstruct_train.generation.pool import Candidate, Entry, Pool
+from selfinstruct_train.records import Instruction, Provenance, Rejection
 
 
 class _Found(NamedTuple):
@@ -118,18 +110,18 @@ class InstructionWriter:
         size = min(
             step.requests_per_batch, config.max_requests - self._requests, self._needed(missing)
         )
-        batch = [_ask(self._context, self._pool, self._requests + i) for i in range(size)]
+        batch = [
+            ask_instructions(self._context, self._pool, self._requests + i) for i in range(size)
+        ]
         counts.trimmed += sum(asked.trimmed for asked in batch)
         completions = self._journal.ask([asked.request for asked in batch], self._adapter)
         self._requests += size
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
-            shown = [entry.id for entry in asked.shown]
-            provenance = self._context.provenance(asked.request, shown, self._adapter)
-            for text in _read(self._context, completion, len(shown)):
-                self._waiting.append(_Found(text, provenance))
+            for text in read_answer(self._context, completion, asked):
+                self._waiting.append(_Found(text, asked.provenance))
         # What the lists had room for, counted only while nothing at all comes back.
-        room = sum(_room(self._context, len(asked.shown)) for asked in batch)
+        room = sum(list_room(self._context, asked.shown) for asked in batch)
         self._unused_room = 0 if self._waiting else self._unused_room + room
 
     def _needed(self, missing: int) -> int:
@@ -140,7 +132,7 @@ class InstructionWriter:
         if self._requests:
             return step.requests_per_batch
         shown = step.seed_demonstrations + step.machine_demonstrations
-        return math.ceil(missing / max(1, _room(self._context, shown)))
+        return math.ceil(missing / max(1, list_room(self._context, shown)))
 
     def _why_stop(self) -> str | None:
         config = self._context.config.generation
@@ -182,72 +174,6 @@ class FinishedInstructions:
         """Nothing: the completion mark is there."""
 
 
-def _ask(context: StageContext, pool: Pool, index: int) -> _Asked:
-    step = context.config.generation.instructions
-    key = (context.config.seed, context.round, "instructions", index)
-    sampling = Sampling(
-        max_tokens=step.max_tokens,
-        temperature=step.temperature,
-        top_p=step.top_p,
-        top_k=step.top_k,
-        repetition_penalty=step.repetition_penalty,
-        stop=_stop(context),
-        seed=derived_seed(*key, "sampling"),
-    )
-    request_id = context.request_id("instructions", index)
-    if context.style("instructions") == "magpie":
-        return _Asked(Request(request_id, context.template.user_prefix(), sampling), (), False)
-    shown = pool.demonstrations(
-        derived_rng(*key, "demonstrations"), step.seed_demonstrations, step.machine_demonstrations
-    )
-    fitted, kept = fit_prompt(context.engine, _prompt(context, shown), step.max_tokens)
-    trimmed = len(kept) < len(shown)
-    if trimmed:
-        shown = [shown[i] for i in kept]
-        fitted = _prompt(context, shown)
-    return _Asked(Request(request_id, fitted.text, sampling), tuple(shown), trimmed)
-
-
-def _prompt(context: StageContext, shown: Sequence[Entry]) -> Prompt | ChatList:
-    texts, wording = [entry.instruction for entry in shown], context.pack.wording
-    if context.style("instructions") == "completion":
-        return instruction_prompt(wording, texts)
-    last_item = context.config.generation.instructions.last_item
-    return chat_instructions(wording, texts, last_item, context.template)
-
-
-def _stop(context: StageContext) -> tuple[str, ...]:
-    last_item = context.config.generation.instructions.last_item
-    after_last = (f"\n{last_item}.", f"\n{last_item})")
-    match context.style("instructions"):
-        case "completion":
-            return ("\n\n", *after_last)
-        case "chat":
-            # A blank line may follow the opening sentence, or stand between items.
-            return after_last
-        case "magpie":
-            return tuple(filter(None, (context.template.user_suffix(),)))
-
-
-def _read(context: StageContext, completion: StoredCompletion, shown: int) -> list[str]:
-    cut, label = completion.finish_reason == "length", context.pack.wording.task
-    match context.style("instructions"):
-        case "completion":
-            found = read_instructions(completion.text, shown + 1, cut, label)
-        case "chat":
-            found = read_reply_list(completion.text, cut, label)
-        case "magpie":
-            found = [] if cut or not completion.text.strip() else [one_line(completion.text)]
-    return found[: _room(context, shown)]
-
-
-def _room(context: StageContext, shown: int) -> int:
-    """Most instructions that the answer to one request may hold."""
-    if context.style("instructions") == "magpie":
-        return 1
-    return max(0, context.config.generation.instructions.last_item - 1 - shown)
-
-
 def _screen(
     context: StageContext,
     pool: Pool,
@@ -270,7 +196,7 @@ def _screen(
             )
             dropped.append((row, number))
         else:
-            candidate = Candidate(f"r{context.round}-{number:06d}", text)
+            candidate = Candidate(f"r{context.round}-{number:06d}", text, provenance.operation)
             passed.append((candidate, provenance, number))
     admissions = pool.admit([candidate for candidate, _, _ in passed])
     for (candidate, provenance, number), admission in zip(passed, admissions, strict=True):

@@ -27,6 +27,8 @@ class Candidate(NamedTuple):
 
     id: str
     instruction: str
+    operation: str | None = None
+    """The operation that made it of another; None where it was written in a list."""
 
 
 class Admission(NamedTuple):
@@ -55,6 +57,8 @@ class Pool:
     ) -> None:
         self.seeds = tuple(Entry(task.id, task.instruction) for task in seeds)
         self.machine: list[Entry] = []
+        self.first_hand = list(self.seeds)
+        """Seed tasks and what was written in lists: what operations are done to."""
         self._text = {entry.id: entry.instruction for entry in self.seeds}
         self.tokenizer = tokenizer
         self._all = NoveltyIndex(threshold=threshold, tokenizer=tokenizer)
@@ -65,7 +69,7 @@ class Pool:
     def extend(self, instructions: Iterable[Instruction]) -> None:
         """Take in instructions that an earlier round admitted."""
         for row in instructions:
-            self._join(row.id, row.instruction)
+            self._join(Candidate(row.id, row.instruction, row.provenance.operation))
             self._all.add(row.id, row.instruction)
 
     def admit(self, candidates: Sequence[Candidate]) -> list[Admission]:
@@ -75,7 +79,7 @@ class Pool:
         pool cost time with its size, so they are made only for the entries that `is_scored` picks.
         """
         joined = len(self._all)
-        decisions = self._all.decide(candidates)
+        decisions = self._all.decide([(c.id, c.instruction) for c in candidates])
         by_seed = self._seeds.search(
             [c.instruction for c, d in zip(candidates, decisions, strict=True) if d.accepted]
         )
@@ -85,7 +89,7 @@ class Pool:
         seeds = iter(by_seed)
         for candidate, decision in zip(candidates, decisions, strict=True):
             if decision.accepted:
-                self._join(candidate.id, candidate.instruction)
+                self._join(candidate)
                 found = scores.get(joined)
                 admission = Admission(
                     True,
@@ -108,9 +112,12 @@ class Pool:
         rng.shuffle(shown)
         return shown
 
-    def _join(self, row_id: str, instruction: str) -> None:
-        self.machine.append(Entry(row_id, instruction))
-        self._text[row_id] = instruction
+    def _join(self, new: Candidate) -> None:
+        entry = Entry(new.id, new.instruction)
+        self.machine.append(entry)
+        if new.operation is None:
+            self.first_hand.append(entry)
+        self._text[new.id] = new.instruction
 
     def _nearest(self, found: SearchResult) -> Neighbour | None:
         return self._neighbour(*found.nearest[0]) if found.nearest else None

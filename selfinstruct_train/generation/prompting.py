@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+from selfinstruct_train.packs.operations import Operation
 from selfinstruct_train.packs.pack import Wording
 from selfinstruct_train.records import Instance, SeedTask
 
@@ -36,10 +37,35 @@ class Prompt(NamedTuple):
         return self._replace(demonstrations=self.demonstrations[count:])
 
 
-def instruction_prompt(wording: Wording, demonstrations: Sequence[str]) -> Prompt:
-    """Step 1: a numbered list of instructions for the model to continue (paper, section 2.2)."""
+def instruction_prompt(
+    wording: Wording, demonstrations: Sequence[str], steering: str = ""
+) -> Prompt:
+    """Step 1: a numbered list of instructions for the model to continue (paper, section 2.2).
+
+    Args:
+        wording: of the prompt.
+        demonstrations: the list so far.
+        steering: what the next ones are like; stands right before them.
+    """
     lines = tuple(f"{i}. {one_line(text)}\n" for i, text in enumerate(demonstrations, 1))
-    return Prompt(wording.instructions_header + "\n", lines, f"{len(lines) + 1}.")
+    question = f"{steering}\n{len(lines) + 1}." if steering else f"{len(lines) + 1}."
+    return Prompt(wording.instructions_header + "\n", lines, question)
+
+
+def operation_prompt(
+    wording: Wording, operation: Operation, value: str | None, instruction: str
+) -> Prompt:
+    """Step 1: what an operation makes of one instruction, after worked examples."""
+
+    def ask(text: str, value: str | None) -> str:
+        task = f"{wording.task}{wording.gap}{one_line(text)}"
+        return f"\n{task}\n{operation.label_of(value)}"
+
+    shown = tuple(
+        f"{ask(example.task, example.value)}{wording.gap}{example.result}\n"
+        for example in operation.shown(value)
+    )
+    return Prompt(operation.header + "\n", shown, ask(instruction, value))
 
 
 def classification_prompt(

@@ -16,6 +16,7 @@ from selfinstruct_train.generation.instructions import FinishedInstructions, Ins
 from selfinstruct_train.generation.pool import Pool, derived_rng
 from selfinstruct_train.generation.scores import score_rows
 from selfinstruct_train.generation.selection import select_rows
+from selfinstruct_train.generation.steering import Steering
 from selfinstruct_train.generation.topic import Topic
 from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.progress import Report
@@ -80,7 +81,7 @@ def generate_round(
     tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))
     context = StageContext(
         config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer, chat
-    )
+    )._replace(steering=Steering(config, pack.wording))
     if config.seeds.domain is not None:
         everyday = read_seed_tasks(resolve(pack.rules.everyday_seeds))
         context = context._replace(topic=Topic(seeds, everyday))

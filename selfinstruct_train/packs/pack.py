@@ -23,6 +23,7 @@ from selfinstruct_train.bounds import Fraction
 from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.packs.fault_words import FaultWords
 from selfinstruct_train.packs.language import LanguageRules, require_script
+from selfinstruct_train.packs.operations import Operations, read_operations
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.fetch import find_own
 from selfinstruct_train.sources.reader import read_seed_tasks
@@ -34,6 +35,8 @@ _CHAT_ALONE = {"chat_instructions", "chat_more", "system"}
 _NOT_IN_PROMPTS = {
     *("input_variants", "output_variants", "label_variants", "no_input"),
     *("arbiter_header", "arbiter"),
+    # Rows say which of these stood in their prompt, and how it was worded.
+    *("attributes", "attribute", "attribute_gap", "persona"),
     # Where it is used, it stands in the headers.
     "domain",
 }
@@ -71,6 +74,14 @@ class Wording(BaseModel):
     classification: str = "Fixed labels:"
     domain: str = "All of these tasks are for {domain}."
     """Stands before every header where ``seeds.domain`` is set; holds ``{domain}``."""
+    attributes: str = "The next tasks have these properties: {attributes}."
+    """Stands before new tasks where ``generation.attributes`` are drawn; holds ``{attributes}``."""
+    attribute: str = "{name}: {value}"
+    """One of them."""
+    attribute_gap: str = "; "
+    """Between two of them."""
+    persona: str = "The next tasks are what this person would ask for: {persona}"
+    """Stands before new tasks where a persona is drawn; holds ``{persona}``."""
     yes: str = "Yes"
     no: str = "No"
     arbiter_header: str = "For each task, say whether the output is right and complete."
@@ -90,11 +101,14 @@ class Wording(BaseModel):
         """What ends a few-shot answer: the next task or the next example."""
         return f"\n{self.task}", f"\n{self.example} "
 
-    @field_validator("domain")
+    @field_validator("domain", "attributes", "attribute", "persona")
     @classmethod
-    def _has_a_place(cls, text: str) -> str:
-        if "{domain}" not in text:
-            raise ValueError("must hold {domain}, where the domain's name goes")
+    def _has_a_place(cls, text: str, info: ValidationInfo) -> str:
+        name = info.field_name or ""
+        needed = {"name", "value"} if name == "attribute" else {name}
+        if {part[1] for part in Formatter().parse(text) if part[1] is not None} != needed:
+            listed = " and ".join(f"{{{field}}}" for field in sorted(needed))
+            raise ValueError(f"must hold {listed} and no other field in braces")
         return text
 
     def means_no_input(self, text: str) -> bool:
@@ -224,6 +238,8 @@ class Pack(NamedTuple):
     classification: tuple[SeedTask, ...]
     input_first: tuple[SeedTask, ...]
     output_first: tuple[SeedTask, ...]
+    operations: Operations
+    """What can make a new instruction of another."""
 
     @property
     def hash(self) -> str:
@@ -315,14 +331,18 @@ def load_pack(name_or_path: str) -> Pack:
         DataError: one of its demonstration files is malformed.
     """
     folder, file = pack_folder(name_or_path), load_pack_file(name_or_path)
+    classification, input_first, output_first = (
+        read_seed_tasks(folder / f"{name}.jsonl")
+        for name in ("classification", "input_first", "output_first")
+    )
     return Pack(
         file.wording,
         file.rules,
         _answers(file),
-        *(
-            read_seed_tasks(folder / f"{name}.jsonl")
-            for name in ("classification", "input_first", "output_first")
-        ),
+        classification,
+        input_first,
+        output_first,
+        read_operations(folder),
     )
 
 

@@ -100,6 +100,8 @@ def generation_work(
     first, second, third = generation.instructions, generation.classification, generation.instances
     slots = generation.engine.max_batch_size
     items = per_list * expected.list_fill
+    # An operation asks for one instruction.
+    items += generation.augment.share * (expected.list_fill - items)
     listed = min(items * sizes.item * expected.instruction_length, first.max_tokens)
     calibrating = sizes.calibrated + len(CONTENT_FREE) if second.calibrate else 0
     lists = accepted / expected.acceptance / items

@@ -6,7 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from selfinstruct_train.records import Classified, GeneratedInstance, Instruction, Rejection
+from selfinstruct_train.records import (
+    Classified,
+    GeneratedInstance,
+    Instruction,
+    Provenance,
+    Rejection,
+)
 from selfinstruct_train.text.words import Units, length
 
 _PER_REASON = 20
@@ -17,6 +23,23 @@ class DropReason(NamedTuple):
 
     stage: str
     reason: str
+
+
+class Trait(NamedTuple):
+    """Something that tells requests of step 1 apart."""
+
+    name: str
+    """Of an attribute, or ``operation``."""
+    value: str
+
+
+class TraitYield(NamedTuple):
+    """What came of the requests with a trait."""
+
+    trait: Trait
+    candidates: int
+    """Instructions that they wrote."""
+    kept: int
 
 
 class RoundCounts:
@@ -45,6 +68,10 @@ class RoundCounts:
         self.accepted: Counter[str] = Counter()
         """Those that joined the pool."""
         self.dropped: Counter[DropReason] = Counter()
+        self.written_by: Counter[Trait] = Counter()
+        """Instruction candidates by operation and attribute of their requests."""
+        self.kept_by: Counter[Trait] = Counter()
+        """Those that joined the pool."""
 
     def count_instructions(self, rows: Iterable[Instruction]) -> Iterator[Instruction]:
         """Count accepted instructions."""
@@ -55,6 +82,9 @@ class RoundCounts:
             self.instruction_length += length(row.instruction, self._units)
             self.candidates[row.provenance.request] += 1
             self.accepted[row.provenance.request] += 1
+            found = _traits(row.provenance)
+            self.written_by.update(found)
+            self.kept_by.update(found)
 
     def count_rejections(self, rows: Iterable[Rejection]) -> Iterator[Rejection]:
         """Count what was dropped; the first rows of each reason are shown whatever the stride."""
@@ -65,6 +95,7 @@ class RoundCounts:
                 yield row
             if row.stage == "instruction" and row.provenance is not None:
                 self.candidates[row.provenance.request] += 1
+                self.written_by.update(_traits(row.provenance))
 
     def count_classified(self, rows: Iterable[Classified]) -> None:
         """Count the kinds of tasks."""
@@ -81,3 +112,20 @@ class RoundCounts:
             self.empty_inputs += not row.input.strip()
             self.input_length += length(row.input, self._units)
             self.output_length += length(row.output, self._units)
+
+
+def trait_yields(rounds: Iterable[RoundCounts]) -> list[TraitYield]:
+    """Yield by operation and attribute, as far as requests differ in it; most candidates first."""
+    written: Counter[Trait] = Counter()
+    kept: Counter[Trait] = Counter()
+    for counts in rounds:
+        written += counts.written_by
+        kept += counts.kept_by
+    values = Counter(trait.name for trait in written)
+    found = sorted(written.items(), key=lambda item: (item[0].name, -item[1], item[0].value))
+    return [TraitYield(trait, n, kept[trait]) for trait, n in found if values[trait.name] > 1]
+
+
+def _traits(made: Provenance) -> list[Trait]:
+    found = [Trait(one.name, one.value) for one in made.attributes]
+    return [*found, Trait("operation", made.operation or "none: continues a list")]

@@ -202,6 +202,15 @@ def _wrote(written: _Written, wrote: Provenance) -> Iterator[str]:
         f"repetition penalty {drawn.repetition_penalty:g}, at most {drawn.max_tokens} tokens, seed "
         f"{drawn.seed}, prompt {wrote.prompt_hash}"
     )
+    yield from _steered(wrote)
+
+
+def _steered(wrote: Provenance) -> Iterator[str]:
+    if wrote.operation is not None:
+        yield f"made of the task below by the operation '{wrote.operation}'"
+    if wrote.attributes:
+        drawn = "; ".join(f"{one.name}: {one.value}" for one in wrote.attributes)
+        yield f"drawn for its request: {drawn}"
 
 
 def _fate(written: _Written, *ids: str) -> Iterator[str]:

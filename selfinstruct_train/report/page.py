@@ -22,6 +22,7 @@ from selfinstruct_train.records import Rejection
 from selfinstruct_train.report import figures, tables
 from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side, system_label
 from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
+from selfinstruct_train.report.counts import trait_yields
 from selfinstruct_train.report.drawing import Plot
 from selfinstruct_train.report.facts import (
     RunFacts,
@@ -53,6 +54,8 @@ HERE = Path(__file__).parent
 _GENERATION = ("instructions", "classification", "instances")
 _KEPT_SHOWN = 20
 _DROPPED_PER_REASON = 4
+_TRAITS_SHOWN = 200
+"""Lines of the table of attributes: a file of persons may hold thousands."""
 _METRICS = {
     "rouge_l": "ROUGE-L",
     "accuracy": "right by answers and constraints",
@@ -132,6 +135,7 @@ def render_page(facts: RunFacts) -> str:
             statistics=tables.paper_statistics(facts),
             verbs=verbs,
             yields=_yields(facts),
+            traits=trait_yields(r.counts for r in facts.rounds)[:_TRAITS_SHOWN],
             kept=spread([row for r in facts.rounds for row in r.instances], _KEPT_SHOWN),
             dropped=tuple(_dropped_sample(facts)),
             stages=tuple(_stage_times(facts)),

@@ -217,6 +217,9 @@ def _origin(made: Provenance) -> str:
     parts = [f"request {made.request}"]
     if made.demonstrations:
         parts.append(f"shown {', '.join(made.demonstrations)}")
+    if made.operation is not None:
+        parts.append(f"operation {made.operation}")
+    parts += [f"{one.name} {one.value}" for one in made.attributes]
     parts.append(f"model {made.model}")
     if made.adapter:
         parts.append(f"adapter {made.adapter}")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from statistics import fmean, quantiles
 
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Classified, Rejection, Row
-from selfinstruct_train.report.counts import RoundCounts
+from selfinstruct_train.report.counts import RoundCounts, trait_yields
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.text.words import Units
+
+_SHOWN_VALUES = 12
+"""Most values of a trait that a terminal is told."""
+_SHOWN_CHARACTERS = 60
 
 
 class Similarity(Row):
@@ -30,6 +35,17 @@ class Drops(Row):
     stage: str
     reason: str
     n: int
+
+
+class TraitStats(Row):
+    """What came of the requests that were alike in one respect."""
+
+    name: str
+    """Of an attribute, or ``operation``."""
+    value: str
+    candidates: int
+    """Instructions that they wrote."""
+    kept: int
 
 
 class DataStats(Row):
@@ -54,6 +70,8 @@ class DataStats(Row):
     to_seeds: Similarity | None
     dropped: tuple[Drops, ...]
     """Most frequent first."""
+    traits: tuple[TraitStats, ...] = ()
+    """By operation and by attribute; none where requests do not differ in it."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -75,6 +93,15 @@ class DataStats(Row):
                     f"  ROUGE-L with {name}: mean {score.mean:.2f}, median {score.median:.2f}, "
                     f"highest tenth above {score.highest_tenth:.2f} (n = {score.n})"
                 )
+        for name, group in groupby(self.traits, key=lambda trait: trait.name):
+            values = list(group)
+            found.append(f"  kept of what was written, by {name}")
+            found += [
+                f"    {one.value[:_SHOWN_CHARACTERS]:<27}{one.kept:>8} of {one.candidates}"
+                for one in values[:_SHOWN_VALUES]
+            ]
+            if len(values) > _SHOWN_VALUES:
+                found.append(f"    and {len(values) - _SHOWN_VALUES} more; --json has them all")
         found += [f"  dropped {drop.n:>6}  {drop.stage}: {drop.reason}" for drop in self.dropped]
         return tuple(found)
 
@@ -122,6 +149,10 @@ def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Uni
         dropped=tuple(
             Drops(stage=reason.stage, reason=reason.reason, n=n)
             for reason, n in counts.dropped.most_common()
+        ),
+        traits=tuple(
+            TraitStats(**found.trait._asdict(), candidates=found.candidates, kept=found.kept)
+            for found in trait_yields([counts])
         ),
     )
 

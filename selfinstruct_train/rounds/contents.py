@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from selfinstruct_train.config import Config, EngineConfig
 from selfinstruct_train.evaluation.suites import Suite
+from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.identity import model_identity
 from selfinstruct_train.packs.pack import pack_folder
@@ -46,6 +48,7 @@ def read_contents(
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
         "data": _of_rows(own_rows),
         "pruned rows": _of_texts(sorted(pruned)),
+        "steering": _steering(config),
         "scores": ", ".join(config.generation.select.by.asked),
     }
     if (program := config.generation.instances.chooser_program) is not None:
@@ -67,6 +70,15 @@ def read_contents(
             ]
         )
     return found
+
+
+def _steering(config: Config) -> str:
+    """What is drawn for requests of step 1: as a whole, for its names are the user's own."""
+    generation = config.generation
+    offered = {"attributes": generation.attributes, "personas": read_personas(generation.personas)}
+    if generation.augment.share:
+        offered["operations"] = generation.augment.operations
+    return json.dumps(offered, ensure_ascii=False)
 
 
 def _who_answers(engine: EngineConfig, name: str, here: str) -> str:

@@ -58,6 +58,7 @@ def check_pack(name_or_path: str) -> PackReport:
     faults = [*_label_faults(pack)]
     # With labels that cannot be told apart nothing reads back.
     faults += [] if faults else [*_demonstration_faults(pack), *_reading_faults(pack)]
+    faults += _operation_faults(pack)
     faults += _answer_faults(pack.answers, pack.input_first)
     faults += _judge_faults(name_or_path)
     kept = ""
@@ -131,6 +132,17 @@ def _demonstration_faults(pack: Pack) -> Iterator[str]:
                         f"{row.fault.evidence})"
                     )
         yield from _near_duplicates(pack, name, tasks)
+
+
+def _operation_faults(pack: Pack) -> Iterator[str]:
+    screen = InstructionFilter(_FILTERS, pack.rules)
+    for name, operation in pack.operations.items():
+        if operation.label[-1:] not in (":", "："):
+            yield f"operations.yaml: {name}: label must end in its colon, ':' or '：'"
+        for text in (text for one in operation.examples for text in (one.task, one.result)):
+            if fault := screen.fault(text):
+                what = f"{fault.reason}: {fault.evidence}"
+                yield f"operations.yaml: {name}: its own rules drop {text[:60]!r} ({what})"
 
 
 def _near_duplicates(pack: Pack, name: str, tasks: Sequence[SeedTask]) -> Iterator[str]:

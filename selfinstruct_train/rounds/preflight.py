@@ -25,10 +25,12 @@ from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.generation.chooser_program import check_program
+from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.models.load import require_cache
+from selfinstruct_train.packs.operations import require_operations
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.rounds.held_out import held_out_file, held_out_suite
@@ -117,6 +119,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     ]
     if seeds is not None and seeds.held_out:
         suites.append(held_out_suite(seeds.held_out))
+    faults.check(lambda: read_personas(generation.personas))
+    if pack is not None and generation.augment.share:
+        asked, operations = list(generation.augment.operations), pack.operations
+        faults.check(lambda: require_operations(operations, asked, generation.prompts))
     step = generation.instances
     if step.best_of > 1 and step.chooser == "program":
         assert step.chooser_program is not None
