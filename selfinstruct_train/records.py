@@ -36,6 +36,10 @@ class SeedTask(Row):
     instruction: str = Field(min_length=1)
     instances: tuple[Instance, ...] = Field(min_length=1)
     is_classification: bool
+    category: str | None = Field(default=None, min_length=1, exclude_if=_is_empty)
+    """What it is about, such as ``cooking``; one word for one thing in the whole file."""
+    task_type: str | None = Field(default=None, min_length=1, exclude_if=_is_empty)
+    """What is to be done, such as ``extraction``."""
 
 
 class EvalTask(Row):
@@ -115,6 +119,10 @@ class Instruction(Row):
     nearest_seed: Neighbour | None = None
     """The most similar seed task; None only where there is none."""
     provenance: Provenance
+    category: str | None = Field(default=None, exclude_if=_is_empty)
+    """That of more than half of the tasks in its prompt; None where there is none such."""
+    task_type: str | None = Field(default=None, exclude_if=_is_empty)
+    """Likewise."""
 
 
 class Classified(Row):
@@ -125,6 +133,21 @@ class Classified(Row):
     is_classification: bool
     logprob_yes: float
     logprob_no: float
+
+
+class Labelled(Row):
+    """The model's own label of an instruction: a line of labels.jsonl.
+
+    A label is None where the seeds have fewer than two of its kind.
+    """
+
+    id: str
+    """Id of the instruction."""
+    category: str | None = None
+    category_margin: float | None = None
+    """Calibrated log-probability of the label less that of the next best."""
+    task_type: str | None = None
+    task_type_margin: float | None = None
 
 
 class GeneratedInstance(Row):

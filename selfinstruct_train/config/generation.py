@@ -27,6 +27,9 @@ from selfinstruct_train.config.steering import AugmentConfig
 Style = Literal["completion", "chat", "magpie"]
 """How a model is asked: by a text to continue, by messages, or by a user's turn left open."""
 
+DemonstrationSampling = Literal["uniform", "balanced", "rare_first"]
+"""Which tasks of the pool are shown together in a prompt of step 1."""
+
 ScoreName = Literal["arbiter", "ifd", "length", "novelty"]
 """What a row may be selected by."""
 
@@ -74,6 +77,10 @@ class InstructionStep(Section):
     """Seed tasks shown in each prompt (paper: 6)."""
     machine_demonstrations: int = Field(default=2, ge=0)
     """Machine-written tasks shown once there are any (paper: 2)."""
+    sampling: DemonstrationSampling = "uniform"
+    """``uniform`` draws demonstrations from the whole pool (paper). The others show tasks of one
+    ``category`` and ``task_type`` together, as far as the seeds say these: ``balanced`` any of
+    them, ``rare_first`` the one that has the fewest tasks so far."""
     last_item: Count = 16
     """The list ends before this number is reached (paper: 16)."""
     temperature: Temperature = 0.7
@@ -284,6 +291,10 @@ class GenerationConfig(Section):
     """Whose tasks they are, one drawn for each request: a list, or a file with a person a line, or
     with ``persona`` in lines of JSON."""
     augment: AugmentConfig = AugmentConfig()
+    labels: Literal["demonstrations", "model"] = "demonstrations"
+    """Where categories and task types come from, if the seeds have any. An instruction always has
+    those of more than half of the tasks in its prompt; ``model`` asks the writer as well, by
+    calibrated log-probabilities, into ``labels.jsonl``."""
     instructions: InstructionStep = InstructionStep()
     classification: ClassificationStep = ClassificationStep()
     instances: InstanceStep = InstanceStep()

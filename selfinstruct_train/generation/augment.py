@@ -34,18 +34,14 @@ class Variation(NamedTuple):
 
 
 def draw_variation(context: StageContext, pool: Pool, rng: random.Random) -> Variation | None:
-    """Which operation a request asks for, and on what; None where it continues a list.
-
-    The instruction is a seed task or was written in a list: what an operation made is not made
-    into something else again, lest errors grow from one to the next.
-    """
+    """Which operation a request asks for, and on what; None where it continues a list."""
     config = context.config.generation.augment
     if rng.random() >= config.share:
         return None
     (name,) = rng.choices(list(config.operations), list(config.operations.values()))
     operation = context.pack.operations[name]
     value = rng.choice(operation.values) if operation.values else None
-    return Variation(name, operation, value, rng.choice(pool.first_hand))
+    return Variation(name, operation, value, pool.parent(rng))
 
 
 def variation_prompt(context: StageContext, variation: Variation) -> Prompt | ChatTurns:

@@ -23,7 +23,7 @@ from selfinstruct_train.generation.augment import (
 from selfinstruct_train.generation.chat_prompting import ChatList, chat_instructions
 from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
-from selfinstruct_train.generation.pool import Entry, Pool, derived_rng, derived_seed
+from selfinstruct_train.generation.pool import Entry, Group, Pool, derived_rng, derived_seed
 from selfinstruct_train.generation.prompting import Prompt, instruction_prompt, one_line
 from selfinstruct_train.generation.reading import read_instructions
 from selfinstruct_train.generation.replies import read_reply_list
@@ -37,6 +37,8 @@ class AskedInstructions(NamedTuple):
     provenance: Provenance
     shown: int
     """Instructions that its prompt shows."""
+    group: Group
+    """The labels of most of them."""
     trimmed: bool
     """Whether it gave up demonstrations to fit the context."""
 
@@ -57,10 +59,12 @@ def ask_instructions(context: StageContext, pool: Pool, index: int) -> AskedInst
     if context.style("instructions") == "magpie":
         template = context.template.with_system(said) if said else context.template
         request = _request(context, index, template.user_prefix(), _stop(context))
-        return AskedInstructions(request, _provenance(context, request, (), drawn), 0, False)
+        provenance = _provenance(context, request, (), drawn)
+        return AskedInstructions(request, provenance, 0, Group(), False)
     step = context.config.generation.instructions
+    seeds, machine = step.seed_demonstrations, step.machine_demonstrations
     shown = pool.demonstrations(
-        derived_rng(*key, "demonstrations"), step.seed_demonstrations, step.machine_demonstrations
+        derived_rng(*key, "demonstrations"), seeds, machine, list_room(context, seeds + machine)
     )
     prompt = _list_prompt(context, shown, said)
     fitted, kept = fit_prompt(context.engine, prompt, step.max_tokens)
@@ -69,9 +73,8 @@ def ask_instructions(context: StageContext, pool: Pool, index: int) -> AskedInst
         shown = [shown[i] for i in kept]
         fitted = _list_prompt(context, shown, said)
     request = _request(context, index, fitted.text, _stop(context))
-    return AskedInstructions(
-        request, _provenance(context, request, shown, drawn), len(shown), trimmed
-    )
+    provenance = _provenance(context, request, shown, drawn)
+    return AskedInstructions(request, provenance, len(shown), Group.of_most(shown), trimmed)
 
 
 def read_answer(
@@ -109,6 +112,7 @@ def _ask_variation(context: StageContext, variation: Variation, index: int) -> A
         request,
         provenance.model_copy(update=changes),
         1,
+        variation.parent.group,
         len(kept) < len(prompt.demonstrations),
     )
 

@@ -14,7 +14,7 @@ from selfinstruct_train.generation.instruction_requests import (
     list_room,
     read_answer,
 )
-from selfinstruct_train.generation.pool import Candidate, Entry, Pool
+from selfinstruct_train.generation.pool import Candidate, Entry, Group, Pool
 from selfinstruct_train.records import Instruction, Provenance, Rejection
 
 
@@ -23,6 +23,7 @@ class _Found(NamedTuple):
 
     text: str
     provenance: Provenance
+    group: Group
 
 
 class InstructionWriter:
@@ -119,7 +120,7 @@ class InstructionWriter:
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
             for text in read_answer(self._context, completion, asked):
-                self._waiting.append(_Found(text, asked.provenance))
+                self._waiting.append(_Found(text, asked.provenance, asked.group))
         # What the lists had room for, counted only while nothing at all comes back.
         room = sum(list_room(self._context, asked.shown) for asked in batch)
         self._unused_room = 0 if self._waiting else self._unused_room + room
@@ -185,7 +186,7 @@ def _screen(
     kept: list[tuple[Instruction, int]] = []
     dropped: list[tuple[Rejection, int]] = []
     passed: list[tuple[Candidate, Provenance, int]] = []
-    for number, (text, provenance) in enumerate(found, first):
+    for number, (text, provenance, group) in enumerate(found, first):
         if fault := screen.fault(text):
             row = Rejection(
                 stage="instruction",
@@ -196,7 +197,8 @@ def _screen(
             )
             dropped.append((row, number))
         else:
-            candidate = Candidate(f"r{context.round}-{number:06d}", text, provenance.operation)
+            row_id = f"r{context.round}-{number:06d}"
+            candidate = Candidate(row_id, text, group, provenance.operation)
             passed.append((candidate, provenance, number))
     admissions = pool.admit([candidate for candidate, _, _ in passed])
     for (candidate, provenance, number), admission in zip(passed, admissions, strict=True):
@@ -208,6 +210,7 @@ def _screen(
                 mean_similarity=_rounded(admission.mean_similarity),
                 nearest_seed=admission.nearest_seed,
                 provenance=provenance,
+                **candidate.group._asdict(),
             )
             kept.append((accepted, number))
         else:

@@ -19,6 +19,8 @@ from selfinstruct_train.text.words import choose_tokenizer
 
 _ALIKE = 0.7
 """ROUGE-L F1 above which the loop would not let one seed join the other (paper: 0.7)."""
+_FEWEST_OF_A_LABEL = 4
+"""Tasks of a group below which its prompts show others as well."""
 _FIXES = {
     "missing": "add it",
     "extra_forbidden": "leave it out or correct its name",
@@ -108,6 +110,9 @@ class SeedReport(Row):
     alike: tuple[AlikeSeeds, ...] = ()
     leaks: tuple[LeakedSeed, ...] = ()
     thin_labels: tuple[ThinLabel, ...] = ()
+    categories: dict[str, int] = {}
+    """Tasks of each category, most first; those without one are left out."""
+    task_types: dict[str, int] = {}
     advice: tuple[str, ...] = ()
     classification: KindFigures | None = None
     """None where no config names a model."""
@@ -120,6 +125,9 @@ class SeedReport(Row):
             f"{self.classification_tasks} of them classification, {self.without_input} without "
             "input"
         )
+        for name, found in (("category", self.categories), ("task type", self.task_types)):
+            if found:
+                yield f"by {name}: {', '.join(f'{label} {n}' for label, n in found.items())}"
         for fault in self.faults:
             yield f"line {fault.line}: {fault.where}: {fault.what}; {fault.fix}"
         for pair in self.alike:
@@ -167,7 +175,9 @@ def check_seeds(
         alike=tuple(_alike(tasks)),
         leaks=tuple(_leaks(tasks, suites, config or ContaminationConfig())),
         thin_labels=tuple(_thin(tasks)),
-        advice=tuple(_advice(kinds)),
+        categories=_counted(task.category for task in tasks),
+        task_types=_counted(task.task_type for task in tasks),
+        advice=(*_advice(kinds), *_label_advice(tasks)),
     )
     return report, tuple(tasks)
 
@@ -232,6 +242,23 @@ def _thin(tasks: Sequence[SeedTask]) -> Iterator[ThinLabel]:
         labels = tuple(dict.fromkeys(i.output.strip() for i in task.instances))
         if task.is_classification and len(task.instances) > 1 and len(labels) == 1:
             yield ThinLabel(id=task.id, labels=labels, instances=len(task.instances))
+
+
+def _counted(labels: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(label for label in labels if label).most_common())
+
+
+def _label_advice(tasks: Sequence[SeedTask]) -> Iterator[str]:
+    for name, field in (("category", "category"), ("task type", "task_type")):
+        labels = [getattr(task, field) for task in tasks]
+        found = _counted(labels)
+        if found and None in labels:
+            yield f"{labels.count(None)} tasks have no {field}; give them one"
+        if rare := [label for label, n in found.items() if n < _FEWEST_OF_A_LABEL]:
+            yield (
+                f"{name} with fewer than {_FEWEST_OF_A_LABEL} tasks: {', '.join(rare)}; prompts "
+                "that show such a group are filled up with others"
+            )
 
 
 def _advice(kinds: Counter[bool]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.domain import for_domain
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
+from selfinstruct_train.generation.labels import label_instructions
 from selfinstruct_train.generation.pool import Pool, derived_rng
 from selfinstruct_train.generation.scores import score_rows
 from selfinstruct_train.generation.selection import select_rows
@@ -28,7 +29,7 @@ from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")
-"""In their order; each leaves a completion mark, as do scores and selection after them."""
+"""In their order; each leaves a completion mark, as do labels, scores and selection after them."""
 
 
 def generate_round(
@@ -70,7 +71,9 @@ def generate_round(
     """
     directory = run.round(number)
     selects = ("scores", "selection") if config.generation.select.is_on else ()
-    open_stages = [stage for stage in (*STAGES, *selects) if directory.mark(stage) is None]
+    labels = ("labels",) if config.generation.labels == "model" else ()
+    stages = (*STAGES, *labels, *selects)
+    open_stages = [stage for stage in stages if directory.mark(stage) is None]
     if not open_stages:
         return
     name = config.generation.prompts
@@ -87,6 +90,9 @@ def generate_round(
         context = context._replace(topic=Topic(seeds, everyday))
     if not set(STAGES).isdisjoint(open_stages):
         _write(context, run, seeds, open_stages)
+    if "labels" in open_stages:
+        directory.begin("labels")
+        label_instructions(context, seeds)
     if "scores" in open_stages:
         directory.begin("scores")
         score_rows(context)
@@ -126,6 +132,7 @@ def _write(
 
 def _pool(context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]) -> Pool:
     threshold = context.pack.rules.threshold(context.config.generation.filters.novelty_threshold)
-    pool = Pool(seeds, context.tokenizer, threshold)
+    sampling = context.config.generation.instructions.sampling
+    pool = Pool(seeds, context.tokenizer, threshold, sampling)
     pool.extend(LiveRows(run).instructions(context.round))
     return pool

@@ -37,6 +37,8 @@ _NOT_IN_PROMPTS = {
     *("arbiter_header", "arbiter"),
     # Rows say which of these stood in their prompt, and how it was worded.
     *("attributes", "attribute", "attribute_gap", "persona"),
+    # Labels are asked for apart.
+    *("category_header", "category", "task_type_header", "task_type"),
     # Where it is used, it stands in the headers.
     "domain",
 }
@@ -82,6 +84,12 @@ class Wording(BaseModel):
     """Between two of them."""
     persona: str = "The next tasks are what this person would ask for: {persona}"
     """Stands before new tasks where a persona is drawn; holds ``{persona}``."""
+    category_header: str = "For each task, say what it is about."
+    """Opens the question for a category, where ``generation.labels`` is ``model``."""
+    category: str = "About:"
+    task_type_header: str = "For each task, say what kind of work it is."
+    """Opens the question for a task type."""
+    task_type: str = "Kind:"
     yes: str = "Yes"
     no: str = "No"
     arbiter_header: str = "For each task, say whether the output is right and complete."

@@ -10,6 +10,7 @@ from selfinstruct_train.records import (
     Classified,
     GeneratedInstance,
     Instruction,
+    Labelled,
     Provenance,
     Rejection,
 )
@@ -72,6 +73,8 @@ class RoundCounts:
         """Instruction candidates by operation and attribute of their requests."""
         self.kept_by: Counter[Trait] = Counter()
         """Those that joined the pool."""
+        self.labels: Counter[Trait] = Counter()
+        """Instructions by category and by task type, and by those that the model says."""
 
     def count_instructions(self, rows: Iterable[Instruction]) -> Iterator[Instruction]:
         """Count accepted instructions."""
@@ -82,6 +85,7 @@ class RoundCounts:
             self.instruction_length += length(row.instruction, self._units)
             self.candidates[row.provenance.request] += 1
             self.accepted[row.provenance.request] += 1
+            self._count_labels(row, "")
             found = _traits(row.provenance)
             self.written_by.update(found)
             self.kept_by.update(found)
@@ -102,6 +106,16 @@ class RoundCounts:
         for row in rows:
             self.classified += 1
             self.classification += row.is_classification
+
+    def count_labelled(self, rows: Iterable[Labelled]) -> None:
+        """Count the model's own labels."""
+        for row in rows:
+            self._count_labels(row, ", by the model")
+
+    def _count_labels(self, row: Instruction | Labelled, source: str) -> None:
+        for name, value in (("category", row.category), ("task type", row.task_type)):
+            if value is not None:
+                self.labels[Trait(name + source, value)] += 1
 
     def count_instances(self, rows: Iterable[GeneratedInstance]) -> Iterator[GeneratedInstance]:
         """Count kept instances."""

@@ -13,6 +13,7 @@ from selfinstruct_train.records import (
     Classified,
     GeneratedInstance,
     Instruction,
+    Labelled,
     Provenance,
     Rejection,
     Row,
@@ -37,6 +38,7 @@ class _Written(NamedTuple):
     instructions: dict[str, Instruction]
     instances: dict[str, GeneratedInstance]
     classified: dict[str, Classified]
+    labelled: dict[str, Labelled]
     rejections: list[Rejection]
     shown: dict[str, SeedTask]
     """Seed tasks, and the pack's demonstrations."""
@@ -102,6 +104,7 @@ def _read(run: RunDirectory) -> _Written:
         {row.id: row for d in rounds for row in _rows(d.instructions, Instruction)},
         {row.id: row for d in rounds for row in _rows(d.instances, GeneratedInstance)},
         {row.id: row for d in rounds for row in _rows(d.classified, Classified)},
+        {row.id: row for d in rounds for row in _rows(d.labels, Labelled)},
         [row for d in rounds for stage in _STAGES for row in _rows(d.rejected(stage), Rejection)],
         {task.id: task for task in tasks},
         {row.id: row for row in _rows(run.pruned, Pruned)},
@@ -140,11 +143,25 @@ def _of_instruction(written: _Written, row: Instruction, told: set[str]) -> Iter
         found.append(
             f"{answer} (log-probability of Yes {kind.logprob_yes:.2f}, of No {kind.logprob_no:.2f})"
         )
+    found += _labels(written, row)
     kept = [i.id for i in written.instances.values() if i.instruction_id == row.id]
     found.append(f"instances: {', '.join(kept) or 'none'}")
     found += [_dropped(r) for r in written.rejections if r.instruction_id == row.id]
     found += _fate(written, row.id)
     yield from _indented(*found, *_demonstrations(written, row.provenance, told))
+
+
+def _labels(written: _Written, row: Instruction) -> Iterator[str]:
+    shown = [("category", row.category), ("task type", row.task_type)]
+    if told := [f"{name} {value}" for name, value in shown if value]:
+        yield f"by most of what its prompt showed: {', '.join(told)}"
+    if (own := written.labelled.get(row.id)) is not None:
+        asked = [
+            ("category", own.category, own.category_margin),
+            ("task type", own.task_type, own.task_type_margin),
+        ]
+        told = [f"{name} {value} (margin {margin:.2f})" for name, value, margin in asked if value]
+        yield f"by the model itself: {', '.join(told)}"
 
 
 def _of_shown(written: _Written, task: SeedTask) -> Iterator[str]:

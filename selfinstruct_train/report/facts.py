@@ -50,6 +50,7 @@ from selfinstruct_train.records import (
     Comparison,
     GeneratedInstance,
     Instruction,
+    Labelled,
     PairedComparison,
     Prediction,
     Rejection,
@@ -298,6 +299,7 @@ def _read_round(
         if (mark := home.mark(stage)) is not None:
             marks[stage] = mark
     counts.count_classified(_stream(directory.classified, Classified))
+    counts.count_labelled(_stream(directory.labels, Labelled))
     return RoundFacts(
         number=_number(directory),
         marks=marks,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from statistics import fmean, quantiles
 
 from selfinstruct_train.packs.pack import load_pack
-from selfinstruct_train.records import Classified, Rejection, Row
+from selfinstruct_train.records import Classified, Labelled, Rejection, Row
 from selfinstruct_train.report.counts import RoundCounts, trait_yields
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
@@ -48,6 +48,15 @@ class TraitStats(Row):
     kept: int
 
 
+class LabelStats(Row):
+    """How many instructions have a label."""
+
+    name: str
+    """``category`` or ``task type``, and whether the model says so."""
+    value: str
+    n: int
+
+
 class DataStats(Row):
     """Figures of what one round wrote; the first eight are Table 1 of the paper."""
 
@@ -72,6 +81,8 @@ class DataStats(Row):
     """Most frequent first."""
     traits: tuple[TraitStats, ...] = ()
     """By operation and by attribute; none where requests do not differ in it."""
+    labels: tuple[LabelStats, ...] = ()
+    """By category and by task type, most frequent first; none where seeds have no such labels."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -93,15 +104,12 @@ class DataStats(Row):
                     f"  ROUGE-L with {name}: mean {score.mean:.2f}, median {score.median:.2f}, "
                     f"highest tenth above {score.highest_tenth:.2f} (n = {score.n})"
                 )
-        for name, group in groupby(self.traits, key=lambda trait: trait.name):
-            values = list(group)
+        for name, labels in groupby(self.labels, key=lambda label: label.name):
+            found.append(f"  instructions by {name}")
+            found += _some([(one.value, f"{one.n:>8}") for one in labels])
+        for name, traits in groupby(self.traits, key=lambda trait: trait.name):
             found.append(f"  kept of what was written, by {name}")
-            found += [
-                f"    {one.value[:_SHOWN_CHARACTERS]:<27}{one.kept:>8} of {one.candidates}"
-                for one in values[:_SHOWN_VALUES]
-            ]
-            if len(values) > _SHOWN_VALUES:
-                found.append(f"    and {len(values) - _SHOWN_VALUES} more; --json has them all")
+            found += _some([(one.value, f"{one.kept:>8} of {one.candidates}") for one in traits])
         found += [f"  dropped {drop.n:>6}  {drop.stage}: {drop.reason}" for drop in self.dropped]
         return tuple(found)
 
@@ -126,6 +134,8 @@ def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Uni
     known = {row.id for row in instructions}
     classified = RowStore(directory.classified, Classified, writable=False).stream()
     counts.count_classified(row for row in classified if row.id in known)
+    labelled = RowStore(directory.labels, Labelled, writable=False).stream()
+    counts.count_labelled(row for row in labelled if row.id in known)
     for _ in counts.count_instances(live.instances_of(directory)):
         pass
     for stage in ("instructions", "instances"):
@@ -154,7 +164,18 @@ def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Uni
             TraitStats(**found.trait._asdict(), candidates=found.candidates, kept=found.kept)
             for found in trait_yields([counts])
         ),
+        labels=tuple(
+            LabelStats(name=label.name, value=label.value, n=n)
+            for label, n in sorted(counts.labels.items(), key=lambda item: (item[0].name, -item[1]))
+        ),
     )
+
+
+def _some(values: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for value, figure in values[:_SHOWN_VALUES]:
+        yield f"    {value[:_SHOWN_CHARACTERS]:<27}{figure}"
+    if len(values) > _SHOWN_VALUES:
+        yield f"    and {len(values) - _SHOWN_VALUES} more; --json has them all"
 
 
 def _mean(total: int, n: int) -> float | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from selfinstruct_train.report.counts import Trait
 from selfinstruct_train.report.facts import RoundFacts, RunFacts
 from selfinstruct_train.report.wording import number, share
 
@@ -135,8 +136,20 @@ def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
             paper[1],
         ),
         _mean(f"{units} of an output, mean", output_length, instances, paper[2]),
+        *_labels(facts),
         *_topic(facts),
     )
+
+
+def _labels(facts: RunFacts) -> Iterator[Statistic]:
+    """Instructions by category and task type, where the seeds say these."""
+    found: Counter[Trait] = Counter()
+    for r in facts.rounds:
+        found += r.counts.labels
+    instructions = sum(r.counts.instructions for r in facts.rounds)
+    for label, n in sorted(found.items(), key=lambda item: (item[0].name, -item[1])):
+        name = f"… {label.name}: {label.value}"
+        yield Statistic(name, number(n), share(n, instructions), "", "")
 
 
 def _topic(facts: RunFacts) -> tuple[Statistic, ...]:

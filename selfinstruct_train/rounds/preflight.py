@@ -123,6 +123,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if pack is not None and generation.augment.share:
         asked, operations = list(generation.augment.operations), pack.operations
         faults.check(lambda: require_operations(operations, asked, generation.prompts))
+    if seeds is not None:
+        kept = seeds.kept
+        faults.check(lambda: _check_labels(config, kept))
     step = generation.instances
     if step.best_of > 1 and step.chooser == "program":
         assert step.chooser_program is not None
@@ -191,6 +194,20 @@ def _check_suite_names(names: list[str]) -> None:
         raise ConfigError(
             f"evaluation.suites: two suites are called '{same[0]}', so one's answers would be "
             "taken for the other's; rename a file, or leave one out"
+        )
+
+
+def _check_labels(config: Config, seeds: tuple[SeedTask, ...]) -> None:
+    sampling = config.generation.instructions.sampling
+    asked = f"generation.instructions.sampling is '{sampling}'"
+    if sampling == "uniform":
+        asked = "generation.labels is 'model'"
+        if config.generation.labels == "demonstrations":
+            return
+    if len({(task.category, task.task_type) for task in seeds}) < 2:
+        raise ConfigError(
+            f"{asked}, but no two seed tasks of {config.seeds.path} differ in 'category' or "
+            "'task_type'; add these fields, or leave the setting out"
         )
 
 

@@ -49,6 +49,7 @@ class RoundDirectory:
         self.calibration = path / "calibration.json"
         self.instances = path / "instances.jsonl"
         self.drawn = path / "drawn.jsonl"
+        self.labels = path / "labels.jsonl"
         self.scores = path / "scores.jsonl"
         self.selection = path / "selection.jsonl"
         self.dataset = path / "dataset"
@@ -165,6 +166,8 @@ class RoundDirectory:
             case "instances":
                 written = [self.instances, self.drawn]
                 return [*written, self.rejected("instances"), self.completions(stage)]
+            case "labels":
+                return [self.labels]
             case "scores":
                 return [self.scores]
             case "selection":

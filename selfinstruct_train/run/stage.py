@@ -60,6 +60,7 @@ STAGES = (
         ("generation.instances.chooser_program",),
         ("classification",),
     ),
+    Stage("labels", ("generation.labels", "generation.classification"), (), ("instructions",)),
     # Another weight selects other rows, but the scores stand.
     Stage("scores", (), ("scores",), ("instances",)),
     Stage(

@@ -42,6 +42,8 @@ class OwnRow(Row):
     is_classification: bool = False
     is_prompt: bool = False
     """Whether the instruction is a whole prompt, which may be worded as a template is."""
+    category: str | None = None
+    task_type: str | None = None
 
 
 class _Found(NamedTuple):
@@ -225,6 +227,8 @@ def _own_rows(data: Mapping[str, Any], row_id: str) -> Iterator[OwnRow]:
             output=one.output,
             is_classification=is_classification,
             is_prompt=one.is_prompt,
+            category=_label(data, "category"),
+            task_type=_label(data, "task_type"),
         )
 
 
@@ -272,6 +276,11 @@ def _from_messages(messages: list[Any], role: str, content: str) -> _Asked:
         "".join(said["user"][1:]),
         said["assistant"][0],
     )
+
+
+def _label(data: Mapping[str, Any], key: str) -> str | None:
+    found = data.get(key)
+    return found.strip() or None if isinstance(found, str) else None
 
 
 def _text(data: Mapping[str, Any], key: str, default: str | None = None) -> str:

@@ -88,4 +88,6 @@ def _task(rows: Sequence[OwnRow]) -> SeedTask:
         instruction=first.instruction,
         instances=tuple(Instance(input=row.input, output=row.output) for row in rows),
         is_classification=first.is_classification,
+        category=first.category,
+        task_type=first.task_type,
     )
