@@ -308,6 +308,7 @@ def test_a_file_that_is_not_as_its_stage_left_it_is_named(
         start(run)
     said = str(caught.value)
     assert str(path) in said and "--redo " in said
+    assert ".jsonl: holds " in said or "is missing" in said or "was changed" in said
     stage = said.partition("--redo ")[2].split()[0]
     start(run, redo=stage)
 
