@@ -183,6 +183,16 @@ def test_replaced_weights_stop_training_and_writing(tmp_path: Path) -> None:
         start(run, model="e")
 
 
+def test_another_precision_of_the_writer_stops_its_stages(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start(run, **{"writer precision": "bfloat16"})
+    with pytest.raises(RunError, match=r"content of writer precision: bfloat16 -> float32"):
+        start(run, **{"writer precision": "float32"})
+    # A run begun before this was noted goes on.
+    start(tmp_path / "older")
+    start(tmp_path / "older", **{"writer precision": "float32"})
+
+
 def evaluate_suites(run: RunDirectory, *suites: str) -> None:
     """Finish evaluation and judge with an answer for each suite that has none."""
     directory = run.round(0)

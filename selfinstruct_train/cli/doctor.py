@@ -16,8 +16,8 @@ from huggingface_hub import HfApi
 from selfinstruct_train.config import explaining_paths, load_config
 from selfinstruct_train.engines.local.rowwise import has_kernel
 from selfinstruct_train.models.memory import free_memory
+from selfinstruct_train.models.precision import has_fast_bf16
 from selfinstruct_train.rounds.preflight import adapter_bytes, free_disk, preflight
-from selfinstruct_train.training.arguments import has_fast_bf16
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _EXTRAS = {

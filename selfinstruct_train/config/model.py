@@ -38,7 +38,8 @@ class ModelConfig(Section):
     revision: str | None = None
     """Hub revision; pin it to repeat a run."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """``auto``: bfloat16 on a GPU that has it, else float32 (which also decodes faster on CPUs)."""
+    """``auto``: bfloat16 on a GPU that has it; on a CPU a run tries both when it begins, and keeps
+    bfloat16 where that is clearly faster, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model lives."""
     attention: Literal["sdpa", "eager"] = "sdpa"

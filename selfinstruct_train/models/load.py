@@ -50,7 +50,7 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
         EngineError: the model, its device or its precision is not to be had.
     """
     known = description or describe_model(config)
-    threads = _set_threads(config.threads)
+    threads = set_threads(config.threads)
     try:
         model = _read(known.source, config, known.dtype, config.attention).to(known.device).eval()
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
@@ -75,6 +75,21 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
         AdapterSwitch(model),
         notes,
     )
+
+
+def set_threads(wanted: int | None) -> int:
+    """Let torch use so many CPU threads, by default the cores' fair share of this process.
+
+    Returns:
+        How many that is.
+    """
+    # More threads than cores make each other wait, and every process of a launch counts.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    by_environment = int(asked) if asked.isdigit() else 0
+    threads = wanted or by_environment or max(1, len(os.sched_getaffinity(0)) // processes)
+    torch.set_num_threads(threads)
+    return threads
 
 
 def require_cache(model: PreTrainedModel, name: str) -> None:
@@ -146,13 +161,3 @@ def _read(source: str, config: ModelConfig, dtype: torch.dtype, attention: str) 
         if attention == "eager" or "scaled_dot_product_attention" not in str(error):
             raise
         return _read(source, config, dtype, "eager")
-
-
-def _set_threads(wanted: int | None) -> int:
-    # More threads than cores make each other wait, and every process of a launch counts.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    by_environment = int(asked) if asked.isdigit() else 0
-    threads = wanted or by_environment or max(1, len(os.sched_getaffinity(0)) // processes)
-    torch.set_num_threads(threads)
-    return threads

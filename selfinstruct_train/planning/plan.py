@@ -18,6 +18,7 @@ from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.memory import free_memory
+from selfinstruct_train.models.precision import has_fast_bf16, settle_precision
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.planning.expected import Expected, expected_from, read_yield
 from selfinstruct_train.planning.hardware import (
@@ -52,7 +53,6 @@ from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import encode
-from selfinstruct_train.training.arguments import has_fast_bf16
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -167,6 +167,8 @@ def _measure(config: Config, on: Machine) -> _Measured:
     # The machine that is planned for need not be this one.
     described = describe_model(config.model.model_copy(update={"device": "cpu"}))
     config = settle_style(config, described).config
+    if on == "cpu" and (settled := settle_precision(config.model, described)) is not None:
+        described = described._replace(dtype=settled.dtype)
     name = config.generation.prompts
     rng = derived_rng(config.seed, "demonstrations of the domain")
     pack = for_domain(load_pack(name), config.seeds, seeds, rng)

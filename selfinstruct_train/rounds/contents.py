@@ -51,6 +51,8 @@ def read_contents(
         "steering": _steering(config),
         "scores": ", ".join(config.generation.select.by.asked),
     }
+    if config.generation.engine.kind != "server":
+        found["writer precision"] = config.model.dtype
     if (program := config.generation.instances.chooser_program) is not None:
         found["generation.instances.chooser_program"] = _of_texts([program.read_text("utf-8")])
     for suite in suites:

@@ -11,10 +11,12 @@ from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.models.precision import Precision, settle_precision
 from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.progress import Progress
 from selfinstruct_train.rounds.contents import read_contents
@@ -47,8 +49,13 @@ class OpenedRun:
         self.run = RunDirectory(config.output_dir, self.world)
         checked = preflight(config, stages, self.world)
         config, style = settle_style(with_held_out(config), checked.model)
-        self.config = config
         self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
+        settled = self.world.on_main(lambda: self._settle_precision(config))
+        if settled is not None:
+            model = config.model.model_copy(update={"dtype": settled.name})
+            config = config.model_copy(update={"model": model})
+            self.described = self.described._replace(dtype=settled.dtype)
+        self.config = config
         self.own, self.suites = checked.own, checked.suites
         self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self.selection = selection_of(config.evaluation)
@@ -61,7 +68,7 @@ class OpenedRun:
         self.world.on_main(self._write_held_out)
         freeze_clock(self.described.tokenizer, self.run.begun())
         self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)
-        for note in (*notes, style):
+        for note in (*notes, style, *([settled.note] if settled else [])):
             self.progress.say(note)
         asked = config.generation.filters.tokenizer
         self.tokenizer_choice = self.pack.rules.tokenizer_choice(asked)
@@ -76,6 +83,13 @@ class OpenedRun:
         self._writes_here = config.generation.engine.kind == "transformers"
         writer = self.model if self._writes_here else self.described
         self.engine = self.parallel(make_engine(config, writer, self.progress.say))
+
+    def _settle_precision(self, config: Config) -> Precision | None:
+        try:
+            saved = self.run.config().model.dtype
+        except RunError:
+            saved = None  # no run yet, or a damaged config.yaml, which is written again
+        return settle_precision(config.model, self.described, saved)
 
     def _write_held_out(self) -> None:
         for suite in (s for s in self.suites if s.name == HELD_OUT and self.config.seeds.hold_out):

@@ -16,6 +16,7 @@ from selfinstruct_train.generation.seed_check import KindFigures
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.precision import settle_precision
 from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask
 
@@ -36,6 +37,9 @@ def classification_figures(
     described = describe_model(config.model)
     config, note = settle_style(config, described)
     say(note)
+    if (precision := settle_precision(config.model, described)) is not None:
+        described = described._replace(dtype=precision.dtype)
+        say(precision.note)
     here = config.generation.engine.kind == "transformers"
     engine = make_engine(config, load_model(config.model, described) if here else described)
     pack = load_pack(config.generation.prompts)

@@ -15,6 +15,7 @@ from trl import DPOConfig, SFTConfig
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.models.precision import has_fast_bf16
 from selfinstruct_train.run.directory import RoundDirectory
 
 if TYPE_CHECKING:
@@ -180,15 +181,3 @@ def _on_one_device(arguments: ArgumentsT, world: World) -> ArgumentsT:
         # One process takes one GPU; more of them are a matter for `accelerate launch`.
         arguments._n_gpu = 1
     return arguments
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device computes bfloat16 itself."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # On a CPU without the instructions bf16 is emulated, several times slower than float32.
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_instructions()
-
-
-def _cpu_has_bf16_instructions() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

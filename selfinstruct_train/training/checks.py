@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 LOGIT_TOLERANCE = 1e-3
 """Most that equal logits may differ, as a share of the largest logit."""
-_PACKING_TOLERANCE = 2e-2
+_PACKING_TOLERANCE = 5e-2
+"""Most that the logits of a packed row may differ, as a share of their norm: 0.7 % in bfloat16 on a
+model of 30 layers, 20 % where it sees the row before it."""
 _ROWS_COMPARED = 4
 _PROMPTS_ASKED = 8
 _MOST_ANSWER_TOKENS = 128
@@ -175,8 +177,9 @@ def check_packing(model: PreTrainedModel, dataset: Dataset, collate: Collate) ->
             input_ids=tokens, position_ids=batch["position_ids"].to(device), use_cache=False
         ).logits[0, -length:]
         alone = model(input_ids=tokens[:, -length:], use_cache=False).logits[0]
-    difference = (together - alone).abs().max().item()
-    if difference > _PACKING_TOLERANCE * alone.abs().max().item():
+    # By their norms: in bfloat16 a single logit may be off by 2 %, all of them are not.
+    difference = (together.float() - alone.float()).norm() / alone.float().norm()
+    if not difference <= _PACKING_TOLERANCE:
         raise TrainingError(
             "training.packing lets the rows of one sequence see each other with this model's "
             "attention; set training.packing=false"

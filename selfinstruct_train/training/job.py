@@ -31,6 +31,7 @@ from selfinstruct_train.training.adapter import attach_adapter, restored_after, 
 from selfinstruct_train.training.alive_check import check_alive
 from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.encoded import Example
+from selfinstruct_train.training.half import fast_half
 from selfinstruct_train.training.progress import OnStep, Recorder
 from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
 
@@ -131,7 +132,7 @@ def run_training(
             trainer.remove_callback(PrinterCallback)
             precision = _precision(trainer)
             gate = parts.gate(trainer, tuned)
-            with _room_on_disk(directory):
+            with _room_on_disk(directory), fast_half(trainer, tuned):
                 run_trainer(trainer, checkpoint, config)
             # Off comes the mixed precision that training wrapped around the forward.
             trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)

@@ -42,10 +42,9 @@ def check_loss(trainer: SFTTrainer) -> None:
     labels = batch["labels"]
     with inference(model):
         asked = {key: value for key, value in batch.items() if key != "labels"}
-        logits = model(**asked, use_cache=False).logits[:, :-1].float()
-        expected = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
-        ).item()
+        learned = labels[:, 1:] != IGNORED
+        logits = model(**asked, use_cache=False).logits[:, :-1][learned].float()
+        expected = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learned]).item()
         found = trainer.compute_loss(model, dict(batch)).item()
     if math.isnan(expected) and math.isnan(found):
         return  # they agree; training stops at its first step and says why

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trl import SFTTrainer
-
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.packs.pack import AnswerFormat
@@ -25,6 +23,7 @@ from selfinstruct_train.training.job import (
 )
 from selfinstruct_train.training.loss_check import check_loss
 from selfinstruct_train.training.progress import OnStep
+from selfinstruct_train.training.trainer import AnswerTrainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -92,7 +91,7 @@ def train(
         )
     )
 
-    def gate(trainer: SFTTrainer, tuned: PeftModel) -> checks.GateReport:
+    def gate(trainer: AnswerTrainer, tuned: PeftModel) -> checks.GateReport:
         report = checks.check_batches(
             trainer.train_dataset,
             trainer.data_collator,
@@ -110,7 +109,7 @@ def train(
     parts = Parts(
         write=lambda: write_dataset(rows, directory),
         arguments=lambda: sft_arguments(loaded, config, directory, seed, world, max_steps_override),
-        trainer=lambda tuned, arguments, recorder: SFTTrainer(
+        trainer=lambda tuned, arguments, recorder: AnswerTrainer(
             model=tuned,
             args=arguments,
             train_dataset=examples.kept.dataset(),

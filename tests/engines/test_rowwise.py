@@ -49,6 +49,31 @@ def test_every_row_attends_to_its_own_length(heads, kept, size, window):
 
 
 @needs_library
+@pytest.mark.parametrize("heads, kept, size", [(9, 3, 64), (6, 2, 128), (3, 3, 80)])
+@pytest.mark.parametrize("window", [None, 7])
+def test_keys_and_values_in_bfloat16_are_summed_in_float32(heads, kept, size, window):
+    query, keys, values = (x.bfloat16() for x in tensors(5, heads, kept, size))
+    seen = torch.tensor([1, 33, 16, 7, 3])
+    busy = keys[:5, :, :33], values[:5, :, :33]
+    assert can_attend_rows(query, *busy)
+    out, mass = attend_rows(query, *busy, seen, window, size**-0.5)
+    expected, expected_mass = by_formula(query, keys, values, seen, window, size**-0.5)
+    # The result is rounded once, to 8 bits; nothing before it is.
+    torch.testing.assert_close(out.double(), expected, rtol=2**-8, atol=2e-6)
+    torch.testing.assert_close(mass.double(), expected_mass, rtol=1e-6, atol=2e-6)
+
+
+@needs_library
+def test_a_library_that_knows_float32_alone_is_asked_for_nothing_else(monkeypatch):
+    library = rowwise._library()
+    older = library._replace(functions={torch.float32: library.functions[torch.float32]})
+    monkeypatch.setattr(rowwise, "_library", lambda: older)
+    query, keys, values = tensors(2, 2, 2, 32)
+    assert can_attend_rows(query, keys[:2], values[:2])
+    assert not can_attend_rows(*(x.bfloat16() for x in (query, keys[:2], values[:2])))
+
+
+@needs_library
 def test_scores_far_apart_neither_overflow_nor_vanish():
     query, keys, values = tensors(3, 2, 2, 64, spread=400.0)
     seen = torch.tensor([40, 11, 1])
