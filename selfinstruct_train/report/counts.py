@@ -11,6 +11,7 @@ from selfinstruct_train.records import (
     GeneratedInstance,
     Instruction,
     Labelled,
+    LeftOutRow,
     Provenance,
     Rejection,
 )
@@ -106,6 +107,10 @@ class RoundCounts:
         for row in rows:
             self.classified += 1
             self.classification += row.is_classification
+
+    def count_left_out(self, rows: Iterable[LeftOutRow]) -> None:
+        """Count what the selection left out."""
+        self.dropped.update(DropReason("selection", row.reason) for row in rows)
 
     def count_labelled(self, rows: Iterable[Labelled]) -> None:
         """Count the model's own labels."""

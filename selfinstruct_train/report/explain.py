@@ -14,12 +14,15 @@ from selfinstruct_train.records import (
     GeneratedInstance,
     Instruction,
     Labelled,
+    LeftOutRow,
     Provenance,
     Rejection,
     Row,
+    RowScores,
     SeedTask,
     TrainingRow,
 )
+from selfinstruct_train.report.wording import left_out_words
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore
@@ -43,6 +46,8 @@ class _Written(NamedTuple):
     shown: dict[str, SeedTask]
     """Seed tasks, and the pack's demonstrations."""
     pruned: dict[str, Pruned]
+    scores: dict[str, RowScores]
+    left_out: dict[str, LeftOutRow]
     threshold: str
 
 
@@ -108,6 +113,8 @@ def _read(run: RunDirectory) -> _Written:
         [row for d in rounds for stage in _STAGES for row in _rows(d.rejected(stage), Rejection)],
         {task.id: task for task in tasks},
         {row.id: row for row in _rows(run.pruned, Pruned)},
+        {row.id: row for d in rounds for row in _rows(d.scores, RowScores)},
+        {row.id: row for d in rounds for row in _rows(d.selection, LeftOutRow)},
         str(config.generation.filters.novelty_threshold),
     )
 
@@ -120,6 +127,7 @@ def _of_instance(written: _Written, row: GeneratedInstance) -> Iterator[str]:
         f"output       {row.output}",
         *_wrote(written, row.provenance),
         *_fate(written, row.id, row.instruction_id),
+        *_selected(written, row.id),
         *_trained(written, row.id),
         *_demonstrations(written, row.provenance, set()),
     )
@@ -233,6 +241,15 @@ def _steered(wrote: Provenance) -> Iterator[str]:
 def _fate(written: _Written, *ids: str) -> Iterator[str]:
     for pruned in (written.pruned[i] for i in ids if i in written.pruned):
         yield f"pruned{f': {pruned.reason}' if pruned.reason else ''}"
+
+
+def _selected(written: _Written, row_id: str) -> Iterator[str]:
+    """Scores of an instance, and why the selection left it out, if it did."""
+    if (scored := written.scores.get(row_id)) is not None:
+        found = scored.model_dump(exclude={"id"}, exclude_none=True)
+        yield f"scores: {', '.join(f'{name} {value:g}' for name, value in found.items()) or 'none'}"
+    if (left_out := written.left_out.get(row_id)) is not None:
+        yield left_out_words(left_out)
 
 
 def _trained(written: _Written, *ids: str) -> Iterator[str]:

@@ -51,6 +51,7 @@ from selfinstruct_train.records import (
     GeneratedInstance,
     Instruction,
     Labelled,
+    LeftOutRow,
     PairedComparison,
     Prediction,
     Rejection,
@@ -58,6 +59,7 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
+from selfinstruct_train.report.selected import RoundSelection, read_selection
 from selfinstruct_train.rounds.governor import Decision
 from selfinstruct_train.rounds.table import read_decision
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
@@ -167,6 +169,8 @@ class RoundFacts(NamedTuple):
     """Several trainings on the round's data side by side; None where there is one alone."""
     decision: Decision | None
     """What followed; None where nothing is decided."""
+    selection: RoundSelection | None = None
+    """Rows that were taken and left out; None where rows are not selected."""
 
 
 class StageMark(NamedTuple):
@@ -299,6 +303,7 @@ def _read_round(
         if (mark := home.mark(stage)) is not None:
             marks[stage] = mark
     counts.count_classified(_stream(directory.classified, Classified))
+    counts.count_left_out(_stream(directory.selection, LeftOutRow))
     counts.count_labelled(_stream(directory.labels, Labelled))
     return RoundFacts(
         number=_number(directory),
@@ -316,6 +321,7 @@ def _read_round(
         harness=read_harness(harness) if harness.exists() else None,
         trainings=read_trainings(trainings) if trainings.exists() else None,
         decision=read_decision(directory),
+        selection=read_selection(directory),
     )
 
 

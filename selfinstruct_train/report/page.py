@@ -266,7 +266,9 @@ def _dropped_sample(facts: RunFacts) -> Iterator[tuple[str, tuple[Rejection, ...
         for row in r.rejections:
             reasons.setdefault(_reason_label(row.stage, row.reason), []).append(row)
         for why, count in r.counts.dropped.items():
-            counts[_reason_label(*why)] += count
+            # What the selection left out has a section of its own.
+            if why.stage != "selection":
+                counts[_reason_label(*why)] += count
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         yield f"{reason} ({count:,})", spread(reasons[reason], _DROPPED_PER_REASON)
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from statistics import fmean, quantiles
 
 from selfinstruct_train.packs.pack import load_pack
-from selfinstruct_train.records import Classified, Labelled, Rejection, Row
+from selfinstruct_train.records import Classified, Labelled, LeftOutRow, Rejection, Row
 from selfinstruct_train.report.counts import RoundCounts, trait_yields
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
@@ -134,6 +134,7 @@ def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Uni
     known = {row.id for row in instructions}
     classified = RowStore(directory.classified, Classified, writable=False).stream()
     counts.count_classified(row for row in classified if row.id in known)
+    counts.count_left_out(RowStore(directory.selection, LeftOutRow, writable=False).stream())
     labelled = RowStore(directory.labels, Labelled, writable=False).stream()
     counts.count_labelled(row for row in labelled if row.id in known)
     for _ in counts.count_instances(live.instances_of(directory)):

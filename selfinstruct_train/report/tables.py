@@ -10,7 +10,11 @@ from selfinstruct_train.report.counts import Trait
 from selfinstruct_train.report.facts import RoundFacts, RunFacts
 from selfinstruct_train.report.wording import number, share
 
-_NO_FAULT = {"kept": "kept", "too_many": "over the cap, no fault"}
+_NO_FAULT = {
+    "kept": "kept",
+    "too_many": "over the cap, no fault",
+    "over_budget": "over the budget of the selection, no fault",
+}
 """Fates that say nothing against a row, as the page names them."""
 
 

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TypeVar
 
+from selfinstruct_train.records import LeftOutRow
+
 T = TypeVar("T")
 
 # Joiners shape emoji and Indic letters; without them honest text would fall apart.
@@ -59,6 +61,17 @@ def signed(value: float, digits: int = 1) -> str:
 def share(part: int, whole: int) -> str:
     """A part in percent; a dash where the whole is nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def left_out_words(row: LeftOutRow) -> str:
+    """Why the selection left a row out."""
+    match row.reason:
+        case "over_budget":
+            why = "as many better rows as wanted were taken"
+        case "too_close":
+            near = f"{row.nearest.id} (ROUGE-L {row.nearest.score:.2f})" if row.nearest else "one"
+            why = f"too close to {near}, which scores higher and was taken"
+    return f"left out by the selection: {why}; weighted score {row.score:+.2f}"
 
 
 def duration(seconds: float) -> str:
