@@ -14,7 +14,7 @@ from selfinstruct_train.contamination.suite_index import SuiteTasks
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.packs.pack import AnswerFormat, load_pack
-from selfinstruct_train.records import GeneratedInstance, TrainingRow
+from selfinstruct_train.records import GeneratedInstance, Instruction, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.sources.lenient import read_own
@@ -34,6 +34,8 @@ class DataRows(NamedTuple):
     """What a training on all rounds is given: seeds and live rows, less what resembles a suite."""
     generated: dict[str, GeneratedInstance]
     """By id: where the machine-written ones come from."""
+    instructions: dict[str, Instruction]
+    """By id: what their instructions were drawn for, and what they are about."""
     contamination: Contamination
 
 
@@ -52,7 +54,8 @@ def read_data(run: RunDirectory) -> DataRows:
         DataError: seeds, suites or rows cannot be read.
     """
     config = run.config()
-    instances = list(LiveRows(run).instances(len(run.rounds())))
+    live, rounds = LiveRows(run), len(run.rounds())
+    instances = list(live.instances(rounds))
     if config.generates and not instances:
         raise RunError(
             f"{run.path}: no row is finished that could be exported; go on with "
@@ -74,7 +77,9 @@ def read_data(run: RunDirectory) -> DataRows:
         pack.rules.tokenizer_choice(config.generation.filters.tokenizer),
     )
     kept = tuple(row for place, row in enumerate(rows) if place not in contamination.left_out)
-    return DataRows(config, kept, {row.id: row for row in instances}, contamination)
+    generated = {row.id: row for row in instances}
+    instructions = {row.id: row for row in live.instructions(rounds)}
+    return DataRows(config, kept, generated, instructions, contamination)
 
 
 def split_rows(rows: Sequence[TrainingRow], share: float, seed: int) -> Split:
@@ -180,13 +185,16 @@ def _write_parquet(path: Path, rows: Iterable[TrainingRow], data: DataRows) -> P
         + [("is_classification", pa.bool_()), ("round", pa.int32())]
         + [(name, text) for name in ("instruction_id", "model", "adapter", "prompt_hash")]
         + [("temperature", pa.float64()), ("demonstrations", pa.list_(text))]
+        + [(name, text) for name in ("operation", "category", "task_type")]
+        + [("attributes", pa.list_(text))]
     )
-    found = [row.model_dump() | _origin(data.generated.get(row.id)) for row in rows]
+    found = [row.model_dump() | _origin(data, row.id) for row in rows]
     pq.write_table(pa.Table.from_pylist(found, schema), path, compression="zstd")
     return path
 
 
-def _origin(row: GeneratedInstance | None) -> dict[str, Any]:
+def _origin(data: DataRows, row_id: str) -> dict[str, Any]:
+    row = data.generated.get(row_id)
     if row is None:
         return {}
     wrote = row.provenance
@@ -198,4 +206,15 @@ def _origin(row: GeneratedInstance | None) -> dict[str, Any]:
         "prompt_hash": wrote.prompt_hash,
         "temperature": wrote.sampling.temperature,
         "demonstrations": list(wrote.demonstrations),
+    } | _steered(data.instructions.get(row.instruction_id))
+
+
+def _steered(instruction: Instruction | None) -> dict[str, Any]:
+    if instruction is None:
+        return {}
+    return {
+        "operation": instruction.provenance.operation,
+        "category": instruction.category,
+        "task_type": instruction.task_type,
+        "attributes": [f"{one.name}: {one.value}" for one in instruction.provenance.attributes],
     }

@@ -4,6 +4,7 @@ import pytest
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.records import (
+    Attribute,
     GeneratedInstance,
     Instruction,
     Neighbour,
@@ -46,7 +47,10 @@ def write_run(path: Path, **settings: object) -> RunDirectory:
             id=f"i{n}",
             instruction=f"Hum tune {n}.",
             nearest=Neighbour(id="mw_seed_1", instruction="Sing.", score=0.2),
-            provenance=provenance(n),
+            provenance=provenance(n).model_copy(
+                update={"attributes": (Attribute(name="mood", value="glad"),)}
+            ),
+            category="music",
         )
         for n in range(10)
     )

@@ -60,6 +60,8 @@ def test_datasets_reads_every_format_with_all_rows(
         case "parquet":
             assert found["output"] == row.output and found["model"] == "embedded"
             assert found["demonstrations"] == ["mw_seed_0", "mw_seed_1"]
+            assert (found["category"], found["attributes"]) == ("music", ["mood: glad"])
+            assert found["operation"] is None is found["task_type"]
 
 
 def test_no_instruction_is_in_both_parts_and_a_repetition_gives_the_same(
