@@ -30,6 +30,9 @@ Style = Literal["completion", "chat", "magpie"]
 DemonstrationSampling = Literal["uniform", "balanced", "rare_first"]
 """Which tasks of the pool are shown together in a prompt of step 1."""
 
+PersonalDataKind = Literal["card", "iban", "email", "phone"]
+"""Personal data that show by their form."""
+
 ScoreName = Literal["arbiter", "ifd", "length", "novelty"]
 """What a row may be selected by."""
 
@@ -158,6 +161,10 @@ class InstanceStep(Section):
     is right; an answer needs more than 0 to be kept. It runs in a process of its own."""
     chooser_seconds: Seconds = 5.0
     """Longest that ``chooser_program`` may take over one answer, which then scores 0."""
+    fix: bool = False
+    """The arbiter, calibrated on the seeds' own answers and those of other seeds, judges every
+    answer. One that it holds wrong is drawn once more, at ``draw_temperature``, and judged again; a
+    row whose answer is still wrong is dropped."""
     consistency: bool = False
     """From the second round on, keep an instance only if the tuned model, asked in its own
     template, agrees."""
@@ -199,6 +206,10 @@ class FilterConfig(Section):
     """Keep instructions that begin with "Write a program" (the original scripts drop them)."""
     max_repeats: Count = 4
     """A text that says one n-gram more often than this in a row is a loop."""
+    personal_data: tuple[PersonalDataKind, ...] = ()
+    """Drops rows that hold such data, with right check digits where the kind has any: ``card``,
+    ``iban``, ``email``, ``phone``. Off by default: models make most of them up, and tasks about
+    letters, forms and extraction hold them rightly."""
 
 
 class ScoreWeights(Section):

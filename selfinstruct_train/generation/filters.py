@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import regex
 
 from selfinstruct_train.config import FilterConfig
+from selfinstruct_train.config.generation import PersonalDataKind
 from selfinstruct_train.generation.faults import TextFaults, text_faults
+from selfinstruct_train.generation.personal_data import find_personal_data
 from selfinstruct_train.generation.reading import find_label
 from selfinstruct_train.packs.language import LanguageTest, language_test
 from selfinstruct_train.packs.pack import Rules, Wording
@@ -53,11 +55,11 @@ class InstructionFilter:
 
     def _all_faults(self, text: str) -> Iterator[FilterResult]:
         units = self._rules.units
-        found = length(text, units)
-        if found < self._config.min_words:
-            yield FilterResult("too_short", f"{found} {units}")
-        if found > self._config.max_words:
-            yield FilterResult("too_long", f"{found} {units}")
+        size = length(text, units)
+        if size < self._config.min_words:
+            yield FilterResult("too_short", f"{size} {units}")
+        if size > self._config.max_words:
+            yield FilterResult("too_long", f"{size} {units}")
         if self._unsuitable and (match := self._unsuitable.search(text)):
             yield FilterResult("unsuitable_word", match.group())
         begins = text.lower()
@@ -71,6 +73,8 @@ class InstructionFilter:
             yield FilterResult("foreign_start", start[:1])
         if loop := repeated_ngram(text, self._config.max_repeats):
             yield FilterResult("loop", loop)
+        if found := _personal_data(self._config.personal_data, text):
+            yield found
         if self._faults and (fault := self._faults.no_task(text)):
             yield FilterResult(*fault)
         if self._language and (seen := self._language.foreign_instruction(text)):
@@ -112,6 +116,7 @@ def check_instances(
     wording: Wording | None = None,
     language: LanguageTest | None = None,
     faults: TextFaults | None = None,
+    personal_data: Sequence[PersonalDataKind] = (),
 ) -> list[CheckedInstance]:
     """Judge the instances of one instruction, in order.
 
@@ -128,6 +133,7 @@ def check_instances(
         wording: whose labels must not stand in an answer; None looks for none.
         language: in which inputs and answers must be; None takes any.
         faults: of form, by the words of the pack; None looks for none.
+        personal_data: kinds of which none may stand in a row.
     """
     found = list(instances)
     outputs: dict[str, set[str]] = {}
@@ -139,6 +145,7 @@ def check_instances(
     first: str | None = None
     for instance in found:
         fault = check_instance(instruction, instance, max_repeats, wording, language, faults)
+        fault = fault or _personal_data(personal_data, instance.output, instance.input)
         answers = outputs[instance.input]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = FilterResult("conflicting_outputs", f"{len(answers)} outputs for one input")
@@ -169,6 +176,13 @@ def _contradicts(instance: Instance, first: str) -> bool:
     """Whether an answer without input differs from the first one, and one of them is short."""
     lengths = (count_words(first), count_words(instance.output))
     return not instance.input and instance.output != first and min(lengths) <= _SHORT_ANSWER
+
+
+def _personal_data(kinds: Sequence[PersonalDataKind], *texts: str) -> FilterResult | None:
+    for text in texts if kinds else ():
+        if (found := find_personal_data(text, kinds)) is not None:
+            return FilterResult(f"personal_{found.kind}", found.shown)
+    return None
 
 
 def check_instance(

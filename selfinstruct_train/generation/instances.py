@@ -16,6 +16,7 @@ from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.filters import FilterResult
 from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.fixing import Fixer
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import (
     Prompt,
@@ -44,13 +45,15 @@ from selfinstruct_train.records import (
 class InstanceWriter:
     """Writes instances for the instructions of the round and keeps those that pass the filters."""
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, seeds: Sequence[SeedTask]) -> None:
         self._context = context
         self._kept = context.directory.store(context.directory.instances, GeneratedInstance)
         self._rejected = context.directory.store(context.directory.rejected("instances"), Rejection)
         self._draws = context.config.generation.instances.best_of > 1
         self._drawn = context.directory.store(context.directory.drawn, DrawnAnswers)
         self._journal = context.journal("instances")
+        fixes = context.config.generation.instances.fix
+        self._fixer = Fixer(context, self._journal, seeds) if fixes else None
         self._counts = Counts(f"round {context.round} instances", context.report)
         self._done = self._without = self._on_topic = 0
 
@@ -73,6 +76,8 @@ class InstanceWriter:
                 written, drawn = ask_again(context, journal, reanswer, written, self._done, counts)
                 if self._draws:
                     self._drawn.emit(drawn)
+            if self._fixer is not None:
+                written = self._fixer.fix(written, self._done, counts)
             sorted_out = [_rows(self._hold_against_topic(row)) for row in written]
             self._kept.emit(row for kept, _ in sorted_out for row in kept)
             counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
@@ -94,6 +99,7 @@ class InstanceWriter:
             completion_tokens=counts.tokens,
             trimmed_prompts=counts.trimmed,
             **self._topic_figures(),
+            **(self._fixer.figures() if self._fixer and self._done else {}),
         )
 
     def _hold_against_topic(self, written: Written) -> Written:

@@ -75,47 +75,60 @@ class Question(NamedTuple):
 
 def reanswers(context: StageContext) -> list[Reanswer]:
     """What the config asks for, in order."""
-    generation, wording = context.config.generation, context.pack.wording
-    style = context.style("instances")
-    most = 0 if style == "magpie" else generation.instances.demonstrations
+    step, found = context.config.generation.instances, []
+    draws = step.best_of > 1
+    tuned_writes = _tuned_writes(context)
+    # Drawn answers replace all others: they are drawn once, from whoever writes instances.
+    if step.answers != "as_written" or (draws and not tuned_writes):
+        found.append(_base(context, replaces=step.answers == "asked_again" or draws))
+    if tuned_writes or (context.adapter is not None and step.consistency):
+        found.append(_tuned(context, replaces=tuned_writes))
+    return found
+
+
+def answerer(context: StageContext) -> Reanswer:
+    """Whoever writes the round's answers, asked for one anew."""
+    ask = _tuned if _tuned_writes(context) else _base
+    return ask(context, replaces=True)
+
+
+def _tuned_writes(context: StageContext) -> bool:
+    return context.adapter is not None and context.config.generation.instance_writer == "tuned"
+
+
+def _base(context: StageContext, replaces: bool) -> Reanswer:
+    wording, style = context.pack.wording, context.style("instances")
+    most = 0 if style == "magpie" else context.config.generation.instances.demonstrations
     shown = context.pack.input_first[:most]
 
-    def ask_base(text: str, given: str) -> Prompt | ChatTurns:
+    def ask(text: str, given: str) -> Prompt | ChatTurns:
         if style == "completion":
             return few_shot_prompt(wording, shown, text, given)
         return chat_answer(shown, text, given, context.template)
 
-    found = []
-    draws = generation.instances.best_of > 1
-    tuned_writes = context.adapter is not None and generation.instance_writer == "tuned"
-    # Drawn answers replace all others: they are drawn once, from whoever writes instances.
-    if generation.instances.answers != "as_written" or (draws and not tuned_writes):
-        found.append(
-            Reanswer(
-                "base",
-                ask_base,
-                tuple(task.id for task in shown),
-                wording.few_shot_stop if style == "completion" else (),
-                None,
-                generation.instances.answers == "asked_again" or draws,
-                # Labels come before inputs, so the written label is not a guess at all.
-                covers_classification=False,
-            )
-        )
-    if tuned_writes or (context.adapter is not None and generation.instances.consistency):
-        found.append(
-            Reanswer(
-                "tuned",
-                # Few-shot prompts are lost on a tuned model: it is asked in its own template.
-                lambda text, given: Prompt("", (), context.tuned_prompt(text, given)),
-                (),
-                (),
-                context.adapter,
-                tuned_writes,
-                covers_classification=True,
-            )
-        )
-    return found
+    return Reanswer(
+        "base",
+        ask,
+        tuple(task.id for task in shown),
+        wording.few_shot_stop if style == "completion" else (),
+        None,
+        replaces,
+        # Labels come before inputs, so the written label is not a guess at all.
+        covers_classification=False,
+    )
+
+
+def _tuned(context: StageContext, replaces: bool) -> Reanswer:
+    return Reanswer(
+        "tuned",
+        # Few-shot prompts are lost on a tuned model: it is asked in its own template.
+        lambda text, given: Prompt("", (), context.tuned_prompt(text, given)),
+        (),
+        (),
+        context.adapter,
+        replaces,
+        covers_classification=True,
+    )
 
 
 def ask_again(
@@ -189,7 +202,7 @@ def ask_again(
         result[question.task].instances[question.place] = after
     if reanswer.replaces:
         for i in dict.fromkeys(question.task for question in asked):
-            _filter_again(context, result[i])
+            filter_again(context, result[i])
     return result, drawn
 
 
@@ -252,10 +265,12 @@ def filter_instances(
         context.pack.wording,
         language_test(context.pack.rules.language),
         text_faults(context.pack.rules.faults),
+        config.filters.personal_data,
     )
 
 
-def _filter_again(context: StageContext, written: Written) -> None:
+def filter_again(context: StageContext, written: Written) -> None:
+    """Put the kept instances of a task through the filters once more: other answers are there."""
     kept = [j for j, found in enumerate(written.instances) if found.fault is None]
     results = filter_instances(context, written.task, [written.instances[j].instance for j in kept])
     for j, (_, fault) in zip(kept, results, strict=True):

@@ -115,7 +115,7 @@ def _write(
     else:
         rows = directory.store(directory.instructions, Instruction).stream()
         instructions = FinishedInstructions(rows)
-    classifier, instances = Classifier(context, seeds), InstanceWriter(context)
+    classifier, instances = Classifier(context, seeds), InstanceWriter(context, seeds)
     wanted = context.config.generation.instructions_per_round
     target, written = wanted, 0
     while fresh := instructions.write(target):

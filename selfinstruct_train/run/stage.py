@@ -60,7 +60,7 @@ STAGES = (
         ("generation.instances.chooser_program",),
         ("classification",),
     ),
-    Stage("labels", ("generation.labels", "generation.classification"), (), ("instructions",)),
+    Stage("labels", (), (), ("instructions",)),
     # Another weight selects other rows, but the scores stand.
     Stage("scores", (), ("scores",), ("instances",)),
     Stage(
@@ -106,6 +106,8 @@ FREE = (
     "generation.attributes",
     "generation.personas",
     "generation.augment.operations",
+    # Whether the model is asked for labels too; what it said stands.
+    "generation.labels",
     "generation.engine.server_model",
     "evaluation.suites",
     # How much of it: more rounds and measures may join a finished run. A decision stands once it is

@@ -1,0 +1,124 @@
+"""Answers that the arbiter holds wrong are written once more, and judged once more."""
+
+from pathlib import Path
+
+import pytest
+
+from selfinstruct_train.config import Config
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
+from selfinstruct_train.generation.fixing import calibrate_arbiter
+from selfinstruct_train.judging.arbiter import Arbiter
+from selfinstruct_train.packs.pack import load_pack
+from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
+from selfinstruct_train.run.directory import RoundDirectory
+from tests.generation.test_generate import (
+    SEEDS,
+    Killed,
+    contents,
+    rejections,
+    run_generation,
+    small_config,
+    writer,
+)
+
+RIGHT = "a right answer"
+
+
+def fixing(tmp_path: Path, *overrides: str) -> Config:
+    return small_config(tmp_path, "generation.instances.fix=true", *overrides)
+
+
+def answering(request: Request, adapter: Path | None = None) -> ScriptedAnswer:
+    """Half of the instructions are answered wrongly; asked again, half of those rightly."""
+    if "-fix-" in request.id:
+        number = int(request.id.split("-")[2])
+        return ScriptedAnswer(f" {RIGHT if number % 4 == 1 else 'wrong again'}")
+    if "-instances-" in request.id:
+        right = int(request.id.rpartition("-")[2]) % 2 == 0
+        return ScriptedAnswer(f"\nInput: one\nOutput: {RIGHT if right else 'wrong'}\n")
+    return writer(request)
+
+
+def judged(prompt: str, answer: str) -> float:
+    """Step 2 says No; the arbiter says Yes to what holds "right" or is a seed's own answer."""
+    if not prompt.endswith("Right and complete:"):
+        return float(answer.strip() == "No")
+    question = prompt.rpartition("\nTask:")[2]
+    seed = any(task.instruction in question for task in SEEDS)
+    right = RIGHT in question or (seed and "Output: ok" in question)
+    return -30.0 + 3.0 * ((answer.strip() == "Yes") == right)
+
+
+def fixed(tmp_path: Path, *overrides: str) -> RoundDirectory:
+    return run_generation(fixing(tmp_path, *overrides), ScriptedEngine(answering, judged))
+
+
+def test_wrong_answers_are_written_again_once_and_wrong_ones_dropped(tmp_path: Path) -> None:
+    directory = fixed(tmp_path)
+    rows = directory.store(directory.instances, GeneratedInstance).read()
+    assert rows and all(row.output == RIGHT for row in rows)
+    again = [row for row in rows if "-fix-" in row.provenance.request]
+    dropped = [row for row in rejections(directory) if row.reason == "judged_wrong"]
+    assert again and dropped
+    assert all(row.output == "wrong" for row in dropped)
+    assert "margin -3.00, written again -3.00" in dropped[0].evidence
+    assert all(row.provenance.sampling.temperature == 0.7 for row in again)
+    mark = directory.mark("instances")
+    assert mark is not None
+    assert mark.figures["fixed"] == len(again)
+    assert mark.figures["not_fixed"] == len(dropped)
+
+
+def test_without_fix_nothing_is_judged(tmp_path: Path) -> None:
+    engine = ScriptedEngine(answering, judged)
+    directory = run_generation(small_config(tmp_path), engine)
+    assert not any("-fix-" in request for request in engine.asked)
+    rows = directory.store(directory.instances, GeneratedInstance).read()
+    assert {row.output for row in rows} == {RIGHT, "wrong"}
+
+
+@pytest.mark.parametrize("after", [3, 20, 40])
+def test_a_round_killed_while_it_fixes_ends_as_an_undisturbed_one(
+    tmp_path: Path, after: int
+) -> None:
+    asked = 0
+
+    def dying(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        nonlocal asked
+        asked += 1
+        if asked > after:
+            raise Killed
+        return answering(request)
+
+    with pytest.raises(Killed):
+        run_generation(fixing(tmp_path / "a"), ScriptedEngine(dying, judged))
+    assert contents(fixed(tmp_path / "a")) == contents(fixed(tmp_path / "b"))
+
+
+def seeds(count: int) -> tuple[SeedTask, ...]:
+    return tuple(
+        SeedTask(
+            id=str(n),
+            name=str(n),
+            instruction=f"Say the number {n} aloud",
+            instances=(Instance(output=f"number {n}"),),
+            is_classification=False,
+        )
+        for n in range(count)
+    )
+
+
+@pytest.mark.parametrize("shift", [-40.0, 0.0, 40.0])
+def test_the_margin_is_calibrated_whatever_the_model_prefers_to_say(shift: float) -> None:
+    def score(prompt: str, answer: str) -> float:
+        task, _, output = prompt.rpartition("\nTask:")[2].partition("Output:")
+        number = task.partition("number ")[2].split()[:1]
+        right = bool(number) and f"number {number[0]}\n" in f"{output}\n"
+        return (shift + 4.0 * right - 2.0) * (answer.strip() == "Yes")
+
+    pack = load_pack("en")
+    engine = ScriptedEngine(writer, score)
+    found = calibrate_arbiter(Arbiter(engine, pack), pack, seeds(12))
+    assert found.recall == found.precision == found.auc == 1.0
+    assert shift - 2 < found.threshold < shift + 2
