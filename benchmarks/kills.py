@@ -297,7 +297,7 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     given = vars(parser.parse_args())
-    import_everything()
+    import_everything(given["folder"])
     wanted = {option: given[option.replace("-", "_")] for option in _KINDS}
     report = partial(print, flush=True)
     print(summary(run_trials(given["folder"], wanted, given["seed"], report)))

@@ -190,8 +190,15 @@ class SmallRun:
             os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def import_everything() -> None:
-    """Import what a run imports, without starting a thread that a fork would lose."""
+def import_everything(folder: Path) -> None:
+    """Import what a run imports, without starting a thread that a fork would lose.
+
+    Args:
+        folder: the code is copied there, so that trials of hours are trials of one version.
+    """
+    shutil.rmtree(folder / "code", ignore_errors=True)
+    shutil.copytree(ROOT / "selfinstruct_train", folder / "code" / "selfinstruct_train")
+    sys.path.insert(0, str(folder.resolve() / "code"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from selfinstruct_train.environment import prepare_environment
@@ -199,7 +206,6 @@ def import_everything() -> None:
     prepare_environment()
     import selfinstruct_train
 
-    # All of the package, so that a change of the code during the trials changes nothing in them.
     for found in pkgutil.walk_packages(selfinstruct_train.__path__, "selfinstruct_train."):
         if not found.name.endswith("__main__"):
             with suppress(ImportError):  # parts that need what is not installed
