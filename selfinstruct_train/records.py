@@ -78,6 +78,25 @@ class Attribute(Row):
     value: str
 
 
+class TextPlace(Row):
+    """Where a passage stands in the user's own texts."""
+
+    file: str
+    """Relative to ``generation.texts``."""
+    line: int | None = None
+    """Of a JSONL file, counted from 1; None of a plain text."""
+    offset: int
+    """Characters before it in the file, or in the text of its line."""
+    length: int
+    """Characters that it has."""
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        where = self.file if self.line is None else f"{self.file}, line {self.line}"
+        return f"{where}, characters {self.offset} to {self.offset + self.length}"
+
+
 class Provenance(Row):
     """Where a machine-written row comes from."""
 
@@ -96,6 +115,8 @@ class Provenance(Row):
     """What the prompt said that its tasks are like, as drawn for this request."""
     operation: str | None = Field(default=None, exclude_if=_is_empty)
     """The operation by which an instruction was made of the one demonstration; None of a list."""
+    passage: TextPlace | None = Field(default=None, exclude_if=_is_empty)
+    """The passage of the user's own texts that it was written for; None of all other rows."""
 
 
 class Neighbour(Row):
@@ -253,6 +274,34 @@ class PreferencePair(Row):
     input: str
     chosen: str
     rejected: str
+
+
+class PairCounts(Row):
+    """dataset/pairs.json: what the pairs are made of."""
+
+    pairs: int
+    """Trained on."""
+    sources: dict[str, int]
+    """Pairs trained on by where they come from."""
+    left_out: int
+    """Pairs left out so that chosen and rejected answers are equally long on average."""
+    too_long: int
+    """Pairs left out because one of the answers did not fit."""
+    chosen_words: float
+    """Mean length of the chosen answers that are trained on."""
+    rejected_words: float
+    chosen_words_before: float
+    """The same of all pairs, before any was left out."""
+    rejected_words_before: float
+
+    @property
+    def sentence(self) -> str:
+        """What a user is told."""
+        return (
+            f"{self.pairs} preference pairs, chosen answers of {self.chosen_words:.1f} words "
+            f"against {self.rejected_words:.1f} ({self.left_out} left out to balance the lengths, "
+            f"{self.too_long} too long)"
+        )
 
 
 class Prediction(Row):

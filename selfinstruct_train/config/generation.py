@@ -33,6 +33,9 @@ DemonstrationSampling = Literal["uniform", "balanced", "rare_first"]
 PersonalDataKind = Literal["card", "iban", "email", "phone"]
 """Personal data that show by their form."""
 
+PassageTask = Literal["instruction", "question"]
+"""What a passage of the user's own texts is asked for."""
+
 ScoreName = Literal["arbiter", "ifd", "length", "novelty"]
 """What a row may be selected by."""
 
@@ -188,6 +191,42 @@ class InstanceStep(Section):
         return self
 
 
+class PassageStep(Section):
+    """Rows for passages of the user's own texts, where ``generation.texts`` names some."""
+
+    tasks: tuple[PassageTask, ...] = ("instruction",)
+    """What each passage is asked for. ``instruction``: the instruction that it is the answer to
+    (instruction backtranslation, arXiv 2308.06259). ``question``: a question with the passage as
+    its input, whose answer must stand in the passage word for word."""
+    share: Fraction = 1.0
+    """Most of a round's instructions that come from texts; step 1 writes the others. A round goes
+    on where the one before it stopped; no passage is asked about twice."""
+    min_words: Count = 30
+    """Fewest words of a passage; the pack may count characters."""
+    max_words: Count = 150
+    """Most words of a passage; the pack may count characters."""
+    demonstrations: Count = 5
+    """Most demonstrations shown in each prompt."""
+    temperature: Temperature = 0.3
+    """Of instructions, questions and their answers. Passages differ, so variety is not wanted."""
+    top_p: TopP = 0.9
+    """Nucleus mass."""
+    max_tokens: Count = 128
+    """Most tokens of an instruction, or of a question and its answer."""
+    requests_per_batch: Count = 64
+    """Passages asked about at once: the unit of progress and of resuming."""
+
+    @model_validator(mode="after")
+    def _has_passages(self) -> PassageStep:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("tasks must name 'instruction', 'question' or both, none twice")
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words is {self.min_words}, above max_words ({self.max_words}); lower it"
+            )
+        return self
+
+
 class FilterConfig(Section):
     """What may enter the pool."""
 
@@ -306,6 +345,11 @@ class GenerationConfig(Section):
     """Where categories and task types come from, if the seeds have any. An instruction always has
     those of more than half of the tasks in its prompt; ``model`` asks the writer as well, by
     calibrated log-probabilities, into ``labels.jsonl``."""
+    texts: Path | None = None
+    """Own texts without instructions, such as manuals, notes or papers: a folder of plain texts and
+    Markdown, one such file, or a JSONL file whose rows hold a ``text``. The model writes the
+    instructions for their passages."""
+    passages: PassageStep = PassageStep()
     instructions: InstructionStep = InstructionStep()
     classification: ClassificationStep = ClassificationStep()
     instances: InstanceStep = InstanceStep()

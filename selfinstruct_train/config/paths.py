@@ -15,6 +15,7 @@ _SETTINGS = (
     "data",
     "generation.prompts",
     "generation.personas",
+    "generation.texts",
     "generation.instances.chooser_program",
     "evaluation.suites",
     "evaluation.published",

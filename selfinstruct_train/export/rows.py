@@ -71,7 +71,7 @@ def read_data(run: RunDirectory) -> DataRows:
     contamination = check(
         rows,
         seeds,
-        (*pack.classification, *pack.input_first, *pack.output_first),
+        pack.demonstrations,
         [SuiteTasks(suite.name, suite.tasks) for suite in suites],
         config.evaluation.contamination,
         pack.rules.tokenizer_choice(config.generation.filters.tokenizer),
@@ -184,7 +184,7 @@ def _write_parquet(path: Path, rows: Iterable[TrainingRow], data: DataRows) -> P
         [(name, text) for name in ("id", "source", "instruction", "input", "output")]
         + [("is_classification", pa.bool_()), ("round", pa.int32())]
         + [(name, text) for name in ("instruction_id", "model", "adapter", "prompt_hash")]
-        + [("temperature", pa.float64()), ("demonstrations", pa.list_(text))]
+        + [("temperature", pa.float64()), ("demonstrations", pa.list_(text)), ("passage", text)]
         + [(name, text) for name in ("operation", "category", "task_type")]
         + [("attributes", pa.list_(text))]
     )
@@ -206,6 +206,7 @@ def _origin(data: DataRows, row_id: str) -> dict[str, Any]:
         "prompt_hash": wrote.prompt_hash,
         "temperature": wrote.sampling.temperature,
         "demonstrations": list(wrote.demonstrations),
+        "passage": wrote.passage.words if wrote.passage else None,
     } | _steered(data.instructions.get(row.instruction_id))
 
 

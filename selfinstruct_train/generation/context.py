@@ -56,6 +56,11 @@ class StageContext(NamedTuple):
         return style
 
     @property
+    def chats(self) -> bool:
+        """Whether what is no step of its own asks in messages."""
+        return self.chat is not None and self.config.generation.style in ("chat", "magpie")
+
+    @property
     def template(self) -> ChatTemplate:
         """The chat template of the model, in a step whose style needs one."""
         assert self.chat is not None

@@ -19,6 +19,8 @@ _HEADERS = (
     "classification_header",
     "input_first_header",
     "output_first_header",
+    "passage_header",
+    "question_header",
 )
 
 

@@ -78,13 +78,18 @@ class InstanceWriter:
                     self._drawn.emit(drawn)
             if self._fixer is not None:
                 written = self._fixer.fix(written, self._done, counts)
-            sorted_out = [_rows(self._hold_against_topic(row)) for row in written]
-            self._kept.emit(row for kept, _ in sorted_out for row in kept)
-            counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
-            counts.kept += sum(len(kept) for kept, _ in sorted_out)
-            self._without += sum(not kept for kept, _ in sorted_out)
-            self._done += len(batch)
+            self.store(written)
             counts.show(self._done, total)
+
+    def store(self, written: Sequence[Written]) -> None:
+        """Keep the instances of the next tasks of the round, or drop them, as the filters say."""
+        counts = self._counts
+        sorted_out = [_rows(self._hold_against_topic(row)) for row in written]
+        self._kept.emit(row for kept, _ in sorted_out for row in kept)
+        counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
+        counts.kept += sum(len(kept) for kept, _ in sorted_out)
+        self._without += sum(not kept for kept, _ in sorted_out)
+        self._done += len(written)
 
     def finish(self) -> None:
         """Write the completion mark."""

@@ -8,22 +8,26 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.generation.context import Counts, StageContext
-from selfinstruct_train.generation.filters import InstructionFilter
+from selfinstruct_train.generation.filters import FilterResult, InstructionFilter
 from selfinstruct_train.generation.instruction_requests import (
     ask_instructions,
     list_room,
     read_answer,
 )
-from selfinstruct_train.generation.pool import Candidate, Entry, Group, Pool
-from selfinstruct_train.records import Instruction, Provenance, Rejection
+from selfinstruct_train.generation.pool import UNLABELLED, Candidate, Entry, Group, Pool
+from selfinstruct_train.records import Instance, Instruction, Neighbour, Provenance, Rejection
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A candidate as it was read from a completion."""
 
     text: str
     provenance: Provenance
-    group: Group
+    group: Group = UNLABELLED
+    instance: Instance | None = None
+    """What it was written for, where that is there already."""
+    fault: FilterResult | None = None
+    """Why it is dropped whatever it says."""
 
 
 class InstructionWriter:
@@ -47,8 +51,27 @@ class InstructionWriter:
         self._adapter = context.adapter if config.instruction_writer == "tuned" else None
         self._counts = Counts(f"round {context.round} instructions", context.report)
         self._recent: deque[bool] = deque(maxlen=config.saturation_window)
-        self._waiting: list[_Found] = []
+        self._waiting: list[Found] = []
         self._requests = self._candidates = self._unused_room = 0
+        # Of these, candidates and accepted ones that others found.
+        self._others = self._others_kept = 0
+
+    def admit(self, found: Sequence[Found], tokens: int) -> list[Entry | None]:
+        """Screen candidates that others found; those that are new join the round and the pool.
+
+        Args:
+            found: in their order.
+            tokens: written for them.
+
+        Returns:
+            For each the instruction, or None where it was dropped.
+        """
+        before = self._candidates
+        kept = {n: Entry(row.id, row.instruction) for row, n in self._sort_out(found)}
+        self._counts.tokens += tokens
+        self._others += len(found)
+        self._others_kept += len(kept)
+        return [kept.get(n) for n in range(before, self._candidates)]
 
     def write(self, target: int) -> list[Entry]:
         """Go on until the round has so many instructions.
@@ -75,18 +98,22 @@ class InstructionWriter:
             # As many as are missing at most, so that none is accepted beyond the target.
             missing = target - counts.kept
             found, self._waiting = self._waiting[:missing], self._waiting[missing:]
-            kept, dropped = _screen(
-                self._context, self._pool, self._screen, found, self._candidates
-            )
-            self._candidates += len(found)
-            self._accepted.emit(row for row, _ in kept)
-            counts.drop(self._rejected, [row for row, _ in dropped])
-            counts.kept += len(kept)
+            before = self._candidates
+            kept = self._sort_out(found)
             written += [Entry(row.id, row.instruction) for row, _ in kept]
-            order = sorted([(n, True) for _, n in kept] + [(n, False) for _, n in dropped])
-            self._recent.extend(was_kept for _, was_kept in order)
+            numbers = {number for _, number in kept}
+            self._recent.extend(n in numbers for n in range(before, self._candidates))
             counts.show(counts.kept, target)
         return written
+
+    def _sort_out(self, found: Sequence[Found]) -> list[tuple[Instruction, int]]:
+        """Store what is kept and what is dropped of candidates; the kept ones with their number."""
+        kept, dropped = _screen(self._context, self._pool, self._screen, found, self._candidates)
+        self._candidates += len(found)
+        self._accepted.emit(row for row, _ in kept)
+        self._counts.drop(self._rejected, dropped)
+        self._counts.kept += len(kept)
+        return kept
 
     def finish(self) -> None:
         """Write the completion mark, which says why the stage ended."""
@@ -102,8 +129,20 @@ class InstructionWriter:
             tokenizer=self._pool.tokenizer,
             completion_tokens=counts.tokens,
             trimmed_prompts=counts.trimmed,
+            **self._of_texts(),
         )
         counts.show(counts.kept, None, note=reason)
+
+    def _of_texts(self) -> dict[str, int]:
+        generation = self._context.config.generation
+        if generation.texts is None:
+            return {}
+        return {
+            # Each was asked once for every task.
+            "passages": self._others // len(generation.passages.tasks),
+            "candidates_of_texts": self._others,
+            "accepted_of_texts": self._others_kept,
+        }
 
     def _ask_batch(self, missing: int) -> None:
         config = self._context.config.generation
@@ -120,7 +159,7 @@ class InstructionWriter:
         counts.tokens += sum(c.completion_tokens for c in completions)
         for asked, completion in zip(batch, completions, strict=True):
             for text in read_answer(self._context, completion, asked):
-                self._waiting.append(_Found(text, asked.provenance, asked.group))
+                self._waiting.append(Found(text, asked.provenance, asked.group))
         # What the lists had room for, counted only while nothing at all comes back.
         room = sum(list_room(self._context, asked.shown) for asked in batch)
         self._unused_room = 0 if self._waiting else self._unused_room + room
@@ -128,8 +167,8 @@ class InstructionWriter:
     def _needed(self, missing: int) -> int:
         """Requests that should yield what is missing, by what they have yielded so far."""
         step = self._context.config.generation.instructions
-        if self._counts.kept:
-            return math.ceil(missing * self._requests / self._counts.kept)
+        if listed := self._counts.kept - self._others_kept:
+            return math.ceil(missing * self._requests / listed)
         if self._requests:
             return step.requests_per_batch
         shown = step.seed_demonstrations + step.machine_demonstrations
@@ -161,9 +200,19 @@ class InstructionWriter:
 class FinishedInstructions:
     """The instructions of a round whose first step is finished, in the place of their writer."""
 
-    def __init__(self, rows: Iterable[Instruction]) -> None:
+    def __init__(self, rows: Iterable[Instruction], number: int) -> None:
         self._rows = [Entry(row.id, row.instruction) for row in rows]
-        self._taken = 0
+        self._known = {row.id: row for row in self._rows}
+        self._round = number
+        self._taken = self._candidates = 0
+
+    def admit(self, found: Sequence[Found], tokens: int) -> list[Entry | None]:
+        """What became of candidates that others found, by their numbers."""
+        numbers = range(self._candidates, self._candidates + len(found))
+        self._candidates += len(found)
+        kept = [self._known.get(_row_id(self._round, number)) for number in numbers]
+        self._taken += sum(entry is not None for entry in kept)
+        return kept
 
     def write(self, target: int) -> Sequence[Entry]:
         """Those up to the target, as when they were written; in the end all that are left."""
@@ -179,29 +228,22 @@ def _screen(
     context: StageContext,
     pool: Pool,
     screen: InstructionFilter,
-    found: Sequence[_Found],
+    found: Sequence[Found],
     first: int,
-) -> tuple[list[tuple[Instruction, int]], list[tuple[Rejection, int]]]:
-    """Rules, then novelty; every row is returned with the number of its candidate."""
+) -> tuple[list[tuple[Instruction, int]], list[Rejection]]:
+    """Rules, then novelty; what is kept is returned with the number of its candidate."""
     kept: list[tuple[Instruction, int]] = []
     dropped: list[tuple[Rejection, int]] = []
-    passed: list[tuple[Candidate, Provenance, int]] = []
-    for number, (text, provenance, group) in enumerate(found, first):
-        if fault := screen.fault(text):
-            row = Rejection(
-                stage="instruction",
-                reason=fault.reason,
-                evidence=fault.evidence,
-                instruction=text,
-                provenance=provenance,
-            )
-            dropped.append((row, number))
+    passed: list[tuple[Found, Candidate, int]] = []
+    for number, one in enumerate(found, first):
+        if fault := one.fault or screen.fault(one.text):
+            dropped.append((_rejection(one, fault), number))
         else:
-            row_id = f"r{context.round}-{number:06d}"
-            candidate = Candidate(row_id, text, group, provenance.operation)
-            passed.append((candidate, provenance, number))
-    admissions = pool.admit([candidate for candidate, _, _ in passed])
-    for (candidate, provenance, number), admission in zip(passed, admissions, strict=True):
+            row_id = _row_id(context.round, number)
+            candidate = Candidate(row_id, one.text, one.group, one.provenance.operation)
+            passed.append((one, candidate, number))
+    admissions = pool.admit([candidate for _, candidate, _ in passed])
+    for (one, candidate, number), admission in zip(passed, admissions, strict=True):
         if admission.accepted:
             accepted = Instruction(
                 id=candidate.id,
@@ -209,23 +251,34 @@ def _screen(
                 nearest=admission.nearest,
                 mean_similarity=_rounded(admission.mean_similarity),
                 nearest_seed=admission.nearest_seed,
-                provenance=provenance,
+                provenance=one.provenance,
                 **candidate.group._asdict(),
             )
             kept.append((accepted, number))
         else:
-            assert admission.nearest is not None
-            rejection = Rejection(
-                stage="instruction",
-                reason="not_novel",
-                evidence=f"ROUGE-L {admission.nearest.score:.3f} with {admission.nearest.id}",
-                instruction=candidate.instruction,
-                nearest=admission.nearest,
-                provenance=provenance,
-            )
-            dropped.append((rejection, number))
+            assert (near := admission.nearest) is not None
+            fault = FilterResult("not_novel", f"ROUGE-L {near.score:.3f} with {near.id}")
+            dropped.append((_rejection(one, fault, near), number))
     dropped.sort(key=lambda pair: pair[1])
-    return kept, dropped
+    return kept, [row for row, _ in dropped]
+
+
+def _rejection(found: Found, fault: FilterResult, nearest: Neighbour | None = None) -> Rejection:
+    instance = found.instance or Instance(output="")
+    return Rejection(
+        stage="instruction",
+        reason=fault.reason,
+        evidence=fault.evidence,
+        instruction=found.text,
+        input=instance.input,
+        output=instance.output,
+        nearest=nearest,
+        provenance=found.provenance,
+    )
+
+
+def _row_id(number: int, candidate: int) -> str:
+    return f"r{number}-{candidate:06d}"
 
 
 def _rounded(similarity: float | None) -> float | None:

@@ -34,7 +34,7 @@ class Group(NamedTuple):
         )
 
 
-_UNLABELLED = Group()
+UNLABELLED = Group()
 
 
 class Entry(NamedTuple):
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
     id: str
     instruction: str
-    group: Group = _UNLABELLED
+    group: Group = UNLABELLED
 
 
 class Candidate(NamedTuple):
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
 
     id: str
     instruction: str
-    group: Group = _UNLABELLED
+    group: Group = UNLABELLED
     operation: str | None = None
     """The operation that made it of another; None where it was written in a list."""
 
@@ -91,7 +91,7 @@ class Pool:
         self._first_hand = list(self.seeds)
         self._sampling = sampling
         found = dict.fromkeys(entry.group for entry in self.seeds)
-        self._groups = [group for group in found if group != _UNLABELLED]
+        self._groups = [group for group in found if group != UNLABELLED]
         self._sizes = Counter(entry.group for entry in self.seeds)
         self._under_way: Counter[Group] = Counter()
         self._text = {entry.id: entry.instruction for entry in self.seeds}

@@ -14,6 +14,7 @@ from selfinstruct_train.generation.domain import for_domain
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.labels import label_instructions
+from selfinstruct_train.generation.passages import PassageWriter
 from selfinstruct_train.generation.pool import Pool, derived_rng
 from selfinstruct_train.generation.scores import score_rows
 from selfinstruct_train.generation.selection import select_rows
@@ -26,6 +27,7 @@ from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.sources.texts import Passage
 from selfinstruct_train.text.words import choose_tokenizer
 
 STAGES = ("instructions", "classification", "instances")
@@ -42,10 +44,12 @@ def generate_round(
     tuned_prompt: Callable[[str, str], str],
     report: Report,
     chat: ChatTemplate | None = None,
+    passages: Sequence[Passage] = (),
 ) -> None:
     """Write the data of one round, or what is missing of it.
 
-    The three stages follow each other until ``instructions_per_round`` instructions have an
+    Passages of own texts come first, where there are any. Then the three stages follow each other
+    until ``instructions_per_round`` instructions have an
     instance, or step 1 ends for another reason: first as many instructions as are wanted, then as
     many as have no instance, and so on. A stopped round goes through all this again, with what the
     engine has already said read from the disk. Where the config selects rows, they are then scored,
@@ -63,6 +67,7 @@ def generate_round(
         report: told how far the work is.
         chat: the model's chat template, for the steps that ask in it; without it all ask by
             completion.
+        passages: of the user's own texts, to write instructions for.
 
     Raises:
         ConfigError: the pack is missing or malformed.
@@ -89,7 +94,7 @@ def generate_round(
         everyday = read_seed_tasks(resolve(pack.rules.everyday_seeds))
         context = context._replace(topic=Topic(seeds, everyday))
     if not set(STAGES).isdisjoint(open_stages):
-        _write(context, run, seeds, open_stages)
+        _write(context, run, seeds, open_stages, passages)
     if "labels" in open_stages:
         directory.begin("labels")
         label_instructions(context, seeds)
@@ -102,7 +107,11 @@ def generate_round(
 
 
 def _write(
-    context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask], open_stages: Sequence[str]
+    context: StageContext,
+    run: RunDirectory,
+    seeds: Sequence[SeedTask],
+    open_stages: Sequence[str],
+    passages: Sequence[Passage],
 ) -> None:
     """Go through the three stages, those that are done with what they left."""
     directory = context.directory
@@ -114,20 +123,31 @@ def _write(
         instructions = InstructionWriter(context, _pool(context, run, seeds))
     else:
         rows = directory.store(directory.instructions, Instruction).stream()
-        instructions = FinishedInstructions(rows)
+        instructions = FinishedInstructions(rows, context.round)
     classifier, instances = Classifier(context, seeds), InstanceWriter(context, seeds)
-    wanted = context.config.generation.instructions_per_round
-    target, written = wanted, 0
+    wanted, written = context.config.generation.instructions_per_round, 0
+    asked = _passages_asked(run, context.round)
+    for found in PassageWriter(context, passages, asked, instructions).write():
+        instances.store(found)
+        written += len(found)
+    of_texts = instances.with_instance
+    target = written + wanted - of_texts
     while fresh := instructions.write(target):
         instances.write(classifier.classify(fresh))
         written += len(fresh)
         # As many more as still lack an instance; where none has one, more would have none either.
         missing = wanted - instances.with_instance
-        target = written + missing if instances.with_instance else written
+        target = written + missing if instances.with_instance > of_texts else written
     # Only now, for how many instructions are written depends on how many have an instance.
     for stage, writer in zip(STAGES, (instructions, classifier, instances), strict=True):
         if stage in open_stages:
             writer.finish()
+
+
+def _passages_asked(run: RunDirectory, number: int) -> int:
+    """How many passages the rounds before this one have asked about."""
+    marks = (run.round(i).mark("instructions") for i in range(number))
+    return sum(int(mark.figures.get("passages") or 0) for mark in marks if mark is not None)
 
 
 def _pool(context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]) -> Pool:

@@ -4,7 +4,9 @@ A pack is a folder: ``pack.yaml`` holds the wording, what the filters must know,
 asked for and how the judge says its verdict; ``judge_pairwise.txt`` and ``judge_grade.txt`` ask
 the judge; and three JSONL files hold the demonstrations for classification
 (``classification.jsonl``), input-first (``input_first.jsonl``) and output-first
-(``output_first.jsonl``) prompts, all in the seed schema.
+(``output_first.jsonl``) prompts, all in the seed schema. A fourth, ``passages.jsonl``, is wanted
+where own texts are asked about: in a task without input the output is the passage that the
+instruction asks for, in one with input the output stands in the input word for word.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ from selfinstruct_train.text.words import TokenizerChoice, TokenizerName, Units
 BUILT_IN = Path(__file__).parent
 _CHAT_ALONE = {"chat_instructions", "chat_more", "system"}
 """Parts of the wording that stand in chat requests alone."""
+_OF_PASSAGES = {"passage_header", "question_header", "passage", "question", "answer"}
+"""Parts of the wording that stand in prompts about passages, beside ``task`` and ``gap``."""
 _NOT_IN_PROMPTS = {
+    *_OF_PASSAGES,
     *("input_variants", "output_variants", "label_variants", "no_input"),
     *("arbiter_header", "arbiter"),
     # Rows say which of these stood in their prompt, and how it was worded.
@@ -90,6 +95,15 @@ class Wording(BaseModel):
     task_type_header: str = "For each task, say what kind of work it is."
     """Opens the question for a task type."""
     task_type: str = "Kind:"
+    passage_header: str = "For each text, the task that it is the answer to."
+    """Opens the question for the instruction of a passage."""
+    question_header: str = (
+        "For each text, a question about it and the answer, in the very words of the text."
+    )
+    """Opens the question for a question about a passage."""
+    passage: str = "Text:"
+    question: str = "Question:"
+    answer: str = "Answer:"
     yes: str = "Yes"
     no: str = "No"
     arbiter_header: str = "For each task, say whether the output is right and complete."
@@ -248,6 +262,21 @@ class Pack(NamedTuple):
     output_first: tuple[SeedTask, ...]
     operations: Operations
     """What can make a new instruction of another."""
+    passages: tuple[SeedTask, ...] = ()
+    """Demonstrations for passages; none in a pack without ``passages.jsonl``."""
+
+    @property
+    def demonstrations(self) -> tuple[SeedTask, ...]:
+        """All of them, of whatever prompt."""
+        return *self.classification, *self.input_first, *self.output_first, *self.passages
+
+    @property
+    def passages_hash(self) -> str:
+        """16 hex digits that change when any text of the prompts about passages changes."""
+        used = {*_OF_PASSAGES, "task", "gap", "system"}
+        text = self.wording.model_dump_json(include=used)
+        text += "".join(task.model_dump_json() for task in self.passages)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def hash(self) -> str:
@@ -343,6 +372,7 @@ def load_pack(name_or_path: str) -> Pack:
         read_seed_tasks(folder / f"{name}.jsonl")
         for name in ("classification", "input_first", "output_first")
     )
+    passages = folder / "passages.jsonl"
     return Pack(
         file.wording,
         file.rules,
@@ -351,6 +381,7 @@ def load_pack(name_or_path: str) -> Pack:
         input_first,
         output_first,
         read_operations(folder),
+        read_seed_tasks(passages) if passages.is_file() else (),
     )
 
 

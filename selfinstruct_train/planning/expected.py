@@ -139,14 +139,16 @@ def _marks(directory: RoundDirectory) -> tuple[Mark, Mark, Mark] | None:
 def _figures(first: Mark, second: Mark, third: Mark) -> tuple[int, ...]:
     accepted, without = _int(first, "accepted"), _int(third, "instructions_without_instance")
     kept, dropped = _int(third, "kept"), _int(third, "dropped")
+    # Rows for own texts are no lists and have one instance each.
+    of_texts = _int(first, "accepted_of_texts")
     return (
         _int(first, "requests"),
-        _int(first, "candidates"),
-        accepted,
-        accepted - without,
+        _int(first, "candidates") - _int(first, "candidates_of_texts"),
+        accepted - of_texts,
+        accepted - of_texts - without,
         _int(second, "classification"),
-        kept + dropped,
-        kept,
+        kept + dropped - of_texts,
+        kept - of_texts,
     )
 
 

@@ -62,6 +62,8 @@ class RoundCounts:
         """Instructions that were found to be classification tasks."""
         self.empty_inputs = 0
         """Instances without an input."""
+        self.of_texts = 0
+        """Instances that were written for passages of the user's own texts."""
         self.instruction_length = 0
         self.input_length = 0
         self.output_length = 0
@@ -129,6 +131,7 @@ class RoundCounts:
                 yield row
             self.instances += 1
             self.empty_inputs += not row.input.strip()
+            self.of_texts += row.provenance.passage is not None
             self.input_length += length(row.input, self._units)
             self.output_length += length(row.output, self._units)
 

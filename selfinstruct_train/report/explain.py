@@ -100,9 +100,7 @@ def _read(run: RunDirectory) -> _Written:
     pack = load_pack(config.generation.prompts)
     tasks = [
         *read_seeds(config.seeds.path, config.seeds.id_from),
-        *pack.classification,
-        *pack.input_first,
-        *pack.output_first,
+        *pack.demonstrations,
     ]
     return _Written(
         rounds,
@@ -196,7 +194,7 @@ def _of_request(written: _Written, request: str) -> Iterator[str]:
     if wrote is not None:
         yield from _indented(*_wrote(written, wrote))
     for directory in written.rounds:
-        for stage in _STAGES:
+        for stage in (*_STAGES, "passages"):
             for completion in _rows(directory.completions(stage), StoredCompletion):
                 if completion.id == request:
                     yield from _indented(
@@ -214,6 +212,8 @@ def _kept(written: _Written) -> list[Instruction | GeneratedInstance]:
 
 def _wrote(written: _Written, wrote: Provenance) -> Iterator[str]:
     drawn = wrote.sampling
+    if wrote.passage is not None:
+        yield f"for a passage of your texts: {wrote.passage.words}"
     others = sum(
         row.provenance is not None and row.provenance.request == wrote.request
         for row in written.rejections

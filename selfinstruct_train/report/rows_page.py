@@ -215,6 +215,8 @@ def _neighbour(nearest: Neighbour | None) -> str:
 def _origin(made: Provenance) -> str:
     """Who wrote a row, from what, and how, in words."""
     parts = [f"request {made.request}"]
+    if made.passage is not None:
+        parts.append(f"passage {made.passage.words}")
     if made.demonstrations:
         parts.append(f"shown {', '.join(made.demonstrations)}")
     if made.operation is not None:

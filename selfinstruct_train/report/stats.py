@@ -58,7 +58,7 @@ class LabelStats(Row):
 
 
 class DataStats(Row):
-    """Figures of what one round wrote; the first eight are Table 1 of the paper."""
+    """Figures of what one round wrote; those up to the lengths are Table 1 of the paper."""
 
     round: int
     instructions: int
@@ -68,6 +68,8 @@ class DataStats(Row):
     """Instructions that were found to be something else."""
     instances: int
     empty_inputs: int
+    of_texts: int
+    """Instances that were written for passages of the user's own texts."""
     instruction_length: float | None
     """Mean, in ``units``; None where there is nothing to measure, as in the next two."""
     input_length: float | None
@@ -94,6 +96,7 @@ class DataStats(Row):
             f"    other                      {self.other:>8}",
             f"  instances                    {self.instances:>8}",
             f"    with an empty input        {self.empty_inputs:>8}",
+            *([f"    for your own texts         {self.of_texts:>8}"] if self.of_texts else []),
             f"  {f'mean {self.units} of instructions':<29}{_figure(self.instruction_length)}",
             f"    of inputs that are there   {_figure(self.input_length)}",
             f"    of outputs                 {_figure(self.output_length)}",
@@ -151,6 +154,7 @@ def _of_round(number: int, directory: RoundDirectory, live: LiveRows, units: Uni
         other=counts.classified - counts.classification,
         instances=counts.instances,
         empty_inputs=counts.empty_inputs,
+        of_texts=counts.of_texts,
         instruction_length=_mean(counts.instruction_length, counts.instructions),
         input_length=_mean(counts.input_length, with_input),
         output_length=_mean(counts.output_length, counts.instances),

@@ -120,6 +120,7 @@ def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
     instances = sum(c.instances for c in counts)
     yes = sum(c.classification for c in counts)
     empty = sum(c.empty_inputs for c in counts)
+    of_texts = sum(c.of_texts for c in counts)
     length = sum(c.instruction_length for c in counts)
     input_length = sum(c.input_length for c in counts)
     output_length = sum(c.output_length for c in counts)
@@ -132,6 +133,15 @@ def paper_statistics(facts: RunFacts) -> tuple[Statistic, ...]:
         _part("… not classification", classified - yes, classified, 40_861, 52_445),
         Statistic("Instances", number(instances), "", "82,439", ""),
         _part("… with empty input", empty, instances, 35_878, 82_439),
+        *(
+            [
+                Statistic(
+                    "… for your own texts", number(of_texts), share(of_texts, instances), "", ""
+                )
+            ]
+            if of_texts
+            else []
+        ),
         _mean(f"{units} of an instruction, mean", length, instructions, paper[0]),
         _mean(
             f"{units} of an input that is not empty, mean",
@@ -154,6 +164,11 @@ def _labels(facts: RunFacts) -> Iterator[Statistic]:
     for label, n in sorted(found.items(), key=lambda item: (item[0].name, -item[1])):
         name = f"… {label.name}: {label.value}"
         yield Statistic(name, number(n), share(n, instructions), "", "")
+
+
+def _own_texts(rows: int, instances: int) -> tuple[Statistic, ...]:
+    name = "… for your own texts"
+    return (Statistic(name, number(rows), share(rows, instances), "", ""),) if rows else ()
 
 
 def _topic(facts: RunFacts) -> tuple[Statistic, ...]:

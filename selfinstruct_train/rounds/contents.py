@@ -17,6 +17,7 @@ from selfinstruct_train.models.identity import model_identity
 from selfinstruct_train.packs.pack import pack_folder
 from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.run.stage import Contents
+from selfinstruct_train.sources.texts import Passage
 
 
 def read_contents(
@@ -26,6 +27,7 @@ def read_contents(
     own_rows: Iterable[TrainingRow],
     suites: Iterable[Suite],
     pruned: Iterable[str],
+    passages: Iterable[Passage] = (),
 ) -> Contents:
     """Hash what the stages read.
 
@@ -36,6 +38,7 @@ def read_contents(
         own_rows: of the user's own, to train on.
         suites: what models are compared on.
         pruned: ids of the rows that are live no more.
+        passages: of the user's own texts.
 
     Returns:
         Hashes by the names of the table of stages.
@@ -43,6 +46,9 @@ def read_contents(
     model = model_identity(source, config.model.revision)
     found = {
         "seeds.path": _of_rows(seeds),
+        "generation.texts": _of_texts(
+            part for p in passages for part in (p.place.model_dump_json(), p.text)
+        ),
         "generation.prompts": _of_folder(pack_folder(config.generation.prompts)),
         "model": model,
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),

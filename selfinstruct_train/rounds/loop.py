@@ -58,6 +58,7 @@ class Loop:
             opened.question,
             self.progress,
             ChatTemplate(opened.described.tokenizer, opened.pack.wording.system),
+            opened.passages,
         )
         require_own_rows(opened.rows, self.run.round(number))
 

@@ -56,13 +56,19 @@ class OpenedRun:
             config = config.model_copy(update={"model": model})
             self.described = self.described._replace(dtype=settled.dtype)
         self.config = config
-        self.own, self.suites = checked.own, checked.suites
+        self.own, self.suites, self.passages = checked.own, checked.suites, checked.passages
         self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self.selection = selection_of(config.evaluation)
         self.rows = LiveRows(self.run)
         source = self.described.source
         contents = read_contents(
-            config, source, self.seeds, self.own, checked.suites, self.rows.pruned
+            config,
+            source,
+            self.seeds,
+            self.own,
+            checked.suites,
+            self.rows.pruned,
+            self.passages,
         )
         notes = self.run.open(config, contents, redo)
         self.world.on_main(self._write_held_out)

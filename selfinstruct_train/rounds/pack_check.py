@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct_train.config import FilterConfig, JudgeConfig
+from selfinstruct_train.config.generation import PassageTask
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.evaluation.metrics import exact_match, rouge_l
 from selfinstruct_train.generation.filters import InstructionFilter, check_instances
-from selfinstruct_train.generation.prompting import input_first_prompt, output_first_prompt
+from selfinstruct_train.generation.passage_prompts import passage_prompt, read_passage
+from selfinstruct_train.generation.prompting import (
+    input_first_prompt,
+    one_line,
+    output_first_prompt,
+)
 from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.judging.ask import load_judge_prompts, read_choice, read_level
 from selfinstruct_train.packs.language import language_test
@@ -59,6 +65,7 @@ def check_pack(name_or_path: str) -> PackReport:
     # With labels that cannot be told apart nothing reads back.
     faults += [] if faults else [*_demonstration_faults(pack), *_reading_faults(pack)]
     faults += _operation_faults(pack)
+    faults += _passage_faults(pack)
     faults += _answer_faults(pack.answers, pack.input_first)
     faults += _judge_faults(name_or_path)
     kept = ""
@@ -86,7 +93,10 @@ def _label_faults(pack: Pack) -> Iterator[str]:
     wording = pack.wording
     labels = {
         name: getattr(wording, name).strip()
-        for name in ("task", "example", "input", "output", "label", "classification")
+        for name in (
+            *("task", "example", "input", "output", "label", "classification"),
+            *("passage", "question", "answer"),
+        )
     }
     for name, label in labels.items():
         same = [other for other, text in labels.items() if text == label and other > name]
@@ -176,6 +186,26 @@ def _differences(name: str, task: SeedTask, found: Sequence[Instance]) -> Iterat
             f"{name}.jsonl: '{task.id}' does not read back as it is shown: a label or a list of "
             "its own stands in it; rephrase it"
         )
+
+
+def _passage_faults(pack: Pack) -> Iterator[str]:
+    """Demonstrations for own texts whose answers do not read back as they are shown."""
+    for task in pack.passages:
+        one = task.instances[0]
+        about: PassageTask = "question" if one.input else "instruction"
+        passage = one.input or one.output
+        prompt = passage_prompt(about, pack.wording, [task], "-", None)
+        shown = "".join(prompt.demonstrations[0])
+        label = pack.wording.question if one.input else pack.wording.task
+        reply = shown.rpartition(f"\n{label}")[2]
+        found = read_passage(about, pack.wording, reply, passage, False)
+        if not found.grounded:
+            yield f"passages.jsonl: the output of '{task.id}' does not stand in its input"
+        elif (found.instruction, found.instance) != (one_line(task.instruction), one):
+            yield (
+                f"passages.jsonl: '{task.id}' does not read back as it is shown: a label stands in "
+                "it; rephrase it"
+            )
 
 
 def _answer_faults(answers: AnswerFormat, tasks: Sequence[SeedTask]) -> Iterator[str]:

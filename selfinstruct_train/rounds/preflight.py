@@ -25,6 +25,7 @@ from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.generation.chooser_program import check_program
+from selfinstruct_train.generation.passage_prompts import require_passage_demonstrations
 from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
@@ -36,6 +37,7 @@ from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.rounds.held_out import held_out_file, held_out_suite
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
+from selfinstruct_train.sources.texts import Passage, read_passages
 from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
@@ -57,6 +59,8 @@ class Checked(NamedTuple):
     seeds: tuple[SeedTask, ...]
     own: tuple[TrainingRow, ...]
     """Rows of the user's own to train on."""
+    passages: tuple[Passage, ...]
+    """Of the user's own texts, to write instructions for."""
     pack: Pack
     suites: tuple[Suite, ...]
     model: ModelDescription
@@ -109,6 +113,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if (data := config.data) is not None and pack is not None:
         answers = pack.answers
         own = faults.check(lambda: own_training_rows(read_own(data), answers))
+    passages: tuple[Passage, ...] | None = ()
+    if pack is not None and generation.texts is not None:
+        known_pack = pack
+        passages = faults.check(lambda: _read_passages(config, known_pack))
     if pack is not None and config.seeds.domain is not None:
         everyday = pack.rules.everyday_seeds
         faults.check(lambda: read_seeds(everyday))
@@ -159,10 +167,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         faults.check(lambda: _check_disk(config.output_dir, needed))
     faults.finish()
     assert seeds is not None and pack is not None and model is not None and sizes is not None
-    assert own is not None
-    return Checked(
-        seeds.kept, tuple(own), pack, tuple(s for s in suites if s is not None), model, *sizes
-    )
+    assert own is not None and passages is not None
+    found = tuple(suite for suite in suites if suite is not None)
+    return Checked(seeds.kept, tuple(own), passages, pack, found, model, *sizes)
 
 
 def adapter_bytes(config: Config, adapter_parameters: int) -> int:
@@ -185,6 +192,14 @@ def _read_pack(name: str) -> Pack:
     pack = load_pack(name)
     require_demonstrations(pack, name)
     return pack
+
+
+def _read_passages(config: Config, pack: Pack) -> tuple[Passage, ...]:
+    generation = config.generation
+    step = generation.passages
+    require_passage_demonstrations(step.tasks, pack, generation.prompts)
+    assert generation.texts is not None
+    return read_passages(generation.texts, pack.rules.units, step.min_words, step.max_words)
 
 
 def _check_suite_names(names: list[str]) -> None:

@@ -223,7 +223,7 @@ def _without_contamination(
     result = check(
         rows,
         opened.seeds,
-        (*pack.classification, *pack.input_first, *pack.output_first),
+        pack.demonstrations,
         opened.suite_tasks,
         opened.config.evaluation.contamination,
         opened.tokenizer_choice,

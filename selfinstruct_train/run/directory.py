@@ -160,7 +160,8 @@ class RoundDirectory:
         """Files and folders that a finished stage answers for."""
         match stage:
             case "instructions":
-                return [self.instructions, self.rejected("instructions"), self.completions(stage)]
+                asked = [self.completions(name) for name in (stage, "passages")]
+                return [self.instructions, self.rejected("instructions"), *asked]
             case "classification":
                 return [self.classified, self.calibration]
             case "instances":

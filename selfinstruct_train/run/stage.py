@@ -46,11 +46,19 @@ STAGES = (
             "generation.instruction_writer",
             "generation.instructions",
             "generation.augment.share",
+            "generation.passages",
             "generation.filters",
             "seeds.domain",
             "seeds.demonstrations",
         ),
-        ("seeds.path", "generation.prompts", "writer", "steering", ROLLED_BACK),
+        (
+            "seeds.path",
+            "generation.prompts",
+            "generation.texts",
+            "writer",
+            "steering",
+            ROLLED_BACK,
+        ),
         (),
     ),
     Stage("classification", ("generation.classification",), (), ("instructions",)),
@@ -108,6 +116,7 @@ FREE = (
     "generation.augment.operations",
     # Whether the model is asked for labels too; what it said stands.
     "generation.labels",
+    "generation.texts",
     "generation.engine.server_model",
     "evaluation.suites",
     # How much of it: more rounds and measures may join a finished run. A decision stands once it is

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.packs.pack import AnswerFormat
-from selfinstruct_train.records import DrawnAnswers, PreferencePair, Row, TrainingRow
+from selfinstruct_train.records import DrawnAnswers, PairCounts, PreferencePair, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import read_json, write_atomically
 from selfinstruct_train.templates import choose_variant, completion_text, encode
@@ -19,34 +19,6 @@ from selfinstruct_train.training.encoded import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-class PairCounts(Row):
-    """dataset/pairs.json: what the pairs are made of."""
-
-    pairs: int
-    """Trained on."""
-    sources: dict[str, int]
-    """Pairs trained on by where they come from."""
-    left_out: int
-    """Pairs left out so that chosen and rejected answers are equally long on average."""
-    too_long: int
-    """Pairs left out because one of the answers did not fit."""
-    chosen_words: float
-    """Mean length of the chosen answers that are trained on."""
-    rejected_words: float
-    chosen_words_before: float
-    """The same of all pairs, before any was left out."""
-    rejected_words_before: float
-
-    @property
-    def sentence(self) -> str:
-        """What a user is told."""
-        return (
-            f"{self.pairs} preference pairs, chosen answers of {self.chosen_words:.1f} words "
-            f"against {self.rejected_words:.1f} ({self.left_out} left out to balance the lengths, "
-            f"{self.too_long} too long)"
-        )
 
 
 class EncodedPair(NamedTuple):

@@ -14,12 +14,12 @@ import torch
 from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.errors import DataError, TrainingError
 from selfinstruct_train.packs.pack import load_answers
-from selfinstruct_train.records import PreferencePair, TrainingStep
+from selfinstruct_train.records import PairCounts, PreferencePair, TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.training import dpo
 from selfinstruct_train.training.job import TrainingResult
-from selfinstruct_train.training.pairs import PairCounts, encode_pairs
+from selfinstruct_train.training.pairs import encode_pairs
 from selfinstruct_train.training.sft import train
 
 FAST = {"learning_rate": 5e-3, "beta": 0.1}

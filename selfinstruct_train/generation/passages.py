@@ -1,0 +1,147 @@
+"""Rows for the user's own texts: the model writes what each passage is the answer to.
+
+Instruction backtranslation (Li et al., arXiv 2308.06259) and questions that a passage answers in
+its own words. The instruction is the model's and goes through the filters and the novelty test as
+any other; the answer is a person's, so nothing is drawn or asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from selfinstruct_train.config.generation import PassageTask
+from selfinstruct_train.engines.asking import StoredCompletion
+from selfinstruct_train.engines.base import Request
+from selfinstruct_train.generation.classification import Task
+from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.filters import FilterResult
+from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.instructions import (
+    FinishedInstructions,
+    Found,
+    InstructionWriter,
+)
+from selfinstruct_train.generation.passage_prompts import (
+    demonstrations_for,
+    passage_prompt,
+    passage_stop,
+    read_passage,
+)
+from selfinstruct_train.generation.pool import derived_seed
+from selfinstruct_train.generation.reanswer import Written, WrittenInstance, filter_instances
+from selfinstruct_train.records import Provenance, Sampling
+from selfinstruct_train.sources.texts import Passage
+
+
+class PassageWriter:
+    """Asks about passages, in an order that the run's seed shuffles, until a round has its share.
+
+    Args:
+        context: where to work.
+        passages: all of the texts.
+        first: how many of them earlier rounds have asked about.
+        instructions: screens what was written and keeps what is new.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        passages: Sequence[Passage],
+        first: int,
+        instructions: InstructionWriter | FinishedInstructions,
+    ) -> None:
+        seed = context.config.seed
+        self._passages = sorted(
+            passages, key=lambda passage: derived_seed(seed, "passages", passage.place.words)
+        )
+        self._next = first
+        self._context = context
+        self._instructions = instructions
+        self._journal = context.journal("passages")
+        self._counts = Counts(f"round {context.round} passages", context.report)
+
+    def write(self) -> Iterator[list[Written]]:
+        """Ask about passages, batch after batch.
+
+        Yields:
+            The instructions that were kept, each with its instance and what the filters say of it.
+
+        Raises:
+            EngineError: the engine failed, or a prompt cannot fit the context.
+        """
+        generation, counts = self._context.config.generation, self._counts
+        step = generation.passages
+        most = round(step.share * generation.instructions_per_round)
+        # No more are asked about than may be kept, so that none is kept beyond the share.
+        while missing := (most - counts.kept) // len(step.tasks):
+            size = min(step.requests_per_batch, missing)
+            batch = self._passages[self._next : self._next + size]
+            if not batch:
+                break
+            written = self._write_batch(batch)
+            self._next += len(batch)
+            counts.kept += sum(any(i.fault is None for i in row.instances) for row in written)
+            counts.show(counts.kept, most)
+            yield written
+
+    def _write_batch(self, batch: Sequence[Passage]) -> list[Written]:
+        context, asked = self._context, []
+        for task in context.config.generation.passages.tasks:
+            for number, passage in enumerate(batch, self._next):
+                request, shown = self._ask(task, passage, number)
+                asked.append((task, passage, request, shown))
+        completions = self._journal.ask([request for _, _, request, _ in asked], None)
+        self._counts.tokens += sum(one.completion_tokens for one in completions)
+        found = [
+            self._read(task, passage, self._provenance(passage, request, shown), completion)
+            for (task, passage, request, shown), completion in zip(asked, completions, strict=True)
+        ]
+        tokens = sum(one.completion_tokens for one in completions)
+        written = []
+        for one, entry in zip(found, self._instructions.admit(found, tokens), strict=True):
+            if entry is not None:
+                of = Task(entry, is_classification=False)
+                assert one.instance is not None
+                result = filter_instances(context, of, [one.instance])
+                instances = [WrittenInstance(*row, one.provenance) for row in result]
+                written.append(Written(of, instances, one.provenance))
+        return written
+
+    def _ask(
+        self, task: PassageTask, passage: Passage, number: int
+    ) -> tuple[Request, tuple[str, ...]]:
+        """The request about a passage, and the ids of the demonstrations that it has room for."""
+        context, step = self._context, self._context.config.generation.passages
+        wording, name = context.pack.wording, f"{task}-passages"
+        shown = demonstrations_for(task, context.pack)[: step.demonstrations]
+        template = context.template if context.chats else None
+        prompt = passage_prompt(task, wording, shown, passage.text, template)
+        fitted, kept = fit_prompt(context.engine, prompt, step.max_tokens)
+        sampling = Sampling(
+            max_tokens=step.max_tokens,
+            temperature=step.temperature,
+            top_p=step.top_p,
+            stop=() if context.chats else passage_stop(task, wording),
+            seed=derived_seed(context.config.seed, context.round, name, number),
+        )
+        request = Request(context.request_id(name, number), fitted.text, sampling)
+        return request, tuple(shown[n].id for n in kept)
+
+    def _provenance(self, passage: Passage, request: Request, shown: tuple[str, ...]) -> Provenance:
+        made = self._context.provenance(request, shown, None)
+        own = {"passage": passage.place, "prompt_hash": self._context.pack.passages_hash}
+        return made.model_copy(update=own)
+
+    def _read(
+        self,
+        task: PassageTask,
+        passage: Passage,
+        provenance: Provenance,
+        completion: StoredCompletion,
+    ) -> Found:
+        cut, wording = completion.finish_reason == "length", self._context.pack.wording
+        read = read_passage(task, wording, completion.text, passage.text, cut)
+        fault = None
+        if not read.grounded:
+            fault = FilterResult("answer_not_in_text", read.instance.output[:80])
+        return Found(read.instruction, provenance, read.instance, fault)
