@@ -59,6 +59,7 @@ from selfinstruct_train.records import (
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
+from selfinstruct_train.report.preferences import DrawFacts, PairFacts, read_draws, read_pairs
 from selfinstruct_train.report.selected import RoundSelection, read_selection
 from selfinstruct_train.rounds.governor import Decision
 from selfinstruct_train.rounds.table import read_decision
@@ -161,10 +162,15 @@ class RoundFacts(NamedTuple):
     rejections: tuple[Rejection, ...]
     instances: tuple[GeneratedInstance, ...]
     steps: tuple[TrainingStep, ...]
+    """Of the training on answers, or of that on pairs where there is none."""
     forgetting: Forgetting | None
     """Loss on held-out text; None where it was not measured."""
     harness: HarnessComparison | None
     """Figures of lm-evaluation-harness; None where it was not asked."""
+    draws: DrawFacts | None
+    """Several answers to each input; None where one was written."""
+    pairs: tuple[PairFacts, ...]
+    """One for each training on pairs."""
     trainings: TrainingsComparison | None
     """Several trainings on the round's data side by side; None where there is one alone."""
     decision: Decision | None
@@ -316,13 +322,25 @@ def _read_round(
             )
         ),
         instances=tuple(counts.count_instances(live.instances_of(directory))),
-        steps=_rows(tuned.training_steps, TrainingStep),
+        steps=_rows(_answers_trained(tuned).training_steps, TrainingStep),
+        draws=read_draws(directory),
+        pairs=tuple(
+            found
+            for name, training in directory.trainings().items()
+            if (found := read_pairs(name, training)) is not None
+        ),
         forgetting=read_forgetting(forgetting) if forgetting.exists() else None,
         harness=read_harness(harness) if harness.exists() else None,
         trainings=read_trainings(trainings) if trainings.exists() else None,
         decision=read_decision(directory),
         selection=read_selection(directory),
     )
+
+
+def _answers_trained(directory: RoundDirectory) -> RoundDirectory:
+    """Where the training on answers is that came before one on pairs, or was the only one."""
+    first = directory.before_pairs
+    return first if first.training_steps.exists() else directory
 
 
 def _rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:

@@ -274,6 +274,40 @@ def training_plot(curves: Mapping[str, Sequence[TrainingStep]], key: str) -> Plo
         return render(key, "Loss, gradient norm and learning rate of the training", figure, caption)
 
 
+def rewards_plot(curves: Mapping[str, Sequence[TrainingStep]], key: str) -> Plot | None:
+    """How well and by how much chosen answers are told from rejected ones, step by step."""
+    drawn = {name: steps for name, steps in curves.items() if steps}
+    if not drawn:
+        return None
+    with canvas(110 + 2 * 190, rows=2) as (figure, (accuracies, margins)):
+        for i, (name, steps) in enumerate(drawn.items()):
+            accuracy = [(s.step, 100 * (s.reward_accuracy or 0.0)) for s in steps]
+            _draw_curve(accuracies, _Curve(name, accuracy), i)
+            margin = [(s.step, s.reward_margin or 0.0) for s in steps]
+            _draw_curve(margins, _Curve(name, margin), i)
+        accuracies.axhline(50, color=MUTED, linestyle=":", linewidth=1.6)
+        accuracies.set_ylim(0, 104)
+        accuracies.set_ylabel("pairs told apart, %")
+        margins.axhline(0, color=INK, linewidth=1)
+        margins.set_ylabel("reward margin")
+        margins.set_xlabel("optimizer step")
+        for axes in (accuracies, margins):
+            axes.set_xlim(left=0)
+        figure.legend(*accuracies.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        ends = "; ".join(
+            f"{name} {number(100 * (steps[-1].reward_accuracy or 0.0))} %, margin "
+            f"{number(steps[-1].reward_margin or 0.0, 3)}"
+            for name, steps in drawn.items()
+        )
+        caption = (
+            f"Last logged: {ends}. A pair is told apart where the chosen answer gained more "
+            "likelihood than the rejected one; the margin says how much more, times beta. At the "
+            "dotted line nothing was learned. These are pairs that are trained on: a high curve "
+            "says that they were learned, not that answers became better."
+        )
+        return render(key, "Training on pairs", figure, caption)
+
+
 class _Curve(NamedTuple):
     """A line of the plot."""
 

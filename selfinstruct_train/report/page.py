@@ -15,7 +15,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from selfinstruct_train.config import Config
+from selfinstruct_train.config import DEFAULT_TRAINING, Config
 from selfinstruct_train.judging.results import Estimate
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Rejection
@@ -132,6 +132,7 @@ def render_page(facts: RunFacts) -> str:
             people=people_section(facts),
             data_plots=_data_plots(facts, verbs),
             training=_training_plot(facts),
+            rewards=_rewards_plot(facts),
             statistics=tables.paper_statistics(facts),
             verbs=verbs,
             yields=_yields(facts),
@@ -253,9 +254,20 @@ def _yields(facts: RunFacts) -> Mapping[str, tuple[tables.YieldRow, ...]]:
 
 
 def _training_plot(facts: RunFacts) -> Plot | None:
-    curves = {f"round {r.number}": r.steps for r in facts.rounds}
+    curves = {
+        f"round {r.number}": tuple(step for step in r.steps if step.reward_accuracy is None)
+        for r in facts.rounds
+    }
     curves |= {f"seeds only, {steps} steps": rows for steps, rows in facts.seeds_only.items()}
     return figures.training_plot(curves, "training")
+
+
+def _rewards_plot(facts: RunFacts) -> Plot | None:
+    curves = {}
+    for facts_of_round, pairs in ((r, found) for r in facts.rounds for found in r.pairs):
+        name = "" if pairs.training == DEFAULT_TRAINING else f", {pairs.training}"
+        curves[f"round {facts_of_round.number}{name}"] = pairs.steps
+    return figures.rewards_plot(curves, "rewards")
 
 
 def _dropped_sample(facts: RunFacts) -> Iterator[tuple[str, tuple[Rejection, ...]]]:
