@@ -258,7 +258,7 @@ class TrainingRow(Row):
     """One example that the adapter is trained on."""
 
     id: str
-    source: Literal["seed", "generated", "own"]
+    source: Literal["seed", "generated", "own", "replay"]
     instruction: str
     input: str
     output: str

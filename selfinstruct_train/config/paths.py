@@ -17,6 +17,7 @@ _SETTINGS = (
     "generation.personas",
     "generation.texts",
     "generation.instances.chooser_program",
+    "training.replay_prompts",
     "evaluation.suites",
     "evaluation.published",
     "evaluation.held_out_text",

@@ -36,6 +36,9 @@ class MixConfig(Section):
     """Rows of the seed tasks."""
     generated: float = Field(default=1.0, ge=0.0)
     """Rows that the model wrote; where it is 0 it writes none."""
+    replay: float = Field(default=0.0, ge=0.0)
+    """The base's own answers to ``training.replay_prompts``, which hold the model at what it could
+    do before (arXiv 2602.20162). Where there are fewer, the other kinds are not cut for it."""
 
     @model_validator(mode="after")
     def _holds_something(self) -> MixConfig:
@@ -95,6 +98,13 @@ class TrainingConfig(Section):
     mix: MixConfig | None = None
     """Ratio of own rows, seeds and generated rows, such as ``{own: 1, seeds: 1, generated: 3}``: as
     many rows as there are in it, none twice; by default all rows."""
+    replay_prompts: str | None = None
+    """Whose instructions the base answers for ``training.mix.replay``: a file, a data set of the
+    Hub or a name, as for ``seeds.path``; answers in it are not used. By default the pack's everyday
+    tasks."""
+    rows_of: Literal["all_rounds", "this_round"] = "all_rounds"
+    """Train on what all rounds so far wrote, or on what this round wrote alone. Data that replace
+    those before them make models collapse, data that join them do not (arXiv 2404.01413)."""
     min_rows: int = Field(default=100, ge=1)
     """Fewer rows of the model's own than this are trained on with a warning; none end the run."""
     start: Literal["base", "previous"] = "base"

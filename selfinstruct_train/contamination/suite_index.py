@@ -33,7 +33,7 @@ class ExampleRow(NamedTuple):
     """A row that is trained on or shown."""
 
     id: str
-    source: Literal["seed", "generated", "own", "demonstration"]
+    source: Literal["seed", "generated", "own", "replay", "demonstration"]
     instruction: str
     input: str
     output: str

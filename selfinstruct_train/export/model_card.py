@@ -179,6 +179,8 @@ def _data(trained: Trained) -> str:
     file = trained.directory.dataset / "train.jsonl"
     count = Counter(row.source for row in RowStore(file, TrainingRow, writable=False).stream())
     own = f", {count['own']} from elsewhere" if count["own"] else ""
+    if count["replay"]:
+        own += f", {count['replay']} answers of the base to general prompts"
     return f"{count['seed']} rows from seed tasks, {count['generated']} that the base wrote{own}"
 
 

@@ -213,7 +213,7 @@ def training_rows(
         return round(written + seeds + own)
     kinds = [(mix.own, own), (mix.seeds, len(sizes.rows)), (mix.generated, written)]
     unit = min(count / weight for weight, count in kinds if weight)
-    return round(unit * sum(weight for weight, _ in kinds))
+    return round(unit * (sum(weight for weight, _ in kinds) + mix.replay))
 
 
 def training_work(

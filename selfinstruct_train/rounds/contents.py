@@ -28,6 +28,7 @@ def read_contents(
     suites: Iterable[Suite],
     pruned: Iterable[str],
     passages: Iterable[Passage] = (),
+    replay_prompts: Iterable[SeedTask] = (),
 ) -> Contents:
     """Hash what the stages read.
 
@@ -39,6 +40,7 @@ def read_contents(
         suites: what models are compared on.
         pruned: ids of the rows that are live no more.
         passages: of the user's own texts.
+        replay_prompts: what the base answers for replay.
 
     Returns:
         Hashes by the names of the table of stages.
@@ -53,6 +55,7 @@ def read_contents(
         "model": model,
         "writer": _who_answers(config.generation.engine, config.model.name_or_path, model),
         "data": _of_rows(own_rows),
+        "training.replay_prompts": _of_rows(replay_prompts),
         "pruned rows": _of_texts(sorted(pruned)),
         "steering": _steering(config),
         "scores": ", ".join(config.generation.select.by.asked),

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_training
@@ -57,7 +56,7 @@ class Loop:
             self._best_adapter(number) if needs_tuned else None,
             opened.question,
             self.progress,
-            ChatTemplate(opened.described.tokenizer, opened.pack.wording.system),
+            opened.chat,
             opened.passages,
         )
         require_own_rows(opened.rows, self.run.round(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import DEFAULT_TRAINING, Config
 from selfinstruct_train.contamination.suite_index import SuiteTasks
 from selfinstruct_train.distributed import World, join_world
@@ -56,7 +57,9 @@ class OpenedRun:
             config = config.model_copy(update={"model": model})
             self.described = self.described._replace(dtype=settled.dtype)
         self.config = config
-        self.own, self.suites, self.passages = checked.own, checked.suites, checked.passages
+        self.own, self.suites = checked.own, checked.suites
+        self.passages, self.replay_prompts = checked.passages, checked.replay_prompts
+        self.chat = ChatTemplate(checked.model.tokenizer, checked.pack.wording.system)
         self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
         self.selection = selection_of(config.evaluation)
         self.rows = LiveRows(self.run)
@@ -69,6 +72,7 @@ class OpenedRun:
             checked.suites,
             self.rows.pruned,
             self.passages,
+            self.replay_prompts,
         )
         notes = self.run.open(config, contents, redo)
         self.world.on_main(self._write_held_out)

@@ -61,6 +61,8 @@ class Checked(NamedTuple):
     """Rows of the user's own to train on."""
     passages: tuple[Passage, ...]
     """Of the user's own texts, to write instructions for."""
+    replay_prompts: tuple[SeedTask, ...]
+    """What the base answers for replay; none where no replay is asked for."""
     pack: Pack
     suites: tuple[Suite, ...]
     model: ModelDescription
@@ -113,6 +115,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if (data := config.data) is not None and pack is not None:
         answers = pack.answers
         own = faults.check(lambda: own_training_rows(read_own(data), answers))
+    replays: tuple[SeedTask, ...] | None = ()
+    if pack is not None and config.training.mix is not None and config.training.mix.replay:
+        prompts = config.training.replay_prompts or pack.rules.everyday_seeds
+        replays = faults.check(lambda: read_seeds(prompts))
     passages: tuple[Passage, ...] | None = ()
     if pack is not None and generation.texts is not None:
         known_pack = pack
@@ -167,9 +173,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         faults.check(lambda: _check_disk(config.output_dir, needed))
     faults.finish()
     assert seeds is not None and pack is not None and model is not None and sizes is not None
-    assert own is not None and passages is not None
+    assert own is not None and passages is not None and replays is not None
     found = tuple(suite for suite in suites if suite is not None)
-    return Checked(seeds.kept, tuple(own), passages, pack, found, model, *sizes)
+    return Checked(seeds.kept, tuple(own), passages, replays, pack, found, model, *sizes)
 
 
 def adapter_bytes(config: Config, adapter_parameters: int) -> int:

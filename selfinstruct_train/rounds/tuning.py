@@ -17,13 +17,14 @@ from selfinstruct_train.records import PreferencePair, TrainingStep
 from selfinstruct_train.rounds.opened import OpenedRun, describe
 from selfinstruct_train.rounds.own_rows import require_own_rows, too_few_rows
 from selfinstruct_train.rounds.preferring import preference_pairs
+from selfinstruct_train.rounds.replay import replay_rows
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import TrainingRows, training_rows, write_dataset
 from selfinstruct_train.training.dpo import train_on_pairs
 from selfinstruct_train.training.job import TrainingResult
-from selfinstruct_train.training.mix import mix_rows
+from selfinstruct_train.training.mix import mix_rows, replay_count
 from selfinstruct_train.training.pairs import read_counts
 from selfinstruct_train.training.progress import OnStep
 from selfinstruct_train.training.sft import train
@@ -53,10 +54,15 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
         )
     if config.generates:
         require_own_rows(opened.rows, round_directory)
-    instances = partial(opened.rows.trained_on, number)
+    if config.training.rows_of == "all_rounds":
+        instances = partial(opened.rows.trained_on, number)
+    else:
+        instances = partial(opened.rows.instances_of, round_directory)
     rows = training_rows(opened.seeds, instances, config.training.include_seeds, opened.own)
-    if config.training.mix is not None:
-        mixed = mix_rows(list(rows), config.training.mix, config.seed)
+    if (mix := config.training.mix) is not None:
+        mixed = mix_rows(list(rows), mix, config.seed)
+        if wanted := replay_count(mixed, mix):
+            mixed += replay_rows(opened, config, directory, wanted)
         rows = TrainingRows(lambda: mixed)
     start = None
     if number > 0 and config.training.start == "previous":

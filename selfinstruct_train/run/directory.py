@@ -174,7 +174,8 @@ class RoundDirectory:
             case "selection":
                 return [self.selection]
             case "train":
-                asked = [self.completions(name) for name in ("earlier_model", "judged_pairs")]
+                names = ("earlier_model", "judged_pairs", "replay")
+                asked = [self.completions(name) for name in names]
                 first = [self.path / "sft" / name for name in ("dataset", "adapter")]
                 own = [self.dataset, self.adapter, self.training_steps, self.contamination]
                 return [*own, *first, self.path / "sft" / "training.jsonl", *asked]

@@ -80,7 +80,7 @@ STAGES = (
     Stage(
         "train",
         (*_TRAINING, "evaluation.contamination"),
-        ("model", "seeds.path", "data", "pruned rows"),
+        ("model", "seeds.path", "data", "training.replay_prompts", "pruned rows"),
         ("selection",),
     ),
     Stage("seeds-only", _TRAINING, ("model", "seeds.path", "generation.prompts"), ()),
@@ -126,6 +126,7 @@ FREE = (
     # Which training it is; its other settings count.
     "training.name",
     "training.sweep",
+    "training.replay_prompts",
     "process_timeout_minutes",
     "evaluation.select_on",
     "evaluation.published",

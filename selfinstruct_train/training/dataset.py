@@ -35,6 +35,7 @@ class DatasetCounts(Row):
     seed_rows: int
     generated_rows: int
     own_rows: int = 0
+    replay_rows: int = 0
     instructions: int
     """Different instructions among the rows."""
     classification_rows: int
@@ -137,10 +138,11 @@ def write_dataset(rows: Iterable[TrainingRow], directory: RoundDirectory) -> Dat
     else:
         deque(counted(), maxlen=0)
     counts = DatasetCounts(
-        rows=kinds["seed"] + kinds["generated"] + kinds["own"],
+        rows=kinds["seed"] + kinds["generated"] + kinds["own"] + kinds["replay"],
         seed_rows=kinds["seed"],
         generated_rows=kinds["generated"],
         own_rows=kinds["own"],
+        replay_rows=kinds["replay"],
         instructions=len(instructions),
         classification_rows=kinds["classification"],
     )

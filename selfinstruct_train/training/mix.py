@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from string import Formatter
+from typing import TypeVar
 
 from selfinstruct_train.config import MixConfig
 from selfinstruct_train.errors import DataError
@@ -14,7 +15,8 @@ from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.sources.lenient import OwnRow
 
 _KINDS = {"own": "own", "seed": "seeds", "generated": "generated"}
-"""Source of a row -> its name in ``training.mix``."""
+"""Source of a row that is mixed -> its name in ``training.mix``; replay is made to measure."""
+ItemT = TypeVar("ItemT")
 
 
 def own_training_rows(rows: Iterable[OwnRow], answers: AnswerFormat) -> list[TrainingRow]:
@@ -62,20 +64,40 @@ def mix_rows(rows: Sequence[TrainingRow], mix: MixConfig | None, seed: int) -> l
     """
     if mix is None:
         return list(rows)
-    weights = {kind: getattr(mix, name) for kind, name in _KINDS.items()}
+    unit = _unit(rows, mix)
+    kept: set[str] = set()
+    for kind, name in _KINDS.items():
+        weight: float = getattr(mix, name)
+        ids = ranked([row.id for row in rows if row.source == kind], seed, str)
+        kept.update(ids[: max(1, round(unit * weight)) if weight else 0])
+    return [row for row in rows if row.id in kept]
+
+
+def replay_count(rows: Sequence[TrainingRow], mix: MixConfig | None) -> int:
+    """Rows of replay that are wanted beside these, of which none is replay.
+
+    Raises:
+        DataError: as `mix_rows`.
+    """
+    return 0 if mix is None or not mix.replay else max(1, round(_unit(rows, mix) * mix.replay))
+
+
+def ranked(items: Iterable[ItemT], seed: int, name: Callable[[ItemT], str]) -> list[ItemT]:
+    """Items in an order that the seed shuffles and that a name keeps its place in."""
+    return sorted(items, key=lambda item: _rank(seed, name(item)))
+
+
+def _unit(rows: Sequence[TrainingRow], mix: MixConfig) -> float:
+    """Rows of a kind with weight 1."""
     counts = {kind: sum(row.source == kind for row in rows) for kind in _KINDS}
+    weights: dict[str, float] = {kind: getattr(mix, name) for kind, name in _KINDS.items()}
     for kind, weight in weights.items():
         if weight and not counts[kind]:
             raise DataError(
                 f"training.mix.{_KINDS[kind]} is {weight:g}, but there is no such row to train on; "
                 "set it to 0"
             )
-    unit = min(counts[kind] / weight for kind, weight in weights.items() if weight)
-    kept: set[str] = set()
-    for kind, weight in weights.items():
-        ids = sorted((row.id for row in rows if row.source == kind), key=lambda i: _rank(seed, i))
-        kept.update(ids[: max(1, round(unit * weight)) if weight else 0])
-    return [row for row in rows if row.id in kept]
+    return min(counts[kind] / weight for kind, weight in weights.items() if weight)
 
 
 def _rank(seed: int, row_id: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from selfinstruct_train.config import Config, MixConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import TrainingRow
-from selfinstruct_train.training.mix import mix_rows
+from selfinstruct_train.training.mix import mix_rows, replay_count
 
 
 def rows(**counts: int) -> list[TrainingRow]:
@@ -35,6 +35,16 @@ def test_the_ratio_is_met_with_as_many_rows_as_there_are() -> None:
     assert found == mix_rows(given, MixConfig(own=1, seeds=1, generated=3), 0)
     assert found != mix_rows(given, MixConfig(own=1, seeds=1, generated=3), 1)
     assert mix_rows(given, None, 0) == given
+
+
+def test_replay_is_so_many_rows_beside_the_others_and_cuts_none_of_them() -> None:
+    given = rows(own=40, seed=10, generated=90)
+    mix = MixConfig(own=1, seeds=1, generated=3, replay=2.5)
+    found = mix_rows(given, mix, 0)
+    assert found == mix_rows(given, mix.model_copy(update={"replay": 0.0}), 0)
+    assert replay_count(given, mix) == replay_count(found, mix) == 25
+    assert replay_count(given, MixConfig()) == replay_count(given, None) == 0
+    assert replay_count(given, MixConfig(own=0, seeds=1, generated=0, replay=0.01)) == 1
 
 
 def test_a_kind_of_weight_nothing_is_left_out_and_one_without_rows_is_named() -> None:
