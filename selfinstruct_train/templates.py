@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from os.path import commonprefix
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jinja2 import TemplateError
 
@@ -111,6 +112,29 @@ def cut_at_new_example(text: str, answers: AnswerFormat) -> str:
     """
     match = answers.new_example.search(text)
     return text[: match.start()].rstrip() if match else text
+
+
+class Reasoned(NamedTuple):
+    """A text in its two parts."""
+
+    reasoning: str
+    answer: str | None
+    """None where the text has no answer after the label."""
+
+
+def split_reasoning(text: str, label: str) -> Reasoned:
+    """Tell an answer from the reasoning before it.
+
+    Args:
+        text: what a model wrote.
+        label: stands before the answer, at the beginning of a line; of several lines the last.
+    """
+    stem = re.escape(label.rstrip(":： "))
+    marks = list(re.finditer(rf"(?im)^[ \t*_#]*{stem}[*_ \t]*[:：][*_ \t]*", text))
+    if not marks:
+        return Reasoned(text.strip(), None)
+    last = marks[-1]
+    return Reasoned(text[: last.start()].strip(), text[last.end() :].strip() or None)
 
 
 def user_message(instruction: str, input: str) -> str:

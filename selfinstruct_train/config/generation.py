@@ -168,12 +168,31 @@ class InstanceStep(Section):
     """The arbiter, calibrated on the seeds' own answers and those of other seeds, judges every
     answer. One that it holds wrong is drawn once more, at ``draw_temperature``, and judged again; a
     row whose answer is still wrong is dropped."""
+    reasoning: Literal["none", "hidden", "shown"] = "none"
+    """Whether the writer reasons before it answers, where it is asked for an answer alone
+    (``answers`` or ``best_of``); the answer stands after the pack's ``answer`` label. ``hidden``
+    keeps the answer; ``shown`` keeps both, and in evaluation what stands after the label counts. A
+    chooser compares answers, whatever led to them."""
     consistency: bool = False
     """From the second round on, keep an instance only if the tuned model, asked in its own
     template, agrees."""
 
     @model_validator(mode="after")
     def _chooser_can_choose(self) -> InstanceStep:
+        if self.reasoning != "none" and self.best_of == 1 and self.answers == "as_written":
+            raise ValueError(
+                f"reasoning is '{self.reasoning}', but no answer is asked for alone; set "
+                "answers=asked_again, or best_of to 3 or more"
+            )
+        if self.reasoning != "none" and self.fix:
+            raise ValueError(
+                "fix writes answers again without reasoning; set fix=false, or reasoning=none"
+            )
+        if self.reasoning == "shown" and self.answers == "agreed":
+            raise ValueError(
+                "reasoning 'shown' replaces the written answers, and 'agreed' keeps them; set "
+                "answers=asked_again, or reasoning=hidden"
+            )
         if self.best_of == 1:
             return self
         if self.chooser == "program" and self.chooser_program is None:

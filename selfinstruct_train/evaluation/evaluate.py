@@ -30,7 +30,7 @@ from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, 
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import write_atomically
-from selfinstruct_train.templates import cut_at_new_example
+from selfinstruct_train.templates import cut_at_new_example, split_reasoning
 from selfinstruct_train.text.characters import without_surrogates
 
 EvaluationPrompt = Callable[[str, str], str]
@@ -110,10 +110,12 @@ def evaluate_round(
             few_shot_question,
             pack.wording.few_shot_stop,
         )
+    shows = config.generates and config.generation.instances.reasoning == "shown"
+    label = pack.wording.answer if shows else None
     candidates = [_AskedSystem("seeds-only", home, home.adapter, question) for home in seeds_only]
 
     def ask(asked: _AskedSystem, suite: Suite) -> tuple[Prediction, ...]:
-        return _answer(config, engine, asked, suite, number, report)
+        return _answer(config, engine, asked, suite, number, report, label)
 
     best = _best_seeds_only(config, candidates, suites, ask)
     for asked in candidates:
@@ -175,7 +177,13 @@ def _best_seeds_only(
 
 
 def _answer(
-    config: Config, engine: Engine, asked: _AskedSystem, suite: Suite, number: int, report: Report
+    config: Config,
+    engine: Engine,
+    asked: _AskedSystem,
+    suite: Suite,
+    number: int,
+    report: Report,
+    label: str | None,
 ) -> tuple[Prediction, ...]:
     """The system's answers to the whole suite: those in its file, then the rest from the engine."""
     items = suite.items
@@ -197,19 +205,23 @@ def _answer(
         store,
         rows,
         requests,
-        lambda place, completion: _prediction(items[place], completion),
+        lambda place, completion: _prediction(items[place], completion, label),
         report,
         f"round {number} evaluation, {suite.name}, {asked.name}",
         adapter=asked.adapter,
     )
 
 
-def _prediction(item: Item, completion: Completion | None) -> Prediction:
+def _prediction(item: Item, completion: Completion | None, label: str | None) -> Prediction:
+    """The answer to an item; of one that reasons first, what stands after the label."""
+    text = without_surrogates(completion.text) if completion else ""
+    if label is not None:
+        text = split_reasoning(text, label).answer or text
     return Prediction(
         task_id=item.task_id,
         instruction=item.instruction,
         input=item.input,
-        response=without_surrogates(completion.text) if completion else "",
+        response=text,
         target=item.target,
         finish_reason=completion.finish_reason if completion else "length",
         completion_tokens=completion.completion_tokens if completion else 0,

@@ -144,4 +144,4 @@ class PassageWriter:
         fault = None
         if not read.grounded:
             fault = FilterResult("answer_not_in_text", read.instance.output[:80])
-        return Found(read.instruction, provenance, read.instance, fault)
+        return Found(read.instruction, provenance, instance=read.instance, fault=fault)

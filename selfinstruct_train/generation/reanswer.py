@@ -23,6 +23,7 @@ from selfinstruct_train.generation.filters import CheckedInstance, FilterResult,
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
+from selfinstruct_train.generation.reasoning import final_answer, kept_text
 from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.records import DrawnAnswers, Instance, Provenance, Sampling
 
@@ -55,6 +56,8 @@ class Reanswer(NamedTuple):
     """Ids of the prompt's demonstrations."""
     stop: tuple[str, ...]
     adapter: Path | None
+    reasons: bool
+    """It reasons first; the answer stands after a label."""
     replaces: bool
     """The new answer replaces the written one; otherwise both must agree."""
     covers_classification: bool
@@ -98,8 +101,11 @@ def _tuned_writes(context: StageContext) -> bool:
 
 def _base(context: StageContext, replaces: bool) -> Reanswer:
     wording, style = context.pack.wording, context.style("instances")
-    most = 0 if style == "magpie" else context.config.generation.instances.demonstrations
-    shown = context.pack.input_first[:most]
+    step = context.config.generation.instances
+    reasons = step.reasoning != "none"
+    # Nobody reasons in a way that is read without being shown.
+    most = 0 if style == "magpie" and not reasons else step.demonstrations
+    shown = (context.pack.reasoned if reasons else context.pack.input_first)[:most]
 
     def ask(text: str, given: str) -> Prompt | ChatTurns:
         if style == "completion":
@@ -112,6 +118,7 @@ def _base(context: StageContext, replaces: bool) -> Reanswer:
         tuple(task.id for task in shown),
         wording.few_shot_stop if style == "completion" else (),
         None,
+        reasons,
         replaces,
         # Labels come before inputs, so the written label is not a guess at all.
         covers_classification=False,
@@ -126,6 +133,7 @@ def _tuned(context: StageContext, replaces: bool) -> Reanswer:
         (),
         (),
         context.adapter,
+        False,
         replaces,
         covers_classification=True,
     )
@@ -176,15 +184,10 @@ def ask_again(
     if reanswer.replaces and step.best_of > 1:
         picked, drawn = _choose(context, reanswer, asked, completions, written)
     else:
-        picked = [
-            Picked(0, None)
-            if found.finish_reason != "length"
-            else Picked(0, FilterResult("second_answer_cut", found.text.strip()[-40:]))
-            for (found,) in completions
-        ]
+        picked = [_pick(context, reanswer, found) for (found,) in completions]
     for question, found, pick in zip(asked, completions, picked, strict=True):
         before = written[question.task].instances[question.place]
-        answer = found[pick.place].text.strip()
+        answer = _output(context, reanswer, found[pick.place])
         if pick.fault is not None:
             after = before._replace(fault=pick.fault)
         elif reanswer.replaces:
@@ -192,7 +195,7 @@ def ask_again(
             after = WrittenInstance(
                 Instance(input=before.instance.input, output=answer),
                 None,
-                context.provenance(request, question.shown, reanswer.adapter),
+                _provenance(context, reanswer, request, question.shown),
             )
         elif answer != before.instance.output:
             evidence = f"the {reanswer.name} model, asked again, answers {answer[:80]!r}"
@@ -213,6 +216,33 @@ class Picked(NamedTuple):
     fault: FilterResult | None
 
 
+def _pick(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> Picked:
+    """The one answer that was asked for, or why it does not count."""
+    text = found.text.strip()
+    if found.finish_reason == "length":
+        return Picked(0, FilterResult("second_answer_cut", text[-40:]))
+    if reanswer.reasons and not final_answer(text, context.pack.wording):
+        return Picked(0, FilterResult("no_answer", f"no label after the reasoning: {text[-40:]}"))
+    return Picked(0, None)
+
+
+def _output(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> str:
+    """What a row's output becomes; empty where reasoning came to no answer."""
+    if not reanswer.reasons:
+        return found.text.strip()
+    shows = context.config.generation.instances.reasoning == "shown"
+    return kept_text(found.text, context.pack.wording, shows)
+
+
+def _provenance(
+    context: StageContext, reanswer: Reanswer, request: Request, shown: tuple[str, ...]
+) -> Provenance:
+    made = context.provenance(request, shown, reanswer.adapter)
+    if reanswer.reasons:
+        made = made.model_copy(update={"prompt_hash": context.pack.reasoned_hash})
+    return made
+
+
 def _choose(
     context: StageContext,
     reanswer: Reanswer,
@@ -224,16 +254,13 @@ def _choose(
     step = context.config.generation.instances
     found = []
     for question, answers in zip(asked, completions, strict=True):
-        draws = tuple(
-            Draw(answer.text.strip(), answer.finish_reason == "length", answer.mean_logprob)
-            for answer in answers
-        )
+        draws = tuple(_draw(context, reanswer, answer) for answer in answers)
         task, instances, _ = written[question.task]
         given = instances[question.place].instance.input
         found.append(Drawn(task.row.instruction, given, draws))
     choices = choose(step, found, context.engine, context.pack, context.tokenizer)
     picked, rows = [], []
-    for question, drawn, choice in zip(asked, found, choices, strict=True):
+    for question, drawn, answers, choice in zip(asked, found, completions, choices, strict=True):
         fault = None if choice.place is not None else FilterResult("no_choice", choice.evidence)
         picked.append(Picked(choice.place or 0, fault))
         rows.append(
@@ -241,7 +268,8 @@ def _choose(
                 id=f"{written[question.task].task.row.id}-{question.place}",
                 instruction=drawn.instruction,
                 input=drawn.input,
-                answers=tuple(draw.text for draw in drawn.draws),
+                # As they would be trained on: pairs are made of them.
+                answers=tuple(_output(context, reanswer, answer) for answer in answers),
                 scores=choice.scores,
                 chosen=choice.place,
                 chooser=step.chooser,
@@ -249,6 +277,14 @@ def _choose(
             )
         )
     return picked, rows
+
+
+def _draw(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> Draw:
+    """A drawn answer as a chooser compares it: less the reasoning that led to it."""
+    text = found.text.strip()
+    if reanswer.reasons:
+        text = final_answer(text, context.pack.wording)
+    return Draw(text, found.finish_reason == "length", found.mean_logprob)
 
 
 def filter_instances(

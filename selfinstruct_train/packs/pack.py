@@ -6,13 +6,16 @@ the judge; and three JSONL files hold the demonstrations for classification
 (``classification.jsonl``), input-first (``input_first.jsonl``) and output-first
 (``output_first.jsonl``) prompts, all in the seed schema. A fourth, ``passages.jsonl``, is wanted
 where own texts are asked about: in a task without input the output is the passage that the
-instruction asks for, in one with input the output stands in the input word for word.
+instruction asks for, in one with input the output stands in the input word for word. So is a fifth,
+``reasoned.jsonl``, where the writer is to reason: its outputs hold the reasoning, and the answer
+after the label ``answer`` on a line of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Literal, NamedTuple
@@ -264,18 +267,29 @@ class Pack(NamedTuple):
     """What can make a new instruction of another."""
     passages: tuple[SeedTask, ...] = ()
     """Demonstrations for passages; none in a pack without ``passages.jsonl``."""
+    reasoned: tuple[SeedTask, ...] = ()
+    """Demonstrations of reasoning; none in a pack without ``reasoned.jsonl``."""
 
     @property
     def demonstrations(self) -> tuple[SeedTask, ...]:
         """All of them, of whatever prompt."""
-        return *self.classification, *self.input_first, *self.output_first, *self.passages
+        shown = *self.classification, *self.input_first, *self.output_first
+        return *shown, *self.passages, *self.reasoned
 
     @property
     def passages_hash(self) -> str:
         """16 hex digits that change when any text of the prompts about passages changes."""
-        used = {*_OF_PASSAGES, "task", "gap", "system"}
+        return self._hash_with({*_OF_PASSAGES, "task", "gap", "system"}, self.passages)
+
+    @property
+    def reasoned_hash(self) -> str:
+        """The same of the prompts that ask for reasoning and an answer."""
+        used = {"input_first_header", "task", "example", "input", "output", "answer", "gap"}
+        return self._hash_with({*used, "system"}, self.reasoned)
+
+    def _hash_with(self, used: set[str], tasks: Sequence[SeedTask]) -> str:
         text = self.wording.model_dump_json(include=used)
-        text += "".join(task.model_dump_json() for task in self.passages)
+        text += "".join(task.model_dump_json() for task in tasks)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -372,7 +386,7 @@ def load_pack(name_or_path: str) -> Pack:
         read_seed_tasks(folder / f"{name}.jsonl")
         for name in ("classification", "input_first", "output_first")
     )
-    passages = folder / "passages.jsonl"
+    passages, reasoned = folder / "passages.jsonl", folder / "reasoned.jsonl"
     return Pack(
         file.wording,
         file.rules,
@@ -382,6 +396,7 @@ def load_pack(name_or_path: str) -> Pack:
         output_first,
         read_operations(folder),
         read_seed_tasks(passages) if passages.is_file() else (),
+        read_seed_tasks(reasoned) if reasoned.is_file() else (),
     )
 
 

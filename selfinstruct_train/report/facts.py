@@ -232,9 +232,12 @@ def read_facts(run: RunDirectory) -> RunFacts:
     directories = run.rounds()
     stride = _stride(directories)
     live = LiveRows(run)
-    units = load_pack_file(config.generation.prompts).rules.units
+    pack = load_pack_file(config.generation.prompts)
+    units = pack.rules.units
+    shows = config.generation.instances.reasoning == "shown"
+    label = pack.wording.answer if shows else None
     rounds = tuple(
-        _read_round(directory, config, RoundCounts(stride, units), live)
+        _read_round(directory, config, RoundCounts(stride, units), live, label)
         for directory in directories
     )
     if not any(facts.marks for facts in rounds):
@@ -296,7 +299,11 @@ def _stride(directories: list[RoundDirectory]) -> int:
 
 
 def _read_round(
-    directory: RoundDirectory, config: Config, counts: RoundCounts, live: LiveRows
+    directory: RoundDirectory,
+    config: Config,
+    counts: RoundCounts,
+    live: LiveRows,
+    label: str | None,
 ) -> RoundFacts:
     best = best_training([directory], config.evaluation)
     tuned = best.directory if best else directory.training(config.training.trainings[0].name)
@@ -323,7 +330,7 @@ def _read_round(
         ),
         instances=tuple(counts.count_instances(live.instances_of(directory))),
         steps=_rows(_answers_trained(tuned).training_steps, TrainingStep),
-        draws=read_draws(directory),
+        draws=read_draws(directory, label),
         pairs=tuple(
             found
             for name, training in directory.trainings().items()

@@ -11,6 +11,7 @@ from selfinstruct_train.records import DrawnAnswers, PairCounts, TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import RowStore, read_json
 from selfinstruct_train.statistics import Interval, wilson_interval
+from selfinstruct_train.templates import split_reasoning
 
 _CONFIDENCE = 0.95
 
@@ -60,8 +61,12 @@ class PairFacts(NamedTuple):
     """Written to make them, the drawn answers aside."""
 
 
-def read_draws(directory: RoundDirectory) -> DrawFacts | None:
+def read_draws(directory: RoundDirectory, label: str | None) -> DrawFacts | None:
     """Count the drawn answers of a round; None where none were drawn.
+
+    Args:
+        directory: of the round.
+        label: stands between reasoning and answer, where rows show both.
 
     Raises:
         DataError: a row cannot be read.
@@ -78,7 +83,7 @@ def read_draws(directory: RoundDirectory) -> DrawFacts | None:
             chooser = row.chooser
             yield row
 
-    agreement = agreement_of(counted())
+    agreement = agreement_of(counted(), label)
     if not inputs:
         return None
     journal = RowStore(directory.completions("instances"), StoredCompletion, writable=False)
@@ -105,13 +110,17 @@ def read_pairs(name: str, directory: RoundDirectory) -> PairFacts | None:
     )
 
 
-def agreement_of(rows: Iterable[DrawnAnswers]) -> Agreement | None:
+def agreement_of(rows: Iterable[DrawnAnswers], label: str | None = None) -> Agreement | None:
     """How often the chooser kept what the oracle holds right; None where it has no say."""
+
+    def final(answer: str) -> str:
+        return answer if label is None else split_reasoning(answer, label).answer or answer
+
     kept: list[_Judged] = []
     dropped: list[bool] = []
     without = 0
     for row in rows:
-        verdicts = [judge(row.instruction, row.input, answer) for answer in row.answers]
+        verdicts = [judge(row.instruction, row.input, final(answer)) for answer in row.answers]
         if "unknown" in verdicts:
             continue
         right = tuple(verdict == "right" for verdict in verdicts)

@@ -26,6 +26,7 @@ from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.generation.chooser_program import check_program
 from selfinstruct_train.generation.passage_prompts import require_passage_demonstrations
+from selfinstruct_train.generation.reasoning import require_reasoned
 from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
@@ -141,6 +142,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         kept = seeds.kept
         faults.check(lambda: _check_labels(config, kept))
     step = generation.instances
+    if pack is not None and step.reasoning != "none":
+        thinking = pack
+        faults.check(lambda: require_reasoned(thinking, generation.prompts))
     if step.best_of > 1 and step.chooser == "program":
         assert step.chooser_program is not None
         program = step.chooser_program
