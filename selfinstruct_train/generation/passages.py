@@ -31,6 +31,7 @@ from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.reanswer import Written, WrittenInstance, filter_instances
 from selfinstruct_train.records import Provenance, Sampling
 from selfinstruct_train.sources.texts import Passage
+from selfinstruct_train.text.novelty import NoveltyIndex
 
 
 class PassageWriter:
@@ -59,6 +60,11 @@ class PassageWriter:
         self._instructions = instructions
         self._journal = context.journal("passages")
         self._counts = Counts(f"round {context.round} passages", context.report)
+        threshold = context.pack.rules.threshold(
+            context.config.generation.filters.novelty_threshold
+        )
+        self._shown = NoveltyIndex(threshold=threshold, tokenizer=context.tokenizer)
+        self._shown.extend((task.id, task.instruction) for task in context.pack.passages)
 
     def write(self) -> Iterator[list[Written]]:
         """Ask about passages, batch after batch.
@@ -142,6 +148,11 @@ class PassageWriter:
         cut, wording = completion.finish_reason == "length", self._context.pack.wording
         read = read_passage(task, wording, completion.text, passage.text, cut)
         fault = None
+        near = self._shown.search([read.instruction])[0]
         if not read.grounded:
             fault = FilterResult("answer_not_in_text", read.instance.output[:80])
+        elif near.score > self._shown.threshold:
+            # A small model names the task of a demonstration, whatever the passage is about.
+            seen = f"ROUGE-L {near.score:.3f} with {near.nearest[0].id}"
+            fault = FilterResult("copies_demonstration", seen)
         return Found(read.instruction, provenance, instance=read.instance, fault=fault)

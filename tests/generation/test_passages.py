@@ -204,6 +204,23 @@ def test_instructions_for_texts_meet_the_same_filters_and_the_same_pool(tmp_path
     assert len({row.instruction_id for row in rows}) == 24, "step 1 writes what texts did not give"
 
 
+def test_the_task_of_a_demonstration_is_not_taken_for_that_of_a_passage(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts")
+    tasks = demonstrations_for("instruction", load_pack("en"))
+
+    def copies(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-passages-" not in request.id:
+            return writer(request)
+        words = tasks[request.sampling.seed % len(tasks)].instruction.split()
+        return ScriptedAnswer(f" {' '.join(['Kindly', *words[1:]])}")
+
+    directory = generate(settings(tmp_path), engine(copies))
+    dropped = [row for row in rejections(directory) if place_of(row)]
+    assert {row.reason for row in dropped} == {"copies_demonstration"} and len(dropped) == 24
+    assert all(row.evidence.split()[-1] in {task.id for task in tasks} for row in dropped)
+    assert of_texts(directory) == []
+
+
 def test_explain_stats_and_report_say_which_rows_are_of_texts(tmp_path: Path) -> None:
     write_texts(tmp_path / "texts")
     config = settings(tmp_path)
