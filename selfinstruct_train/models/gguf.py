@@ -7,6 +7,8 @@ import importlib.util
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,24 +76,42 @@ def unpacked(name_or_path: str, cache: Path | None = None) -> Path:
             "'pip install gguf', or name a folder with safetensors"
         )
     folder = (cache or cache_folder()) / "models" / f"{file.stem}-{_digest(file)}"
+    _make_once(folder, partial(_write, file))
+    return folder
+
+
+def in_bfloat16(folder: Path) -> Path:
+    """The folder with the weights that `unpacked` made, rounded to bfloat16; made once beside it.
+
+    To round them each time they are loaded would take the memory of both.
+
+    Raises:
+        EngineError: there is no room.
+    """
+    halved = folder.with_name(f"{folder.name}-bfloat16")
+    _make_once(halved, partial(_write_rounded, folder))
+    return halved
+
+
+def _make_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder unless it is there; another process that wants it too waits."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
-                _unpack(file, folder)
+                _make(folder, write)
     except OSError as error:
         raise EngineError(
             f"{folder.parent}: cannot be written ({error.strerror or error}); make room, or name "
             "another cache folder in SELFINSTRUCT_CACHE"
         ) from None
-    return folder
 
 
-def _unpack(file: Path, folder: Path) -> None:
-    log.info("unpacking %s; this takes a minute and is done once", file.name)
+def _make(folder: Path, write: Callable[[Path], None]) -> None:
+    log.info("unpacking to %s; this takes a minute and is done once", folder.name)
     scratch = Path(tempfile.mkdtemp(prefix=folder.name, suffix=".partial", dir=folder.parent))
     try:
-        _write(file, scratch)
+        write(scratch)
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -128,6 +148,14 @@ def _write(file: Path, folder: Path) -> None:
         shutil.rmtree(alone)
     _plain(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _write_rounded(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.adapters import AdapterSwitch
 from selfinstruct_train.models.describe import ModelDescription, describe_model, reason
+from selfinstruct_train.models.gguf import in_bfloat16, is_gguf
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,11 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
     """
     known = description or describe_model(config)
     threads = set_threads(config.threads)
+    source = known.source
+    if is_gguf(config.name_or_path) and known.dtype == torch.bfloat16:
+        source = str(in_bfloat16(Path(source)))
     try:
-        model = _read(known.source, config, known.dtype, config.attention).to(known.device).eval()
+        model = _read(source, config, known.dtype, config.attention).to(known.device).eval()
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
         raise EngineError(reason(config.name_or_path, known.device, error)) from error
     require_cache(model, config.name_or_path)

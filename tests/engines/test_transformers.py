@@ -79,6 +79,33 @@ def test_greedy_text_equals_generate_with_and_without_a_shared_prefix(
     assert not differences(loaded, requests(prompts(4, PREFIX)), 3)
 
 
+def in_bfloat16(loaded: LoadedModel) -> LoadedModel:
+    return loaded._replace(model=loaded.model.bfloat16(), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2-windows", "gemma3_text", "gpt2"])
+def test_in_bfloat16_what_is_written_is_as_likely_as_the_likeliest_but_for_rounding(
+    make_loaded, architecture
+):
+    loaded = in_bfloat16(make_loaded(architecture, "eager"))
+    assert engine(loaded)._most_at_once()
+    asked = requests(prompts(6, PREFIX))
+    found = answers(loaded, asked)
+    exact = in_bfloat16(make_loaded(architecture, "eager")).model.float()
+    gaps = []
+    for request in asked:
+        prompt, written = loaded.tokenizer(request.prompt)["input_ids"], found[request.id].token_ids
+        with torch.no_grad():
+            logits = exact(torch.tensor([[*prompt, *written]])).logits[0, len(prompt) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor(written)[:, None])[:, 0]
+        gaps.append((logits.amax(-1) - chosen) / logits.std(-1))
+    assert torch.cat(gaps).max() < 0.25
+
+
+def test_in_bfloat16_a_model_that_cannot_share_attention_is_still_told(make_loaded):
+    assert not engine(in_bfloat16(make_loaded("bloom", "eager")))._most_at_once()
+
+
 @pytest.mark.parametrize("architecture", [name for name in EVERY if name != "bloom"])
 def test_every_usual_architecture_is_answered_together(make_loaded, architecture):
     assert engine(make_loaded(architecture, "eager"))._most_at_once()

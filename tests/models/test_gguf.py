@@ -110,6 +110,23 @@ def test_a_missing_file_or_package_is_named_with_the_fix(
         gguf.unpacked(str(tmp_path / "small.gguf"))
 
 
+@needs_gguf
+def test_in_bfloat16_the_weights_are_rounded_once_and_kept(
+    embedded_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ModelConfig(name_or_path=str(embedded_gguf), dtype="bfloat16", device="cpu")
+    own = load_model(ModelConfig(name_or_path="embedded", dtype="float32", device="cpu"))
+    first = dict(load_model(asked).model.named_parameters())
+    for name, weight in own.model.named_parameters():
+        assert torch.equal(weight.bfloat16(), first[name]), name
+    folder = gguf.in_bfloat16(gguf.unpacked(str(embedded_gguf)))
+    size = (folder / "model.safetensors").stat().st_size
+    assert size < 0.51 * (gguf.unpacked(str(embedded_gguf)) / "model.safetensors").stat().st_size
+    monkeypatch.setattr(gguf, "_make", lambda *given: pytest.fail("made again"))
+    again = dict(load_model(asked).model.named_parameters())
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+
+
 @needs_smollm2
 @pytest.mark.slow
 def test_the_real_model_writes_what_its_gguf_writes(cache: Path) -> None:

@@ -15,6 +15,7 @@ from selfinstruct_train.engines.local.cache import Slots
 from selfinstruct_train.engines.local.prefixes import agreement
 from selfinstruct_train.models.load import LoadedModel, cache_argument
 from selfinstruct_train.models.memory import is_out_of_memory
+from selfinstruct_train.models.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ _CHUNK = 512
 
 The borders never move, so neither do the values that later calls reuse.
 """
+_TRIAL = "The cat sat on the mat, looked at the rain and slept."
 _PREFIXES = 4
 """Prefixes kept from call to call."""
 _FILL_TOKENS_CPU = 1024
@@ -55,8 +57,9 @@ class ModelRunner:
         Raises:
             RuntimeError, MemoryError: memory is short, which says nothing about the model.
         """
-        vocabulary = self._model.get_input_embeddings().weight.shape[0]
-        tokens = [i % vocabulary for i in range(3, 12)]
+        # Of plain text: tokens that were never trained on make some models blow up rounding errors.
+        (text,) = tokenize(self._loaded.tokenizer, [_TRIAL])
+        tokens = (text * 9)[:9]
         self._prefixes.clear()
         self._model.eval()
         try:
@@ -83,9 +86,13 @@ class ModelRunner:
             return self._refuse("some layers hide their attention window")
         expected = whole[0, [5, 6, 7]].float()
         found = torch.stack(parts).float()
-        tolerance = (1e-3 if self._loaded.dtype == torch.float32 else 0.1) * float(expected.std())
-        difference = float((found - expected).abs().max())
-        if not difference <= tolerance:
+        apart = (found - expected).abs()
+        # With 8 bits a single logit of a vocabulary may be far off, all of them are not.
+        if self._loaded.dtype == torch.float32:
+            difference, tolerance = float(apart.max()), 1e-3
+        else:
+            difference, tolerance = float(apart.pow(2).mean().sqrt()), 0.1
+        if not difference <= tolerance * float(expected.std()):
             return self._refuse(f"logits in parts differ by {difference:.2g}")
         return True
 
