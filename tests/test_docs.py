@@ -17,6 +17,8 @@ from dev import architecture
 from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import Config, all_keys
 from selfinstruct_train.evaluation.suites import load_suite
+from selfinstruct_train.packs.operations import Operation
+from selfinstruct_train.records import SeedTask
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -113,6 +115,16 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     )
     unknown = named - set(all_keys())
     assert {name for name in unknown if not name.startswith(free)} == set(), page
+
+
+def test_the_examples_of_an_operation_and_of_a_labelled_seed_are_read() -> None:
+    page = (ROOT / "docs" / "packs.md").read_text("utf-8")
+    (block,) = (block for block in _FENCE.findall(page) if "examples:" in block)
+    for name, operation in yaml.safe_load(block).items():
+        assert Operation.model_validate(operation).label_of("formal") == "In a formal tone:", name
+    page = (ROOT / "docs" / "data.md").read_text("utf-8")
+    (line,) = (line for line in page.splitlines() if line.startswith('{"id"'))
+    assert SeedTask.model_validate_json(line).category == "medicines"
 
 
 def keys(section: dict[str, object], prefix: str = "") -> Iterator[str]:
