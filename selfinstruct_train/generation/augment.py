@@ -8,6 +8,7 @@ novelty test, and a stopped run resumes as ever.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_operation
@@ -65,3 +66,10 @@ def read_variation(context: StageContext, text: str, truncated: bool) -> list[st
     else:
         found = read_reply_list(text, truncated, context.pack.wording.task)[:1]
     return [item for item in found if item]
+
+
+def shown_results(context: StageContext) -> Iterator[tuple[str, str]]:
+    """What prompts show as results of the operations, each with a name."""
+    for name in context.config.generation.augment.operations:
+        for number, example in enumerate(context.pack.operations[name].examples, 1):
+            yield f"{name} example {number}", example.result

@@ -109,6 +109,15 @@ class Pool:
             self._join(Candidate(row.id, row.instruction, group, operation))
             self._all.add(row.id, row.instruction)
 
+    def bar(self, shown: Iterable[tuple[str, str]]) -> None:
+        """Take in texts, with names, that no instruction may copy, though none of them is a task.
+
+        Models copy what a prompt shows them.
+        """
+        for name, text in shown:
+            self._text[name] = text
+            self._all.add(name, text)
+
     def admit(self, candidates: Sequence[Candidate]) -> list[Admission]:
         """Resolve candidates in order; those that are new join the pool.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
+from selfinstruct_train.generation.augment import shown_results
 from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.domain import for_domain
@@ -154,5 +155,7 @@ def _pool(context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]) -
     threshold = context.pack.rules.threshold(context.config.generation.filters.novelty_threshold)
     sampling = context.config.generation.instructions.sampling
     pool = Pool(seeds, context.tokenizer, threshold, sampling)
+    if context.config.generation.augment.share:
+        pool.bar(shown_results(context))
     pool.extend(LiveRows(run).instructions(context.round))
     return pool

@@ -24,6 +24,7 @@ from tests.generation.test_generate import (
     SEEDS,
     Killed,
     contents,
+    rejections,
     run_generation,
     scripted,
     small_config,
@@ -173,6 +174,21 @@ def test_a_parrot_of_operations_yields_nothing(tmp_path: Path) -> None:
     directory = run_generation(augmented(tmp_path), ScriptedEngine(parrot))
     rows = directory.store(directory.instructions, Instruction).read()
     assert rows and all(row.provenance.operation is None for row in rows)
+
+
+def test_a_copy_of_a_worked_example_is_dropped_by_its_name(tmp_path: Path) -> None:
+    copied = load_pack("en").operations["paraphrase"].examples[1].result
+
+    def copying(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if request.prompt.endswith("In other words:"):
+            return ScriptedAnswer(f" {copied}", "stop")
+        return writer(request)
+
+    directory = run_generation(augmented(tmp_path), ScriptedEngine(copying))
+    rows = directory.store(directory.instructions, Instruction).read()
+    assert rows and copied not in {row.instruction for row in rows}
+    (found,) = {row.evidence for row in rejections(directory) if row.instruction == copied}
+    assert found == "ROUGE-L 1.000 with paraphrase example 2"
 
 
 @pytest.mark.parametrize("after", [1, 7, 19])
