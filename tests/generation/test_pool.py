@@ -55,12 +55,13 @@ def admitted(candidates: list[Candidate], batch: int) -> list[Admission]:
 
 def test_a_pool_decides_and_scores_as_a_comparison_with_every_entry() -> None:
     candidates = stream(400)
-    texts = {task.id: task.instruction for task in SEEDS} | dict(candidates)
+    pairs = [(candidate.id, candidate.instruction) for candidate in candidates]
+    texts = {task.id: task.instruction for task in SEEDS} | dict(pairs)
     index, seeds = NoveltyIndex(), NoveltyIndex()
     for each in (index, seeds):
         each.extend((task.id, task.instruction) for task in SEEDS)
     expected = []
-    for verdict in index.admit(candidates):
+    for verdict in index.admit(pairs):
         assert verdict.nearest_id is not None
         near = Neighbour(
             id=verdict.nearest_id,
