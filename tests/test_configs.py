@@ -81,12 +81,17 @@ def test_instruct_models_are_asked_and_tuned_in_their_chat_template() -> None:
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda p: p.name)
 def test_accelerate_reads_each_launcher_file_as_it_is_meant(path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
 
     meant = yaml.safe_load(path.read_text("utf-8"))
     read = load_config_from_file(str(path))
     for key, value in meant.items():
         found = getattr(read, key)
         assert getattr(found, "value", found) == value, key
+    # Within these sections a key that no option of the launcher has would be passed over.
+    options = {action.dest for action in launch_command_parser()._actions}
+    for section in ("fsdp_config", "deepspeed_config"):
+        assert set(meant.get(section, {})) <= options, section
 
 
 def tiny(kind: str, folder: Path) -> Path:

@@ -17,7 +17,7 @@ from selfinstruct_train.config import explaining_paths, load_config
 from selfinstruct_train.engines.local.rowwise import has_kernel
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16
-from selfinstruct_train.rounds.preflight import adapter_bytes, free_disk, preflight
+from selfinstruct_train.rounds.preflight import free_disk, preflight, tuned_bytes
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _EXTRAS = {
@@ -83,8 +83,8 @@ def describe_config(path: Path, overrides: Sequence[str]) -> Iterator[str]:
             f"{model.device}; name a smaller model, or set model.dtype=bfloat16"
         )
     yield (
-        f"adapter: {checked.adapter_parameters:,} parameters; checkpoints and adapters take up to "
-        f"{adapter_bytes(config, checked.adapter_parameters) / _GIB:.2f} GiB of the "
+        f"trained: {checked.trained_parameters:,} parameters; checkpoints and models take up to "
+        f"{tuned_bytes(config, checked.trained_parameters) / _GIB:.2f} GiB of the "
         f"{free_disk(config.output_dir) / _GIB:.1f} GiB free for {config.output_dir}"
     )
     yield f"{path}: can be run here"

@@ -59,7 +59,8 @@ def export_data(
 def export_model(
     run_directory: RunArgument,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Whole weights instead of the adapter.")
+        bool,
+        typer.Option("--merge", help="Whole weights in place of an adapter."),
     ] = False,
     gguf: Annotated[
         Literal["f16", "q8_0"] | None,

@@ -46,7 +46,7 @@ def train(
     output_dir: OutputDir = None,
     redo: Redo = None,
 ) -> None:
-    """Step 5 alone: LoRA on what has been generated."""
+    """Step 5 alone: tuning on what has been generated."""
     _stages(config, overrides, output_dir, redo, ("train",))
 
 

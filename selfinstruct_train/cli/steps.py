@@ -36,7 +36,7 @@ def say_end(loop: Loop, step: Step) -> None:
         print(printable(f"written: {last.instances} ({rows} rows)"))
     else:
         for training in loop.config.training.trainings:
-            print(printable(f"written: {last.training(training.name).adapter}"))
+            print(printable(f"written: {last.training(training.name).tuned}"))
     print(f"next: {printable(_command(_FOLLOWS[step]))}")
 
 

@@ -75,7 +75,7 @@ class PreferenceConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Step 5: LoRA through TRL's SFTTrainer, loss on the answer only, or through its DPOTrainer."""
+    """Step 5: LoRA or full fine-tuning through TRL: on answers alone (SFTTrainer), or on pairs."""
 
     name: str = Field(default=DEFAULT_TRAINING, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     """Name of this training of the data: another name, with other settings, trains beside it
@@ -91,8 +91,12 @@ class TrainingConfig(Section):
     then the other on the same adapter."""
     preference: PreferenceConfig = PreferenceConfig()
     """The training on pairs."""
+    adapter: Literal["lora", "none"] = "lora"
+    """``lora`` trains small matrices beside weights that stay as they are; ``none`` trains all
+    weights, in float32, and leaves a whole model: it wants a tenth of the learning rate."""
     load: Literal["shared", "own"] = "shared"
-    """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards."""
+    """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards.
+    Full fine-tuning (``adapter: none``) always has a copy of its own."""
     include_seeds: bool = True
     """Train on the seed tasks too."""
     mix: MixConfig | None = None
@@ -159,6 +163,21 @@ class TrainingConfig(Section):
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"sweep has '{twice[0]}' twice; give each value once")
         return self
+
+    @model_validator(mode="after")
+    def _adapter_is_trained(self) -> TrainingConfig:
+        swept = [setting for setting in self.sweep if setting.startswith("lora_")]
+        if self.adapter == "none" and swept:
+            raise ValueError(
+                f"sweep.{swept[0]} has no meaning where adapter is none; leave it out, or set "
+                "adapter to lora"
+            )
+        return self
+
+    @property
+    def has_own_copy(self) -> bool:
+        """Whether a copy of the model is loaded for the training and dropped after it."""
+        return self.load == "own" or self.adapter == "none"
 
     @property
     def of_answers(self) -> TrainingConfig:

@@ -229,7 +229,8 @@ class VllmEngine:
         weights = adapter / "adapter_model.safetensors"
         if not weights.is_file():
             raise EngineError(
-                f"{adapter}: holds no adapter (no file {weights.name}); train it first"
+                f"{adapter}: holds no adapter (no file {weights.name}), and vLLM takes nothing "
+                "else beside the base; train one, or set generation.engine.kind to transformers"
             )
         key = (adapter.resolve(), weights.stat().st_mtime_ns)
         number = self._adapters.setdefault(key, len(self._adapters) + 1)

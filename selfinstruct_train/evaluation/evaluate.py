@@ -112,7 +112,7 @@ def evaluate_round(
         )
     shows = config.generates and config.generation.instances.reasoning == "shown"
     label = pack.wording.answer if shows else None
-    candidates = [_AskedSystem("seeds-only", home, home.adapter, question) for home in seeds_only]
+    candidates = [_AskedSystem("seeds-only", home, home.tuned, question) for home in seeds_only]
 
     def ask(asked: _AskedSystem, suite: Suite) -> tuple[Prediction, ...]:
         return _answer(config, engine, asked, suite, number, report, label)

@@ -62,6 +62,6 @@ class Chat:
         )
         base, tuned = (
             next(iter(self._engine.generate([Request("0", prompt, self._sampling)], adapter))).text
-            for adapter in (None, self.trained.directory.adapter)
+            for adapter in (None, self.trained.directory.tuned)
         )
         return Answers(cut_at_new_example(base, self._answers).strip(), tuned.strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import Trained, best_training
+from selfinstruct_train.models.whole import is_tuned
 from selfinstruct_train.run.directory import RunDirectory
 
 
@@ -24,7 +25,7 @@ def choose_trained(run: RunDirectory, config: Config, number: int | None = None)
         return best
     for directory in reversed(rounds):
         for name, training in directory.trainings().items():
-            if (training.adapter / "adapter_config.json").is_file():
+            if is_tuned(training.tuned):
                 return Trained(int(directory.path.name.removeprefix("round-")), name, training)
     which = "" if number is None else f" in round {number}"
     raise RunError(

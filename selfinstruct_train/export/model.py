@@ -17,7 +17,8 @@ from selfinstruct_train.export.gguf_writer import GgufType, check_gguf, write_gg
 from selfinstruct_train.export.model_card import ModelFiles, model_card
 from selfinstruct_train.models.describe import ModelDescription, describe_model
 from selfinstruct_train.models.load import load_model
-from selfinstruct_train.models.merge import Merged, merge_adapter
+from selfinstruct_train.models.merge import Merged, merge_adapter, tuned_whole
+from selfinstruct_train.models.whole import is_whole
 from selfinstruct_train.packs.pack import Pack, load_pack
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.templates import completion_text, encode
@@ -49,7 +50,8 @@ def export_model(
     Args:
         run: where it was tuned.
         folder: where to; an earlier export there is replaced.
-        merge: write the base's weights with the adapter merged into them, not the adapter.
+        merge: write the base's weights with the adapter merged into them, not the adapter; a model
+            of which all weights were trained has none, and is written whole in any case.
         gguf: write a GGUF file of the merged weights, beside them if both are asked for.
         round_number: which round's model; by default the best.
         dtype: of the merged weights; by default what the run computes in.
@@ -61,6 +63,7 @@ def export_model(
     """
     config = run.config()
     trained = choose_trained(run, config, round_number)
+    merge = merge or (is_whole(trained.directory.tuned) and gguf is None)
     described = describe_model(config.model)
     tokenizer, name = described.tokenizer, public_name(config.model.name_or_path)
     pack = load_pack(config.generation.prompts)
@@ -72,7 +75,7 @@ def export_model(
     with whole_folder(folder) as scratch:
         merged = None
         if merge or gguf:
-            merged = _merge(config, described, trained, dtype, pack)
+            merged = _whole_weights(config, described, trained, dtype, pack)
         if merge and merged:
             merged.model.save_pretrained(scratch)
         if merge or not gguf:
@@ -92,24 +95,26 @@ def export_model(
     return ModelExport(trained, difference)
 
 
-def _merge(
+def _whole_weights(
     config: Config,
     described: ModelDescription,
     trained: Trained,
     dtype: Dtype | None,
     pack: Pack,
 ) -> Merged:
-    template, model = config.training.template, config.model
+    template, model, tuned = config.training.template, config.model, trained.directory.tuned
+    if dtype is not None:
+        model = model.model_copy(update={"dtype": dtype})
+        described = described._replace(dtype=describe_model(model).dtype)
+    if is_whole(tuned):
+        return tuned_whole(load_model(model, described._replace(source=str(tuned))))
     texts = [
         encode(template, task.instruction, given.input, pack.answers, tokenizer=described.tokenizer)
         + completion_text(given.output, pack.answers, template)
         for task in pack.input_first[:_COMPARED]
         for given in task.instances
     ]
-    if dtype is not None:
-        model = model.model_copy(update={"dtype": dtype})
-        described = described._replace(dtype=describe_model(model).dtype)
-    return merge_adapter(load_model(model, described), trained.directory.adapter, texts)
+    return merge_adapter(load_model(model, described), tuned, texts)
 
 
 def _copy_adapter(trained: Trained, folder: Path, base: str) -> None:

@@ -20,6 +20,7 @@ from selfinstruct_train.export.card import language_of, model_licence, public_na
 from selfinstruct_train.export.folder import TAG
 from selfinstruct_train.models.describe import EMBEDDED
 from selfinstruct_train.models.gguf import is_gguf
+from selfinstruct_train.models.whole import is_whole
 from selfinstruct_train.records import Comparison, PairedComparison, Rejection, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -75,7 +76,7 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
             library_name="transformers" if files.merged else None if files.gguf else "peft",
             license=licence or "unknown",
             pipeline_tag="text-generation",
-            tags=[TAG, "self-instruct", "lora"],
+            tags=[TAG, "self-instruct", *(() if is_whole(trained.directory.tuned) else ("lora",))],
         ),
         template_str=_TEMPLATE.read_text("utf-8"),
         title=title,
@@ -91,6 +92,7 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
         gguf=files.gguf,
         licence=licence or "not known here; see its own card",
         data=_data(trained),
+        method="full fine-tuning" if is_whole(trained.directory.tuned) else "LoRA",
         training=config.training,
         steps=mark.figures["steps"] if mark else "some",
         seed=config.seed,

@@ -1,1 +1,1 @@
-"""Loading models, tokenizers and adapters."""
+"""Loading models, tokenizers and what was tuned."""

@@ -1,4 +1,4 @@
-"""Switching LoRA adapters on and off on the one loaded base model."""
+"""Switching tuned models on and off on the one loaded base: LoRA adapters, or whole weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from transformers import PreTrainedModel
 
 from selfinstruct_train.errors import EngineError
+from selfinstruct_train.models.whole import is_whole, put_back, put_weights, weights_changed
 
 _WEIGHTS = "adapter_model.safetensors"
 _KEPT = 2
@@ -22,10 +24,11 @@ class _Key(NamedTuple):
 
 
 class AdapterSwitch:
-    """Which adapter is in force on a model.
+    """Which tuned model is in force on a base.
 
-    With none in force the model computes bit for bit what it did before it ever had one: the
-    low-rank layers hand over to the linear layers that they wrap.
+    With none in force the base computes bit for bit what it did before it ever had one: the
+    low-rank layers of an adapter hand over to the linear layers that they wrap, and for whole
+    weights the base's own are kept aside. Of whole weights one set is in memory beside the base's.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -34,16 +37,24 @@ class AdapterSwitch:
         self._names: dict[_Key, str] = {}
         self._loads = 0
         self._active: str | None = None
+        self._base_weights: dict[str, torch.Tensor] = {}
+        self._whole: _Key | None = None
 
     def activate(self, adapter: Path | None) -> str | None:
-        """Put an adapter in force, reading it if need be, or none.
+        """Put a tuned model in force, reading it if need be, or none.
+
+        Args:
+            adapter: folder of a LoRA adapter or of whole weights.
 
         Returns:
-            A name that tells this adapter in this state from any other; None for the base.
+            A name that tells this model in this state from any other; None for the base.
 
         Raises:
-            EngineError: the folder holds no LoRA adapter for this model.
+            EngineError: the folder holds no model that was tuned from this one.
         """
+        if adapter is not None and is_whole(adapter):
+            return self._activate_whole(adapter)
+        self._put_base_back()
         name = None if adapter is None else self._load(adapter)
         if name != self._active:
             if name is None:
@@ -55,10 +66,11 @@ class AdapterSwitch:
         return name
 
     def release(self) -> None:
-        """Take every adapter out of the model, which is then as it was loaded.
+        """Take every tuned model out of the base, which is then as it was loaded.
 
         They are read again when they are next asked for.
         """
+        self._put_base_back()
         if self._wrapped is None:
             return
         self._wrapped.unload()
@@ -68,6 +80,19 @@ class AdapterSwitch:
             del self._model.peft_config
         self._wrapped, self._active = None, None
         self._names.clear()
+
+    def _activate_whole(self, folder: Path) -> str:
+        key = _Key(folder.resolve(), weights_changed(folder))
+        if key != self._whole:
+            # An adapter wraps the layers, whose weights are then called otherwise.
+            self.release()
+            self._base_weights = put_weights(self._model, folder)
+            self._whole = key
+        return f"{key.path} {key.modified}"
+
+    def _put_base_back(self) -> None:
+        put_back(self._model, self._base_weights)
+        self._base_weights, self._whole = {}, None
 
     def _load(self, adapter: Path) -> str:
         weights = adapter / _WEIGHTS

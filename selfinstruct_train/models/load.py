@@ -34,7 +34,7 @@ class LoadedModel(NamedTuple):
     """Most tokens of prompt and completion together."""
     model_id: str
     adapters: AdapterSwitch
-    """Which LoRA adapter, if any, is in force on ``model``."""
+    """Which tuned model, if any, is in force on ``model``."""
     notes: tuple[str, ...]
     """What was decided while loading, one line each, for the log and the manifest."""
 

@@ -23,8 +23,15 @@ class Merged(NamedTuple):
     """A model that needs no adapter."""
 
     model: PreTrainedModel
-    difference: float
-    """Largest difference of its logits from those of base and adapter, in shares of the largest."""
+    difference: float | None
+    """Largest difference of its logits from those of base and adapter, in shares of the largest;
+    None where it never had an adapter."""
+
+
+def tuned_whole(loaded: LoadedModel) -> Merged:
+    """Whole weights that were trained as such, which need no merging; the model is used up."""
+    _set_ends(loaded.model, loaded)
+    return Merged(loaded.model, None)
 
 
 def merge_adapter(loaded: LoadedModel, adapter: Path, texts: Sequence[str]) -> Merged:

@@ -133,10 +133,9 @@ def training_seconds(work: Trained, machine: Hardware, size: ModelSize) -> float
     """Time of the optimizer steps of a kind of training."""
     if not work.steps:
         return 0.0
-    # The adapter's own weights have gradients too: three passes.
-    flops = work.computed_tokens * (
-        work.passes * token_flops(size, work.row_tokens / 2) + 6 * size.adapter
-    )
+    # An adapter's own weights have gradients too: three passes.
+    beside = 0 if size.adapter == size.parameters else 6 * size.adapter
+    flops = work.computed_tokens * (work.passes * token_flops(size, work.row_tokens / 2) + beside)
     floor = work.steps * work.passes * size.layers * machine.layer_seconds
     return max(flops / machine.training_flops, floor)
 

@@ -33,9 +33,9 @@ class Memory(Row):
     cache: int = 0
     """Keys and values of the rows under way."""
     adapter: int = 0
-    """LoRA weights and their gradients, in float32."""
+    """LoRA weights and their gradients, or the gradients of all weights, in float32."""
     optimizer: int = 0
-    """Two moments of AdamW of each adapter weight, in float32."""
+    """Two moments of AdamW of each trained weight, in float32."""
     activations: int = 0
     logits: int = 0
 
@@ -102,12 +102,16 @@ def training_memory(
     kept = size.layers * layer
     if training.gradient_checkpointing:
         kept = size.layers * size.hidden * training_bytes + layer
-    copies = 2 if training.load == "own" and config.generation.engine.kind == "transformers" else 1
+    whole = training.adapter == "none"
+    weights = size.parameters * weight_bytes
+    if training.has_own_copy:
+        kept_base = weights if config.generation.engine.kind == "transformers" else 0
+        weights = kept_base + size.parameters * (_FLOAT32 if whole else weight_bytes)
     return Memory(
         stage="training",
         program=int(_PROGRAM),
-        weights=copies * size.parameters * weight_bytes,
-        adapter=size.adapter * 2 * _FLOAT32,
+        weights=weights,
+        adapter=size.adapter * (1 if whole else 2) * _FLOAT32,
         optimizer=size.adapter * _ADAM,
         activations=batch * kept,
         # As computed, in float32, and the gradient of both.
@@ -163,6 +167,8 @@ def training_shortage(
         fix = f"set training.gradient_checkpointing=true and training.micro_batch_size={few[0]}"
     elif training_memory(config, size, 2, 2, tokens).total <= machine.memory:
         fix = "set model.dtype=bfloat16"
+    elif config.training.adapter == "none":
+        fix = "set training.adapter=lora"
     else:
         fix = "name a smaller model, or plan for a machine with more memory"
     return Shortage("training", whole, int(machine.memory), fix)

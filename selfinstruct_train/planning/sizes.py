@@ -46,7 +46,7 @@ class ModelSize(Row):
     tied: bool
     """The output layer is the input embedding."""
     adapter: int
-    """Parameters of the LoRA adapter."""
+    """Parameters that are trained: the adapter's, or without one all."""
     layers: int
     hidden: int
     query_width: int

@@ -52,7 +52,8 @@ class Trained(Row):
     """Mean of a row."""
     passes: int
     """Passes of a token through the base: forward, and as much again backward through frozen
-    weights; one more where activations are computed again, or where DPO asks the reference."""
+    weights; one more where the weights are trained, where activations are computed again, and
+    where DPO asks the reference."""
 
 
 class SuiteSize(NamedTuple):
@@ -284,7 +285,7 @@ def _trained(
         tokens=round(tokens),
         computed_tokens=round(tokens * padded),
         row_tokens=fmean(sizes.rows),
-        passes=2 + training.gradient_checkpointing + reference,
+        passes=2 + (training.adapter == "none") + training.gradient_checkpointing + reference,
     )
 
 

@@ -62,7 +62,7 @@ class Loop:
         require_own_rows(opened.rows, self.run.round(number))
 
     def train(self, number: int) -> None:
-        """Step 5: tune a fresh adapter on the seeds and the data of all rounds so far.
+        """Step 5: tune the base on the seeds and the data of all rounds so far.
 
         A sweep tunes one for each of its settings.
         """
@@ -135,4 +135,4 @@ class Loop:
                 f"{self.run.path}: round {number} is written with the help of a tuned model, but "
                 "no earlier round is trained and evaluated; use 'selfinstruct run'"
             )
-        return best.directory.adapter
+        return best.directory.tuned

@@ -39,7 +39,7 @@ def evaluate_training(opened: OpenedRun, config: Config, number: int) -> None:
     directory = opened.run.round(number).training(config.training.name)
     trained = directory.mark("train")
     if trained is None:
-        raise RunError(f"{directory.path}: has no trained adapter; run 'selfinstruct train' first")
+        raise RunError(f"{directory.path}: has no tuned model; run 'selfinstruct train' first")
     if _is_evaluated(opened, directory):
         _check_beyond_suites(opened, config, number)
         return
@@ -57,7 +57,7 @@ def evaluate_training(opened: OpenedRun, config: Config, number: int) -> None:
         opened.evaluation_engine,
         opened.run,
         number,
-        adapter=directory.adapter,
+        adapter=directory.tuned,
         seeds_only=seeds_only,
         question=opened.question,
         few_shot_question=opened.few_shot_question,

@@ -43,13 +43,14 @@ from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
 from selfinstruct_train.training.arguments import share_out
 from selfinstruct_train.training.mix import own_training_rows
+from selfinstruct_train.training.sharding import check_launcher
 
 Stage = Literal["generate", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
 T = TypeVar("T")
 
 _BYTES_PER_WEIGHT = 12
-"""Of an adapter in a checkpoint: the weight and two moments of AdamW, each in float32."""
+"""Of what is trained, in a checkpoint: the weight and two moments of AdamW, each in float32."""
 _CHECKPOINTS = 3
 """Two are kept while the next is written."""
 
@@ -69,7 +70,8 @@ class Checked(NamedTuple):
     model: ModelDescription
     parameters: int
     """Of the base model."""
-    adapter_parameters: int
+    trained_parameters: int
+    """Of the adapter; without one, all."""
 
 
 class _Faults:
@@ -160,8 +162,10 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         faults.check(lambda: published_files(evaluation.published))
     faults.check(lambda: selection_of(evaluation))
     faults.check(lambda: check_engine(generation.engine))
+    faults.check(lambda: _check_writer(config))
     faults.check(lambda: _check_trackers(config))
     faults.check(lambda: share_out(config.training, world))
+    faults.check(lambda: check_launcher(config.training.method))
     model = faults.check(lambda: describe_model(config.model))
     sizes = None
     if model is not None:
@@ -173,7 +177,7 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
             faults.check(lambda: check_weights(config.model, known))
         sizes = faults.check(lambda: count_parameters(config, known))
     if sizes is not None:
-        needed = adapter_bytes(config, sizes[1])
+        needed = tuned_bytes(config, sizes[1])
         faults.check(lambda: _check_disk(config.output_dir, needed))
     faults.finish()
     assert seeds is not None and pack is not None and model is not None and sizes is not None
@@ -182,12 +186,12 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     return Checked(seeds.kept, tuple(own), passages, replays, pack, found, model, *sizes)
 
 
-def adapter_bytes(config: Config, adapter_parameters: int) -> int:
-    """Bytes on disk that checkpoints and adapters of a run take."""
+def tuned_bytes(config: Config, trained_parameters: int) -> int:
+    """Bytes on disk that checkpoints and tuned models of a run take."""
     checkpoints = _CHECKPOINTS * _BYTES_PER_WEIGHT
     baselines = len(config.evaluation.seeds_only_epochs) + 1 if config.evaluation.seeds_only else 0
-    adapters = 4 * config.rounds * (1 + baselines)
-    return adapter_parameters * (checkpoints + adapters)
+    tuned = 4 * config.rounds * (1 + baselines)
+    return trained_parameters * (checkpoints + tuned)
 
 
 def free_disk(path: Path) -> int:
@@ -246,6 +250,20 @@ def _check_judge(config: Config) -> None:
         check_weights(judge.model, describe_model(judge.model))
 
 
+def _check_writer(config: Config) -> None:
+    """See that the engine can write with what is trained, where a tuned model is to write."""
+    generation = config.generation
+    tuned_writes = "tuned" in (generation.instruction_writer, generation.instance_writer)
+    whole = config.training.adapter == "none" and generation.engine.kind == "vllm"
+    if config.rounds > 1 and whole and (tuned_writes or generation.instances.consistency):
+        raise ConfigError(
+            "generation.engine.kind: 'vllm' takes adapters beside the base, and with "
+            "training.adapter=none there are none; set generation.instruction_writer and "
+            "generation.instance_writer to base and generation.instances.consistency to false, "
+            "generation.engine.kind to transformers, or training.adapter to lora"
+        )
+
+
 def _check_trackers(config: Config) -> None:
     for tracker in config.training.report_to:
         if importlib.util.find_spec(tracker) is None:
@@ -259,7 +277,7 @@ def count_parameters(config: Config, model: ModelDescription) -> tuple[int, int]
     """Put an adapter on the model's outline, which takes no memory.
 
     Returns:
-        Parameters of the base and of the adapter.
+        Parameters of the base, and those that are trained: the adapter's, or without one all.
 
     Raises:
         ConfigError: no causal language model, or the adapter finds no place in it.
@@ -281,6 +299,8 @@ def count_parameters(config: Config, model: ModelDescription) -> tuple[int, int]
             ) from None
         require_cache(base, model.model_id)
         parameters = base.num_parameters()
+        if config.training.adapter == "none":
+            return parameters, parameters
         tuned = attach_adapter(base, config.training, 0, None)
     return parameters, sum(p.numel() for p in tuned.parameters() if p.requires_grad)
 
@@ -289,7 +309,7 @@ def _check_disk(folder: Path, needed: int) -> None:
     free = free_disk(folder)
     if free < needed:
         raise RunError(
-            f"output_dir: checkpoints and adapters take about {needed / 2**30:.1f} GiB, but "
+            f"output_dir: checkpoints and tuned models take about {needed / 2**30:.1f} GiB, but "
             f"{free / 2**30:.1f} GiB are free for {folder}; make room, give another output_dir, or "
-            "lower training.lora_r"
+            "train fewer weights (training.adapter, training.lora_r)"
         )

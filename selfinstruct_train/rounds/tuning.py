@@ -7,6 +7,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from selfinstruct_train.config import Config
 from selfinstruct_train.contamination.check import check
 from selfinstruct_train.errors import RunError
@@ -20,6 +22,7 @@ from selfinstruct_train.rounds.preferring import preference_pairs
 from selfinstruct_train.rounds.replay import replay_rows
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.training import sharding
 from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import TrainingRows, training_rows, write_dataset
 from selfinstruct_train.training.dpo import train_on_pairs
@@ -31,7 +34,7 @@ from selfinstruct_train.training.sft import train
 
 
 def train_round(opened: OpenedRun, config: Config, number: int) -> None:
-    """Tune an adapter on the seeds and the data of all rounds so far, unless it is done.
+    """Tune the base on the seeds and the data of all rounds so far, unless it is done.
 
     Args:
         opened: the run.
@@ -67,7 +70,7 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
     start = None
     if number > 0 and config.training.start == "previous":
         before = opened.rows.last_live(number)
-        start = None if before is None else before.training(name).adapter
+        start = None if before is None else before.training(name).tuned
     stage = f"{describe(config, number)} training"
     _train(opened, config, directory, stage, rows, start, None, number)
 
@@ -116,8 +119,8 @@ def _train(
     if number is not None and config.training.method != "sft":
         pairs = preference_pairs(opened, config, directory, number, list(rows), start)
     opened.close_engines()
-    own = config.training.load == "own"
-    model = load_model(config.model, opened.described) if own else opened.model
+    own = config.training.has_own_copy or sharding.is_asked_for()
+    model = _own_copy(opened, config) if own else opened.model
     began = time.monotonic()
     results = _tune(opened, config, model, directory, stage, rows, pairs, start, steps)
     if own:
@@ -139,6 +142,19 @@ def _train(
         stopped_by_itself=result.check.stopped,
         stop_checked_on=result.check.prompts,
     )
+
+
+def _own_copy(opened: OpenedRun, config: Config) -> LoadedModel:
+    """A fresh copy of the base to train on."""
+    described = opened.described
+    if config.training.adapter == "none":
+        # The small steps of a training of all weights are lost in 16 bits.
+        described = described._replace(dtype=torch.float32)
+    if not sharding.is_asked_for():
+        return load_model(config.model, described)
+    # A device has memory for its share, and gets it when the weights are spread.
+    loaded = load_model(config.model, described._replace(device=torch.device("cpu")))
+    return loaded._replace(device=described.device)
 
 
 def _tune(
@@ -164,13 +180,13 @@ def _tune(
             answers=opened.pack.answers,
             seed=config.seed,
             world=opened.world,
-            start_adapter=start,
+            start=start,
             on_step=_on_step(opened, stage, began),
             max_steps_override=steps,
             say=lambda note: opened.progress.say(f"{stage}: {note}"),
         )
         results.append(result)
-        start = result.adapter
+        start = result.tuned
     if pairs is not None:
         # What is trained on, for whoever asks what a suite may have been given away by.
         write_dataset(rows, directory)
@@ -182,7 +198,7 @@ def _tune(
             answers=opened.pack.answers,
             seed=config.seed,
             world=opened.world,
-            start_adapter=start,
+            start=start,
             on_step=_on_step(opened, f"{stage} on pairs", began),
             say=lambda note: opened.progress.say(f"{stage}: {note}"),
         )

@@ -54,6 +54,7 @@ class RoundDirectory:
         self.selection = path / "selection.jsonl"
         self.dataset = path / "dataset"
         self.adapter = path / "adapter"
+        self.whole = path / "model"
         self.checkpoints = path / "checkpoints"
         self.encoded = self.checkpoints / "encoded.arrow"
         self.contamination = path / "contamination.jsonl"
@@ -64,6 +65,11 @@ class RoundDirectory:
     def first_calibration(self) -> Path:
         """The calibration of the run's first round."""
         return self.path.with_name("round-0") / self.calibration.name
+
+    @property
+    def tuned(self) -> Path:
+        """Folder of the tuned model: whole weights where these were trained, else an adapter."""
+        return self.whole if self.whole.exists() else self.adapter
 
     def training(self, name: str) -> RoundDirectory:
         """The files of a training of this round's data: the default one has the round's folder."""
@@ -176,8 +182,9 @@ class RoundDirectory:
             case "train":
                 names = ("earlier_model", "judged_pairs", "replay")
                 asked = [self.completions(name) for name in names]
-                first = [self.path / "sft" / name for name in ("dataset", "adapter")]
-                own = [self.dataset, self.adapter, self.training_steps, self.contamination]
+                first = [self.path / "sft" / name for name in ("dataset", "adapter", "model")]
+                tuned = [self.adapter, self.whole]
+                own = [self.dataset, *tuned, self.training_steps, self.contamination]
                 return [*own, *first, self.path / "sft" / "training.jsonl", *asked]
             case "evaluate":
                 # What else is measured may change, and is written again, after the mark.
@@ -203,7 +210,8 @@ class RoundDirectory:
         """What a begun stage has that another one may not go on with."""
         match stage:
             case "train":
-                return [*self.checkpoints.glob("checkpoint-*"), *self.path.glob("adapter")]
+                tuned = [path for path in (self.adapter, self.whole) if path.exists()]
+                return [*self.checkpoints.glob("checkpoint-*"), *tuned]
             case "evaluate" | "judge":
                 return self.files(stage)
             case _:

@@ -1,1 +1,1 @@
-"""Step 5: LoRA on the data that the model wrote."""
+"""Step 5: tuning on the data that the model wrote."""

@@ -20,22 +20,20 @@ from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.run.stores import write_atomically
 
 
-def attach_adapter(
-    base: Any, config: TrainingConfig, seed: int, start_adapter: Path | None
-) -> PeftModel:
-    """Wrap the base in a fresh adapter, or in ``start_adapter`` to go on from it.
+def attach_adapter(base: Any, config: TrainingConfig, seed: int, start: Path | None) -> PeftModel:
+    """Wrap the base in a fresh adapter, or in the one in ``start`` to go on from it.
 
     Raises:
         ConfigError: ``target_modules`` names no module of the model.
         RunError: there is no adapter to go on from.
     """
-    if start_adapter is not None:
-        if not (start_adapter / "adapter_config.json").exists():
+    if start is not None:
+        if not (start / "adapter_config.json").exists():
             raise RunError(
-                f"{start_adapter}: no adapter there to go on from; finish the round before, or set "
+                f"{start}: no adapter there to go on from; finish the round before, or set "
                 "training.start=base"
             )
-        return PeftModel.from_pretrained(base, str(start_adapter), is_trainable=True)
+        return PeftModel.from_pretrained(base, str(start), is_trainable=True)
     # peft draws the first weights from the global generator.
     set_seed(seed)
     modules = config.target_modules
@@ -68,6 +66,11 @@ def attach_adapter(
     return tuned
 
 
+def without_adapter(model: Any) -> Any:
+    """The model that an adapter is on, or the model itself where it has none."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def _routers(base: Any) -> list[str]:
     """Linear layers of an architecture that give more than their product, as routers of experts do.
 
@@ -90,11 +93,19 @@ def _unwrap(base: Any) -> None:
                 setattr(module, name, child.get_base_layer())
 
 
-def save_adapter(tuned: PeftModel, folder: Path) -> None:
-    """Write the adapter into the folder in place of what is there, the same bytes every time."""
+def save_adapter(
+    tuned: PeftModel, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write the adapter into the folder in place of what is there, the same bytes every time.
+
+    Args:
+        tuned: has the adapter.
+        folder: where to.
+        weights: of the adapter, by their names in ``tuned``; by default those that it has.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     # LoRA leaves the embeddings alone; peft would ask the hub about them.
-    tuned.save_pretrained(str(folder), save_embedding_layers=False)
+    tuned.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
     file = folder / "adapter_config.json"
     settings = json.loads(file.read_text("utf-8"))
     # peft keeps the modules in a set, whose order changes from process to process.
@@ -129,7 +140,8 @@ def restored_after(model: Any) -> Iterator[None]:
         model.config.__dict__.update(config.__dict__)
         model.generation_config = generation_config
         for name, parameter in model.named_parameters():
-            # A stop in the middle of unloading leaves layers of peft behind; it ends the program.
+            # A stop in the middle of unloading leaves layers of peft behind, and ends the program;
+            # an adapter whose weights are spread over processes leaves with its model.
             parameter.requires_grad_(frozen.get(name, False))
             parameter.grad = None
         for key in set(hooks) - hooked:

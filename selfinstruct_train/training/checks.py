@@ -53,8 +53,8 @@ class GateReport(Row):
     warnings: tuple[str, ...]
 
 
-class AdapterCheck(Row):
-    """What was seen of the saved adapter, loaded again."""
+class SavedCheck(Row):
+    """What was seen of the saved model, loaded again."""
 
     largest_difference: float
     """Between a logit of the model in memory and of the saved one."""
@@ -202,19 +202,19 @@ def row_logits(model: torch.nn.Module, examples: Sequence[Example]) -> list[torc
         ]
 
 
-def check_adapter(
-    base: PreTrainedModel,
-    adapter: Path,
+def check_saved(
+    saved: Any,
+    folder: Path,
     in_memory: Sequence[torch.Tensor],
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     context_length: int,
-) -> AdapterCheck:
-    """Load the saved adapter onto the base and compare it with the model that was trained.
+) -> SavedCheck:
+    """Compare a saved model, loaded again, with the one that was trained.
 
     Args:
-        base: the model without any adapter; it is handed back so.
-        adapter: folder that `peft` saved.
+        saved: the model as the folder has it.
+        folder: where it was saved.
         in_memory: `row_logits` of the trained model.
         examples: what it was trained on.
         tokenizer: the model's.
@@ -223,22 +223,16 @@ def check_adapter(
     Raises:
         TrainingError: the logits differ by more than `LOGIT_TOLERANCE` of the largest one.
     """
-    from peft import PeftModel
-
-    saved = PeftModel.from_pretrained(base, str(adapter))
-    try:
-        again = row_logits(saved, examples)
-        asked = _spread(examples, _PROMPTS_ASKED)
-        stopped = _count_stopped(saved, asked, tokenizer, context_length)
-    finally:
-        saved.unload()
+    again = row_logits(saved, examples)
+    asked = _spread(examples, _PROMPTS_ASKED)
+    stopped = _count_stopped(saved, asked, tokenizer, context_length)
     difference = max((a - b).abs().max().item() for a, b in zip(again, in_memory, strict=True))
     largest = max(a.abs().max().item() for a in in_memory)
     if not difference <= LOGIT_TOLERANCE * largest:
         raise TrainingError(
-            f"{adapter}: the saved adapter is not the trained one (logits differ by "
-            f"{difference:.3g}, the largest is {largest:.3g}); check the disk, and that peft "
-            "loads what it saves in this version"
+            f"{folder}: the saved model is not the trained one (logits differ by "
+            f"{difference:.3g}, the largest is {largest:.3g}); check the disk, and that peft and "
+            "transformers load what they save in these versions"
         )
     warnings = (
         ()
@@ -248,7 +242,7 @@ def check_adapter(
             "itself; train longer or with a higher training.learning_rate",
         )
     )
-    return AdapterCheck(
+    return SavedCheck(
         largest_difference=difference,
         largest_logit=largest,
         prompts=len(asked),

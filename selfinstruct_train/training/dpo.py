@@ -1,11 +1,13 @@
-"""Step 5, second part: tune an adapter on pairs of answers, through TRL's DPOTrainer.
+"""Step 5, second part: tune on pairs of answers, through TRL's DPOTrainer.
 
 The reference is the model as it was when this training began: TRL keeps a frozen copy of the
-adapter beside the one that is trained, so the base's weights are in memory once.
+adapter beside the one that is trained, so the base's weights are in memory once. Where the weights
+themselves are trained, a copy of all of them is the reference.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +42,6 @@ from selfinstruct_train.training.progress import OnStep
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from peft import PeftModel
 
     from selfinstruct_train.models.load import LoadedModel
 
@@ -69,32 +70,32 @@ def train_on_pairs(
     answers: AnswerFormat,
     seed: int,
     world: World,
-    start_adapter: Path | None = None,
+    start: Path | None = None,
     on_step: OnStep | None = None,
     say: Callable[[str], None] = log.info,
 ) -> TrainingResult:
-    """Tune a LoRA adapter on pairs, or finish a tuning that was stopped.
+    """Tune on pairs, or finish a tuning that was stopped.
 
-    The same pairs, settings and seed give the same adapter on the same machine, stopped in between
-    or not. On return, and on any error, the base is as it was.
+    The same pairs, settings and seed give the same model on the same machine, stopped in between
+    or not. On return, and on any error, a base that got an adapter is as it was.
 
     Args:
         loaded: the base and its tokenizer.
         pairs: what to prefer to what.
         config: how.
-        directory: where pairs, adapter, checkpoints and figures go.
+        directory: where pairs, tuned model, checkpoints and figures go.
         answers: the pack's templates.
         seed: of the adapter's first weights, the order of the pairs and dropout.
         world: this process among its peers.
-        start_adapter: go on from this adapter, which then is the reference too; a fresh one does
-            nothing, so that the reference is the base.
+        start: go on from this tuned model, which then is the reference too; by default both are the
+            base.
         on_step: called on the main process with each logged step.
         say: is told what was damaged and is made again.
 
     Raises:
         ConfigError: settings that cannot go together.
         DataError: no pair fits.
-        TrainingError: the gate or the check of the saved adapter failed, the loss is not a
+        TrainingError: the gate or the check of the saved model failed, the loss is not a
             number, or training has destroyed the model.
         RunError: the directory holds another training, or cannot be written.
     """
@@ -109,11 +110,11 @@ def train_on_pairs(
         loaded,
         seed,
         world,
-        start_adapter,
+        start,
         None,
     )
 
-    def gate(trainer: DPOTrainer, tuned: PeftModel) -> checks.GateReport:
+    def gate(trainer: DPOTrainer, tuned: Any) -> checks.GateReport:
         too_long = len(kept) - len(encoded)
         report = check_pairs(trainer, encoded, loaded.tokenizer, too_long)
         check_reference(trainer)
@@ -124,6 +125,7 @@ def train_on_pairs(
         arguments=lambda: dpo_arguments(loaded, config, directory, seed, world),
         trainer=lambda tuned, arguments, recorder: _PairTrainer(
             model=tuned,
+            ref_model=copy.deepcopy(tuned) if config.adapter == "none" else None,
             args=arguments,
             train_dataset=dataset_of(encoded),
             processing_class=loaded.tokenizer,
@@ -141,7 +143,7 @@ def train_on_pairs(
         fingerprint,
         seed=seed,
         world=world,
-        start_adapter=start_adapter,
+        start=start,
         on_step=on_step,
         say=say,
     )
@@ -226,7 +228,8 @@ def check_reference(trainer: DPOTrainer) -> None:
         targets = batch["input_ids"][:, 1:, None]
         learned = batch["completion_mask"][:, 1:]
         expected = (found.gather(-1, targets)[..., 0] * learned).sum(-1)
-        chosen, rejected = trainer.compute_ref_log_probs(model, batch)
+        reference_model = model if trainer.ref_model is None else trainer.ref_model
+        chosen, rejected = trainer.compute_ref_log_probs(reference_model, batch)
     reference = torch.cat([chosen, rejected]).float()
     mixed = trainer.accelerator.mixed_precision != "no"
     half = mixed or next(model.parameters()).dtype != torch.float32

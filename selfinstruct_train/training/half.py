@@ -12,15 +12,16 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from selfinstruct_train.training.adapter import without_adapter
+
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import Trainer
 
 _NAME = "selfinstruct_sdpa_in_float32"
 
 
 @contextmanager
-def fast_half(trainer: Trainer, tuned: PeftModel) -> Iterator[None]:
+def fast_half(trainer: Trainer, tuned: Any) -> Iterator[None]:
     """Take the steps of a mixed-precision training on a CPU faster, for the time of the training.
 
     Attention is computed in float32, in which torch's backward pass takes a third of the time of
@@ -29,12 +30,13 @@ def fast_half(trainer: Trainer, tuned: PeftModel) -> Iterator[None]:
 
     Args:
         trainer: whose settings say what is mixed; other trainings are left as they are.
-        tuned: the model with its adapter.
+        tuned: the model that is trained, with its adapter where it has one.
     """
-    config = tuned.get_base_model().config
+    base = without_adapter(tuned)
+    config = base.config
     before = config._attn_implementation
     halves = trainer.args.device.type == "cpu" and trainer.accelerator.mixed_precision == "bf16"
-    if not halves or tuned.get_base_model().dtype != torch.bfloat16:
+    if not halves or base.dtype != torch.bfloat16:
         yield
         return
     with disable_input_dtype_casting(tuned):

@@ -10,13 +10,13 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datasets
-import torch
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
@@ -26,28 +26,25 @@ from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stage import FREE, within
 from selfinstruct_train.run.stores import read_json, write_atomically
-from selfinstruct_train.training import checks
-from selfinstruct_train.training.adapter import attach_adapter, restored_after, save_adapter
+from selfinstruct_train.training import checks, sharding
+from selfinstruct_train.training.adapter import restored_after
 from selfinstruct_train.training.alive_check import check_alive
 from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.encoded import Example
 from selfinstruct_train.training.half import fast_half
 from selfinstruct_train.training.progress import OnStep, Recorder
 from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
+from selfinstruct_train.training.trainee import make_trainee, tuned_folder, when_trained
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from selfinstruct_train.models.load import LoadedModel
 
 _RESULT = "training.json"
-_REFERENCE = "ref"
-"""TRL's name for the copy of the adapter that a training on pairs is compared with."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TrainingResult(Row):
-    """What a training did; adapter/training.json holds it."""
+    """What a training did; training.json beside the tuned model's files holds it."""
 
     fingerprint: str
     """Of data, settings, seed and model: the same training has the same one."""
@@ -61,9 +58,10 @@ class TrainingResult(Row):
     """Rows left out because they did not fit."""
     precision: str
     """``bf16`` or ``fp16`` where the arithmetic is mixed, else ``fp32``."""
-    adapter: Path
+    tuned: Path
+    """Folder of the tuned model."""
     gate: checks.GateReport
-    check: checks.AdapterCheck
+    check: checks.SavedCheck
 
 
 class Parts(NamedTuple):
@@ -72,12 +70,12 @@ class Parts(NamedTuple):
     write: Callable[[], object]
     """Writes what is trained on into the round's folder."""
     arguments: Callable[[], TrainingArguments]
-    trainer: Callable[[PeftModel, Any, Recorder], Trainer]
-    """(tuned model, arguments, callback) -> TRL's trainer."""
-    gate: Callable[[Trainer, PeftModel], checks.GateReport]
+    trainer: Callable[[Any, Any, Recorder], Trainer]
+    """(model to train, arguments, callback) -> TRL's trainer."""
+    gate: Callable[[Trainer, Any], checks.GateReport]
     """Looks at the batches and at the loss, and refuses to train on what is wrong."""
     examples: Sequence[Example]
-    """On which the saved adapter is held against the trained one."""
+    """On which the saved model is held against the trained one."""
     learning_rate: float
 
 
@@ -90,11 +88,13 @@ def run_training(
     *,
     seed: int,
     world: World,
-    start_adapter: Path | None,
+    start: Path | None,
     on_step: OnStep | None,
     say: Callable[[str], None],
 ) -> TrainingResult:
-    """Train an adapter, or finish a training that was stopped; hand the base back as it was.
+    """Train, or finish a training that was stopped.
+
+    Unless its own weights were trained, the base is handed back as it was.
 
     Args:
         parts: what this kind of training does.
@@ -104,17 +104,18 @@ def run_training(
         fingerprint: of all that bears on the result.
         seed: of the adapter's first weights.
         world: this process among its peers.
-        start_adapter: go on from this adapter instead of a fresh one.
+        start: go on from this tuned model instead of the base.
         on_step: called on the main process with each logged step.
         say: is told what was damaged and is made again.
 
     Raises:
         ConfigError: settings that cannot go together.
-        TrainingError: the gate or the check of the saved adapter failed, the loss is not a
+        TrainingError: the gate or the check of the saved model failed, the loss is not a
             number, or training has destroyed the model.
         RunError: the directory holds another training, or cannot be written.
     """
-    done = world.on_main(lambda: _finished(directory, fingerprint))
+    folder = tuned_folder(directory, config)
+    done = world.on_main(lambda: _finished(folder, directory, fingerprint))
     if done:
         return done
     checkpoint, notes = world.on_main(lambda: adopt_checkpoint(directory, fingerprint))
@@ -126,92 +127,89 @@ def run_training(
         arguments = parts.arguments()
     recorder = Recorder(directory, world, on_step, resumed=checkpoint, fingerprint=fingerprint)
     with restored_after(loaded.model), _quietly():
-        tuned = attach_adapter(loaded.model, config, seed, start_adapter)
+        trainee = make_trainee(loaded, config, seed, world, start)
         try:
-            trainer = parts.trainer(tuned, arguments, recorder)
+            trainer = parts.trainer(trainee.model, arguments, recorder)
+            sharding.require_sharding(trainer)
             trainer.remove_callback(PrinterCallback)
             precision = _precision(trainer)
-            gate = parts.gate(trainer, tuned)
-            with _room_on_disk(directory), fast_half(trainer, tuned):
+            gate = GateAtBegin(partial(parts.gate, trainer, trainee.model))
+            if trainer.is_fsdp_enabled:
+                trainer.add_callback(gate)  # no process has memory for the whole model
+            else:
+                gate.pass_through()
+            with _room_on_disk(directory), fast_half(trainer, trainee.model):
                 run_trainer(trainer, checkpoint, config)
             # Off comes the mixed precision that training wrapped around the forward.
-            trainer.accelerator.unwrap_model(tuned, keep_fp32_wrapper=False)
-            if _REFERENCE in tuned.peft_config:  # TRL's frozen copy is no part of the result
-                tuned.delete_adapter(_REFERENCE)
-            in_memory = checks.row_logits(tuned, parts.examples)
-            scratch = directory.adapter.with_name(directory.adapter.name + ".partial")
+            trainer.accelerator.unwrap_model(trainee.model, keep_fp32_wrapper=False)
+            trainee = when_trained(trainee, loaded, world)
+            in_memory = checks.row_logits(trainee.model, parts.examples)
+            report = gate.pass_through()
+            del trainer, gate  # and with them the moments of the optimizer
+            scratch = folder.with_name(folder.name + ".partial")
             with _room_on_disk(directory):
-                world.on_main(lambda: save_adapter(tuned, scratch))
+                trainee.save(scratch)
         finally:
-            tuned.unload()
-    with restored_after(loaded.model), _quietly():
-        return world.on_main(
-            lambda: _finish(
-                loaded,
-                directory,
+            trainee.detach()
+    world.on_main(lambda: check_alive(recorder.rows, in_memory, parts.learning_rate))
+
+    def check() -> checks.SavedCheck:
+        with trainee.saved(scratch) as saved:
+            return checks.check_saved(
+                saved,
                 scratch,
                 in_memory,
                 parts.examples,
-                recorder,
-                fingerprint=fingerprint,
-                precision=precision,
-                gate=gate,
-                learning_rate=parts.learning_rate,
+                loaded.tokenizer,
+                loaded.context_length,
             )
-        )
 
-
-def _finish(
-    loaded: LoadedModel,
-    directory: RoundDirectory,
-    scratch: Path,
-    in_memory: Sequence[torch.Tensor],
-    examples: Sequence[Example],
-    recorder: Recorder,
-    *,
-    fingerprint: str,
-    precision: str,
-    gate: checks.GateReport,
-    learning_rate: float,
-) -> TrainingResult:
-    """Check the saved adapter and put it, with its figures, where it belongs; on the main process.
-
-    Args:
-        loaded: the base, which has no adapter now, and its tokenizer.
-        directory: of the training.
-        scratch: where the adapter was saved.
-        in_memory: `checks.row_logits` of the trained model.
-        examples: what it was trained on.
-        recorder: has the figures of the steps.
-        fingerprint: of the training.
-        precision: see `TrainingResult`.
-        gate: what was seen before the first step.
-        learning_rate: the highest, for what to change where it has destroyed the model.
-
-    Raises:
-        TrainingError: training has destroyed the model, or what was saved is not what was trained.
-    """
-    check_alive(recorder.rows, in_memory, learning_rate)
-    check = checks.check_adapter(
-        loaded.model, scratch, in_memory, examples, loaded.tokenizer, loaded.context_length
-    )
+    with restored_after(loaded.model), _quietly():
+        seen = check() if trainee.shared_out else world.on_main(check)
     last = recorder.rows[-1]
     result = TrainingResult(
         fingerprint=fingerprint,
         steps=last.step,
         seconds=last.seconds,
         final_loss=last.loss,
-        rows=gate.rows,
-        too_long=gate.too_long,
+        rows=report.rows,
+        too_long=report.too_long,
         precision=precision,
-        adapter=directory.adapter,
-        gate=gate,
-        check=check,
+        tuned=folder,
+        gate=report,
+        check=seen,
     )
+    return world.on_main(lambda: _finish(result, scratch, directory))
+
+
+def _finish(result: TrainingResult, scratch: Path, directory: RoundDirectory) -> TrainingResult:
+    """Put a checked model, with its figures, where it belongs; on the main process."""
     write_atomically(scratch / _RESULT, result.model_dump_json(indent=1) + "\n")
-    scratch.rename(directory.adapter)
+    scratch.rename(result.tuned)
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
     return result
+
+
+class GateAtBegin(TrainerCallback):  # type: ignore[misc]
+    """Passes through the gate once: before the trainer begins, or as its first act."""
+
+    def __init__(self, gate: Callable[[], checks.GateReport]) -> None:
+        self._gate = gate
+        self._report: checks.GateReport | None = None
+
+    def pass_through(self) -> checks.GateReport:
+        """What the gate saw.
+
+        Raises:
+            TrainingError: what would be trained on is wrong.
+        """
+        if self._report is None:
+            self._report = self._gate()
+        return self._report
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the model when its weights are spread over the processes."""
+        self.pass_through()
 
 
 def _precision(trainer: Trainer) -> str:
@@ -228,7 +226,7 @@ def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
     """Say in one sentence that the disk is full; torch and safetensors each say it otherwise.
 
     Raises:
-        RunError: a checkpoint or an adapter could not be written.
+        RunError: a checkpoint or the tuned model could not be written.
     """
     try:
         yield
@@ -237,7 +235,7 @@ def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
-            f"{directory.path}: the checkpoint or adapter cannot be written, the disk is full "
+            f"{directory.path}: the checkpoint or model cannot be written, the disk is full "
             f"({reason}); make room and run the same command again: it goes on from the last "
             "checkpoint"
         ) from None
@@ -276,17 +274,17 @@ def run_trainer(trainer: Trainer, checkpoint: Path | None, config: TrainingConfi
             ) from None
 
 
-def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
+def _finished(folder: Path, directory: RoundDirectory, fingerprint: str) -> TrainingResult | None:
     """The result of this very training, if it has ended; on the main process.
 
     Raises:
-        RunError: the adapter there is another one.
+        RunError: the model there is another one.
     """
-    file = directory.adapter / _RESULT
+    file = folder / _RESULT
     if not file.exists():
-        if directory.adapter.exists():
+        if folder.exists():
             raise RunError(
-                f"{directory.adapter}: not the end of a training of this package (no {_RESULT}); "
+                f"{folder}: not the end of a training of this package (no {_RESULT}); "
                 "move the folder away and run the same command again"
             )
         return None
@@ -294,11 +292,11 @@ def _finished(directory: RoundDirectory, fingerprint: str) -> TrainingResult | N
     result = read_json(file, TrainingResult, fix)
     if result.fingerprint != fingerprint:
         raise RunError(
-            f"{directory.adapter}: this adapter was trained on other data or with other settings; "
+            f"{folder}: this model was trained on other data or with other settings; "
             "add --redo train to the command, or use a new output_dir"
         )
     shutil.rmtree(directory.checkpoints, ignore_errors=True)
-    return result.model_copy(update={"adapter": directory.adapter})
+    return result.model_copy(update={"tuned": folder})
 
 
 def fingerprint_of(
@@ -307,7 +305,7 @@ def fingerprint_of(
     loaded: LoadedModel,
     seed: int,
     world: World,
-    start_adapter: Path | None,
+    start: Path | None,
     max_steps_override: int | None,
 ) -> str:
     """16 hex digits of all that bears on a training's result."""
@@ -321,13 +319,15 @@ def fingerprint_of(
     }
     # The launcher's environment may ask for mixed precision behind our settings.
     precision = [str(loaded.dtype), os.environ.get("ACCELERATE_MIXED_PRECISION", "no")]
+    # Checkpoints of sharded weights are others.
+    precision += ["fsdp2"] if sharding.is_asked_for() else []
     head = [settings, loaded.model_id, seed, world.size, precision, max_steps_override]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for example in examples:
         digest.update(repr((example.id, len(example.tokens), example.answer_start)).encode())
         digest.update(example.tokens.tobytes())
-    if start_adapter is not None:
-        for file in sorted(start_adapter.glob("*.safetensors")):
+    if start is not None:
+        for file in sorted(start.glob("*.safetensors")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from selfinstruct_train.errors import TrainingError
+from selfinstruct_train.training.adapter import without_adapter
 from selfinstruct_train.training.checks import inference
 from selfinstruct_train.training.encoded import IGNORED
+from selfinstruct_train.training.sharding import is_sharded
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -48,12 +50,14 @@ def check_loss(trainer: SFTTrainer) -> None:
         found = trainer.compute_loss(model, dict(batch)).item()
     if math.isnan(expected) and math.isnan(found):
         return  # they agree; training stops at its first step and says why
-    half = next(model.parameters()).dtype != torch.float32
+    # Sharded weights are computed with in the precision of the launcher.
+    mixed = is_sharded(model) and trainer.accelerator.mixed_precision != "no"
+    half = mixed or next(model.parameters()).dtype != torch.float32
     tolerance = (_TOLERANCE_HALF if half else _TOLERANCE) * max(abs(expected), abs(found))
     if not abs(found - expected) <= tolerance:
         raise TrainingError(
             f"the trainer's loss on the first rows is {found:.4f}, but the logits of "
-            f"{type(model.get_base_model()).__name__} give {expected:.4f}: the installed trl "
+            f"{type(without_adapter(model)).__name__} give {expected:.4f}: the installed trl "
             "leaves out a part of this model's head, so training would not teach it; name another "
             "model in model.name_or_path"
         )

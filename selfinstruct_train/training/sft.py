@@ -1,11 +1,11 @@
-"""Step 5: tune the loaded base with a LoRA adapter, and hand the base back as it was."""
+"""Step 5: tune the loaded base on answers, by an adapter or in its own weights."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
@@ -26,8 +26,6 @@ from selfinstruct_train.training.progress import OnStep
 from selfinstruct_train.training.trainer import AnswerTrainer
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from selfinstruct_train.models.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -42,27 +40,27 @@ def train(
     answers: AnswerFormat,
     seed: int,
     world: World,
-    start_adapter: Path | None = None,
+    start: Path | None = None,
     on_step: OnStep | None = None,
     max_steps_override: int | None = None,
     say: Callable[[str], None] = log.info,
 ) -> TrainingResult:
-    """Tune a LoRA adapter on the loaded base, or finish a tuning that was stopped.
+    """Tune the loaded base, or finish a tuning that was stopped.
 
-    The same data, settings and seed give the same adapter on the same machine, stopped in between
-    or not. On return, and on any error, the base is as it was: no adapter, the same weights,
-    forward and settings.
+    The same data, settings and seed give the same model on the same machine, stopped in between
+    or not. On return, and on any error, a base that got an adapter is as it was: no adapter, the
+    same weights, forward and settings. Without one its own weights are trained.
 
     Args:
-        loaded: the base, which is restored_after, and its tokenizer.
+        loaded: the base and its tokenizer.
         rows: what to learn; gone through several times.
         config: how.
-        directory: where data, adapter, checkpoints and figures go.
+        directory: where data, tuned model, checkpoints and figures go.
         answers: the pack's templates.
         seed: of the adapter's first weights, the order of the rows, dropout, and ``varied``
             templates.
         world: this process among its peers; each takes a share of every step's rows.
-        start_adapter: go on from this adapter instead of a fresh one.
+        start: go on from this tuned model instead of the base.
         on_step: called on the main process with each logged step.
         max_steps_override: train for so many steps, whatever the config says.
         say: is told what was damaged and is made again.
@@ -70,7 +68,7 @@ def train(
     Raises:
         ConfigError: settings that cannot go together.
         DataError: no row fits.
-        TrainingError: the gate or the check of the saved adapter failed, the loss is not a
+        TrainingError: the gate or the check of the saved model failed, the loss is not a
             number, or training has destroyed the model.
         RunError: the directory holds another training, or cannot be written.
     """
@@ -87,11 +85,11 @@ def train(
     # By the main process alone, which deletes the examples where it finds the training finished.
     fingerprint = world.on_main(
         lambda: fingerprint_of(
-            examples.kept, config, loaded, seed, world, start_adapter, max_steps_override
+            examples.kept, config, loaded, seed, world, start, max_steps_override
         )
     )
 
-    def gate(trainer: AnswerTrainer, tuned: PeftModel) -> checks.GateReport:
+    def gate(trainer: AnswerTrainer, tuned: Any) -> checks.GateReport:
         report = checks.check_batches(
             trainer.train_dataset,
             trainer.data_collator,
@@ -128,7 +126,7 @@ def train(
         fingerprint,
         seed=seed,
         world=world,
-        start_adapter=start_adapter,
+        start=start,
         on_step=on_step,
         say=say,
     )

@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers.utils import ModelOutput
 from trl import SFTTrainer
 
+from selfinstruct_train.training.adapter import without_adapter
 from selfinstruct_train.training.encoded import IGNORED
 
 
@@ -35,7 +36,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         given = {key: value for key, value in inputs.items() if key != "labels"}
         # One row of all that is learned: TRL takes targets that are shifted already as they are.
         given["shift_labels"] = targets[learned][None]
-        backbone = self.accelerator.unwrap_model(model).get_base_model().base_model
+        backbone = without_adapter(self.accelerator.unwrap_model(model)).base_model
         hook = backbone.register_forward_hook(partial(_keep, learned))
         try:
             return super().compute_loss(model, given, return_outputs, num_items_in_batch)

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import huggingface_hub.constants
 import pytest
@@ -91,6 +93,23 @@ def test_merged_weights_say_what_base_and_adapter_say(tuned: RunDirectory, tmp_p
     assert written.difference is not None and written.difference < 1e-4
     said = greedy(tmp_path / "out")
     assert said == greedy("embedded", tuned.round(0).adapter) != greedy("embedded")
+
+
+@pytest.mark.parametrize("gguf", [None, "f16"])
+def test_whole_weights_are_exported_as_they_are(
+    tuned: RunDirectory, tmp_path: Path, gguf: Literal["f16"] | None
+) -> None:
+    run = write_run(tmp_path / "run")
+    merged = export_model(tuned, tmp_path / "merged", merge=True)
+    assert merged.difference is not None
+    # What a training of all weights leaves.
+    shutil.copytree(tmp_path / "merged", run.round(0).whole)
+    written = export_model(run, tmp_path / "out", gguf=gguf)
+    assert written.difference is None
+    name = tmp_path / "out" / f"run-{gguf}.gguf" if gguf else tmp_path / "out"
+    assert greedy(name) == greedy("embedded", run.round(0).tuned) != greedy("embedded")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "full fine-tuning" in card and "LoRA" not in card and "lora" not in card
 
 
 def test_merged_in_bfloat16_stays_within_the_rounding_of_bfloat16(

@@ -166,6 +166,16 @@ def test_activations_are_those_that_a_real_model_keeps() -> None:
     assert 0.75 < predicted / measured < 1.25
 
 
+def test_all_weights_take_sixteen_bytes_each_beside_the_base_that_writes() -> None:
+    size = SIZE.model_copy(update={"adapter": SIZE.parameters})
+    config = load_config(QUICKSTART, ["training.adapter=none"])
+    found = training_memory(config, size, 2, 2, tokens=64)
+    assert found.weights == (2 + 4) * SIZE.parameters
+    assert found.adapter + found.optimizer == (4 + 8) * SIZE.parameters
+    served = load_config(QUICKSTART, ["training.adapter=none", "generation.engine.kind=server"])
+    assert training_memory(served, size, 2, 2, tokens=64).weights == 4 * SIZE.parameters
+
+
 def test_a_model_is_counted_as_it_is() -> None:
     model = loaded_model().model
     size = model_size(model.config, model.num_parameters(), 0)

@@ -181,10 +181,10 @@ def test_a_disk_too_small_for_the_checkpoints_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(folder)
-    assert checks.preflight(config).adapter_parameters > 0
+    assert checks.preflight(config).trained_parameters > 0
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(SelfInstructError, match="output_dir: checkpoints and adapters take about"):
+    with pytest.raises(SelfInstructError, match="checkpoints and tuned models take about"):
         checks.preflight(config)
 
 
@@ -280,3 +280,10 @@ def test_the_doctor_says_what_a_config_needs_and_refuses_as_a_run_does(folder: P
 def test_the_version_is_said() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0 and done.stdout.startswith("selfinstruct-train ")
+
+
+def test_vllm_is_not_asked_to_write_with_whole_weights(folder: Path) -> None:
+    writer = ("rounds=2", "generation.engine.kind=vllm", "generation.instance_writer=tuned")
+    config = config_of(folder, *writer, "training.adapter=none")
+    with pytest.raises(SelfInstructError, match="'vllm' takes adapters beside the base"):
+        checks.preflight(config)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from selfinstruct_train.errors import TrainingError
@@ -205,10 +205,14 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(
     tuned.save_pretrained(tmp_path / "wrong")
     tuned.unload()
 
-    def check(adapter: str) -> checks.AdapterCheck:
-        return checks.check_adapter(
-            base_model.model, tmp_path / adapter, in_memory, examples, base_model.tokenizer, 256
-        )
+    def check(adapter: str) -> checks.SavedCheck:
+        saved = PeftModel.from_pretrained(base_model.model, str(tmp_path / adapter))
+        try:
+            return checks.check_saved(
+                saved, tmp_path / adapter, in_memory, examples, base_model.tokenizer, 256
+            )
+        finally:
+            saved.unload()
 
     seen = check("right")
     assert seen.largest_difference == 0.0

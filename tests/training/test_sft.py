@@ -433,10 +433,10 @@ def test_an_adapter_can_be_gone_on_from(small: ModuleType, tmp_path: Path) -> No
     config = small.settings(max_steps=20, save_steps=50, lora_dropout=0.0)
     tune(small, tmp_path / "first", config=config)
     start = tmp_path / "first" / "adapter"
-    tune(small, tmp_path / "second", config=config, start_adapter=start, seed=2)
+    tune(small, tmp_path / "second", config=config, start=start, seed=2)
     assert figures(tmp_path / "second")[0][2] < 0.7 * figures(tmp_path / "first")[0][2]
     with pytest.raises(RunError, match="no adapter there"):
-        tune(small, tmp_path / "third", start_adapter=tmp_path / "nowhere")
+        tune(small, tmp_path / "third", start=tmp_path / "nowhere")
 
 
 def test_the_number_of_steps_can_be_set_from_outside(small: ModuleType, tmp_path: Path) -> None:
@@ -497,7 +497,7 @@ def test_the_adapter_stays_float32_on_a_bfloat16_base(small: ModuleType, tmp_pat
     from safetensors.torch import load_file
 
     result = tune(small, tmp_path, small.loaded_model(dtype=torch.bfloat16))
-    weights = load_file(result.adapter / "adapter_model.safetensors")
+    weights = load_file(result.tuned / "adapter_model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float32}
 
 

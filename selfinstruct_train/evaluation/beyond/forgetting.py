@@ -127,7 +127,7 @@ def measure_forgetting(
     share = run.world.share(windows)
     base, tuned = (
         np.array(run.world.gather(functools.partial(window_losses, loaded, share, adapter)))
-        for adapter in (None, directory.adapter)
+        for adapter in (None, directory.tuned)
     )
     counts = np.array([len(window) - 1 for window in windows], dtype=np.float64)
     low, high = _interval(tuned - base, counts, evaluation, config.seed)

@@ -88,7 +88,7 @@ def measure_harness(
     # The index of all known tasks takes seconds to make, and a check that is done needs none.
     manager = functools.cache(functools.partial(_task_manager, config.evaluation.harness))
     base = _evaluate(config, loaded, manager, run.round(0), "base", None)
-    tuned = _evaluate(config, loaded, manager, directory, "tuned", directory.adapter)
+    tuned = _evaluate(config, loaded, manager, directory, "tuned", directory.tuned)
     found = compare_harness(base, tuned, config.evaluation.confidence)
     path = directory.evaluation(HARNESS_FOLDER) / DIFFERENCES_FILE
     text = found.model_dump_json(indent=1) + "\n"
