@@ -26,4 +26,6 @@ class AugmentConfig(Section):
     """Operations, drawn by weight: those that the pack's ``operations.yaml`` words. ``paraphrase``
     says the same in other words; ``template_variation`` keeps the form and changes what it is
     about; ``domain_transfer`` carries it over to another field; ``complexity`` makes it simpler,
-    more detailed, or one for an expert."""
+    more detailed, or one for an expert. Four more evolve it (arXiv 2304.12244): ``deepen``,
+    ``add_constraint``, ``concretise`` and ``widen``; of these a row is kept only if its answer
+    differs from that of the instruction it was made of."""

@@ -14,6 +14,7 @@ from selfinstruct_train.generation.chat_prompting import (
 )
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.evolution import ParentAnswers
 from selfinstruct_train.generation.filters import FilterResult
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.fixing import Fixer
@@ -45,8 +46,14 @@ from selfinstruct_train.records import (
 class InstanceWriter:
     """Writes instances for the instructions of the round and keeps those that pass the filters."""
 
-    def __init__(self, context: StageContext, seeds: Sequence[SeedTask]) -> None:
+    def __init__(
+        self,
+        context: StageContext,
+        seeds: Sequence[SeedTask],
+        parents: ParentAnswers | None = None,
+    ) -> None:
         self._context = context
+        self._parents = parents
         self._kept = context.directory.store(context.directory.instances, GeneratedInstance)
         self._rejected = context.directory.store(context.directory.rejected("instances"), Rejection)
         self._draws = context.config.generation.instances.best_of > 1
@@ -84,7 +91,12 @@ class InstanceWriter:
     def store(self, written: Sequence[Written]) -> None:
         """Keep the instances of the next tasks of the round, or drop them, as the filters say."""
         counts = self._counts
-        sorted_out = [_rows(self._hold_against_topic(row)) for row in written]
+        sorted_out = []
+        for row in written:
+            kept, dropped = _rows(self._hold_against_topic(self._hold_against_parent(row)))
+            if self._parents is not None:
+                self._parents.learn(kept)
+            sorted_out.append((kept, dropped))
         self._kept.emit(row for kept, _ in sorted_out for row in kept)
         counts.drop(self._rejected, [row for _, dropped in sorted_out for row in dropped])
         counts.kept += sum(len(kept) for kept, _ in sorted_out)
@@ -106,6 +118,17 @@ class InstanceWriter:
             **self._topic_figures(),
             **(self._fixer.figures() if self._fixer and self._done else {}),
         )
+
+    def _hold_against_parent(self, written: Written) -> Written:
+        """Drop what answers an evolved instruction as the one it was made of is answered."""
+        parents, parent = self._parents, written.task.row.parent
+        if parents is None or parent is None:
+            return written
+        held = [
+            found._replace(fault=found.fault or parents.fault(parent, found.instance))
+            for found in written.instances
+        ]
+        return written._replace(instances=held)
 
     def _hold_against_topic(self, written: Written) -> Written:
         """Count the rows on the seeds' topic, and drop the others where that is asked for."""

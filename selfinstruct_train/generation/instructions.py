@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.evolution import evolved_from
 from selfinstruct_train.generation.filters import FilterResult, InstructionFilter
 from selfinstruct_train.generation.instruction_requests import (
     ask_instructions,
@@ -15,6 +16,7 @@ from selfinstruct_train.generation.instruction_requests import (
     read_answer,
 )
 from selfinstruct_train.generation.pool import UNLABELLED, Candidate, Entry, Group, Pool
+from selfinstruct_train.packs.operations import Operations
 from selfinstruct_train.records import Instance, Instruction, Neighbour, Provenance, Rejection
 
 
@@ -67,7 +69,8 @@ class InstructionWriter:
             For each the instruction, or None where it was dropped.
         """
         before = self._candidates
-        kept = {n: Entry(row.id, row.instruction) for row, n in self._sort_out(found)}
+        operations = self._context.pack.operations
+        kept = {n: _entry(row, operations) for row, n in self._sort_out(found)}
         self._counts.tokens += tokens
         self._others += len(found)
         self._others_kept += len(kept)
@@ -100,7 +103,7 @@ class InstructionWriter:
             found, self._waiting = self._waiting[:missing], self._waiting[missing:]
             before = self._candidates
             kept = self._sort_out(found)
-            written += [Entry(row.id, row.instruction) for row, _ in kept]
+            written += [_entry(row, self._context.pack.operations) for row, _ in kept]
             numbers = {number for _, number in kept}
             self._recent.extend(n in numbers for n in range(before, self._candidates))
             counts.show(counts.kept, target)
@@ -200,8 +203,8 @@ class InstructionWriter:
 class FinishedInstructions:
     """The instructions of a round whose first step is finished, in the place of their writer."""
 
-    def __init__(self, rows: Iterable[Instruction], number: int) -> None:
-        self._rows = [Entry(row.id, row.instruction) for row in rows]
+    def __init__(self, rows: Iterable[Instruction], number: int, operations: Operations) -> None:
+        self._rows = [_entry(row, operations) for row in rows]
         self._known = {row.id: row for row in self._rows}
         self._round = number
         self._taken = self._candidates = 0
@@ -275,6 +278,10 @@ def _rejection(found: Found, fault: FilterResult, nearest: Neighbour | None = No
         nearest=nearest,
         provenance=found.provenance,
     )
+
+
+def _entry(row: Instruction, operations: Operations) -> Entry:
+    return Entry(row.id, row.instruction, parent=evolved_from(row.provenance, operations))
 
 
 def _row_id(number: int, candidate: int) -> str:

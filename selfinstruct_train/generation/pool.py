@@ -43,6 +43,8 @@ class Entry(NamedTuple):
     id: str
     instruction: str
     group: Group = UNLABELLED
+    parent: str | None = None
+    """Id of the instruction it was made of, where its answer must differ from that one's."""
 
 
 class Candidate(NamedTuple):

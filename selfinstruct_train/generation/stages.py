@@ -12,6 +12,7 @@ from selfinstruct_train.generation.augment import shown_results
 from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.domain import for_domain
+from selfinstruct_train.generation.evolution import ParentAnswers
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.labels import label_instructions
@@ -124,8 +125,9 @@ def _write(
         instructions = InstructionWriter(context, _pool(context, run, seeds))
     else:
         rows = directory.store(directory.instructions, Instruction).stream()
-        instructions = FinishedInstructions(rows, context.round)
-    classifier, instances = Classifier(context, seeds), InstanceWriter(context, seeds)
+        instructions = FinishedInstructions(rows, context.round, context.pack.operations)
+    classifier = Classifier(context, seeds)
+    instances = InstanceWriter(context, seeds, _parents(context, run, seeds))
     wanted, written = context.config.generation.instructions_per_round, 0
     asked = _passages_asked(run, context.round)
     for found in PassageWriter(context, passages, asked, instructions).write():
@@ -143,6 +145,15 @@ def _write(
     for stage, writer in zip(STAGES, (instructions, classifier, instances), strict=True):
         if stage in open_stages:
             writer.finish()
+
+
+def _parents(
+    context: StageContext, run: RunDirectory, seeds: Sequence[SeedTask]
+) -> ParentAnswers | None:
+    """What evolved instructions must differ from in their answers; None where none is evolved."""
+    if not context.config.generation.augment.share:
+        return None
+    return ParentAnswers(seeds, LiveRows(run).instances(context.round))
 
 
 def _passages_asked(run: RunDirectory, number: int) -> int:

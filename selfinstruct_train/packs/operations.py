@@ -33,6 +33,9 @@ class Operation(BaseModel):
     """Says what becomes of each task."""
     label: str
     """Stands before the result; holds ``{value}`` where the operation has values."""
+    answer_changes: bool = False
+    """Whether the new instruction wants another answer: one that has the answer of the instruction
+    it was made of asks for nothing new."""
     values: tuple[str, ...] = ()
     """What it can be done to, such as the fields that a task is carried over to; one is drawn."""
     examples: tuple[OperationExample, ...] = Field(min_length=1)
@@ -61,7 +64,9 @@ class Operation(BaseModel):
     @property
     def hash(self) -> str:
         """16 hex digits that change when any text of the operation's prompts changes."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            self.model_dump_json(exclude={"answer_changes"}).encode()
+        ).hexdigest()[:16]
 
 
 Operations = dict[str, Operation]
