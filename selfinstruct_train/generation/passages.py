@@ -7,6 +7,7 @@ any other; the answer is a person's, so nothing is drawn or asked for again.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from selfinstruct_train.config.generation import PassageTask
@@ -60,6 +61,8 @@ class PassageWriter:
         self._instructions = instructions
         self._journal = context.journal("passages")
         self._counts = Counts(f"round {context.round} passages", context.report)
+        # As in step 1: a model that has nothing to say is not asked about a whole library.
+        self._recent: deque[bool] = deque(maxlen=context.config.generation.saturation_window)
         threshold = context.pack.rules.threshold(
             context.config.generation.filters.novelty_threshold
         )
@@ -89,6 +92,11 @@ class PassageWriter:
             counts.kept += sum(any(i.fault is None for i in row.instances) for row in written)
             counts.show(counts.kept, most)
             yield written
+            if len(self._recent) == self._recent.maxlen:
+                share = sum(self._recent) / len(self._recent)
+                if share < generation.saturation_floor:
+                    counts.show(counts.kept, most, note=f"saturated: {share:.0%} were new")
+                    break
 
     def _write_batch(self, batch: Sequence[Passage]) -> list[Written]:
         context, asked = self._context, []
@@ -105,6 +113,7 @@ class PassageWriter:
         tokens = sum(one.completion_tokens for one in completions)
         written = []
         for one, entry in zip(found, self._instructions.admit(found, tokens), strict=True):
+            self._recent.append(entry is not None)
             if entry is not None:
                 of = Task(entry, is_classification=False)
                 assert one.instance is not None

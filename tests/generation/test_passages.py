@@ -70,6 +70,7 @@ def settings(tmp_path: Path, *more: str) -> Config:
         "generation.passages.max_words=60",
         "generation.passages.requests_per_batch=4",
         "generation.passages.share=0.5",
+        "generation.saturation_floor=0.0",
     ]
     return small_config(tmp_path, *own, *more)
 
@@ -219,6 +220,19 @@ def test_the_task_of_a_demonstration_is_not_taken_for_that_of_a_passage(tmp_path
     assert {row.reason for row in dropped} == {"copies_demonstration"} and len(dropped) == 24
     assert all(row.evidence.split()[-1] in {task.id for task in tasks} for row in dropped)
     assert of_texts(directory) == []
+
+
+def test_a_model_that_has_nothing_to_say_is_not_asked_about_all_passages(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", files=6)
+
+    def mute(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        return ScriptedAnswer("") if "-passages-" in request.id else writer(request)
+
+    few = ("generation.saturation_window=10", "generation.saturation_floor=0.1")
+    silent = engine(mute)
+    generate(settings(tmp_path, *few), silent)
+    asked = sum("-passages-" in name for name in silent.asked)
+    assert asked == 12 < len(passages_of(settings(tmp_path))), "three batches of four"
 
 
 def test_explain_stats_and_report_say_which_rows_are_of_texts(tmp_path: Path) -> None:
