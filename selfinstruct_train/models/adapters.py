@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,16 @@ from selfinstruct_train.models.whole import is_whole, put_back, put_weights, wei
 _WEIGHTS = "adapter_model.safetensors"
 _KEPT = 2
 """Adapters kept in memory: the best round so far, and the one being measured against it."""
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Leave out what transformers and PEFT say to those who wrote the call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for category in (UserWarning, RuntimeWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"peft\.")
+        yield
 
 
 class _Key(NamedTuple):
@@ -107,9 +119,7 @@ class AdapterSwitch:
         self._loads += 1
         name = f"adapter-{self._loads}"
         try:
-            with warnings.catch_warnings():
-                # Advice of transformers to those who wrote PEFT.
-                warnings.simplefilter("ignore", FutureWarning)
+            with without_advice():
                 self._read(adapter, name)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             self.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from selfinstruct_train.errors import TrainingError
+from selfinstruct_train.models.adapters import without_advice
 from selfinstruct_train.models.load import LoadedModel, end_tokens
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -45,9 +45,7 @@ def merge_adapter(loaded: LoadedModel, adapter: Path, texts: Sequence[str]) -> M
     Raises:
         TrainingError: the merged model is not the adapted one, by the tolerance of its precision.
     """
-    with warnings.catch_warnings():
-        # Advice of transformers to those who wrote PEFT.
-        warnings.simplefilter("ignore", FutureWarning)
+    with without_advice():
         adapted: Any = PeftModel.from_pretrained(loaded.model, str(adapter)).eval()
     before = _logits(adapted, loaded, texts)
     model: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)

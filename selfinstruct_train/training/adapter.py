@@ -17,6 +17,7 @@ from transformers import set_seed
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import ConfigError, RunError
+from selfinstruct_train.models.adapters import without_advice
 from selfinstruct_train.run.stores import write_atomically
 
 
@@ -33,7 +34,8 @@ def attach_adapter(base: Any, config: TrainingConfig, seed: int, start: Path | N
                 f"{start}: no adapter there to go on from; finish the round before, or set "
                 "training.start=base"
             )
-        return PeftModel.from_pretrained(base, str(start), is_trainable=True)
+        with without_advice():
+            return PeftModel.from_pretrained(base, str(start), is_trainable=True)
     # peft draws the first weights from the global generator.
     set_seed(seed)
     modules = config.target_modules
@@ -46,7 +48,8 @@ def attach_adapter(base: Any, config: TrainingConfig, seed: int, start: Path | N
         task_type="CAUSAL_LM",
     )
     try:
-        tuned = get_peft_model(base, lora)
+        with without_advice():
+            tuned = get_peft_model(base, lora)
     except ValueError as error:
         _unwrap(base)
         reason = " ".join(str(error).split()).rstrip(".")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.models.adapters import without_advice
 from selfinstruct_train.models.memory import is_out_of_memory
 from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RoundDirectory
@@ -338,8 +338,7 @@ def _quietly() -> Iterator[None]:
     bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with without_advice():
             yield
     finally:
         if bars:

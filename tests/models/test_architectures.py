@@ -16,9 +16,13 @@ _QUICK = ("llama", "gpt2", "gemma3_text", "qwen3_moe", "granitemoe")
 
 
 @pytest.mark.parametrize("name", _QUICK)
-def test_a_kind_does_all_of_a_run_as_the_docs_say(name: str, tmp_path: Path) -> None:
+def test_a_kind_does_all_of_a_run_as_the_docs_say(
+    name: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     outcome = try_architecture(name, byte_tokenizer(), tmp_path)
     assert outcome.is_whole, outcome
+    # What peft says to those who wrote the call is not for those who read the progress.
+    assert [str(w.message) for w in recwarn if "peft" in Path(w.filename).parts] == []
 
 
 @pytest.mark.parametrize("name", ["mamba", "rwkv"])
