@@ -184,10 +184,6 @@ class InstanceStep(Section):
                 f"reasoning is '{self.reasoning}', but no answer is asked for alone; set "
                 "answers=asked_again, or best_of to 3 or more"
             )
-        if self.reasoning != "none" and self.fix:
-            raise ValueError(
-                "fix writes answers again without reasoning; set fix=false, or reasoning=none"
-            )
         if self.reasoning == "shown" and self.answers == "agreed":
             raise ValueError(
                 "reasoning 'shown' replaces the written answers, and 'agreed' keeps them; set "

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from selfinstruct_train.engines.asking import Journal, StoredCompletion
+from selfinstruct_train.engines.asking import Journal
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.calibration import CONTENT_FREE, Calibration, calibrate
 from selfinstruct_train.generation.context import Counts, StageContext
@@ -21,6 +21,8 @@ from selfinstruct_train.generation.reanswer import (
     Reanswer,
     Written,
     WrittenInstance,
+    answer_output,
+    answer_provenance,
     answerer,
     filter_again,
 )
@@ -80,15 +82,21 @@ class Fixer:
             return result
         answers = self._journal.ask([one.request for one in wrong], writer.adapter)
         counts.tokens += sum(answer.completion_tokens for answer in answers)
+        outputs = [answer_output(self._context, writer, answer) for answer in answers]
         new = [
-            Answered(row.instruction, result[one.task].instances[one.place].instance.input, text)
-            for one, answer in zip(wrong, answers, strict=True)
-            for row, text in [(result[one.task].task.row, answer.text.strip())]
+            Answered(
+                result[one.task].task.row.instruction,
+                result[one.task].instances[one.place].instance.input,
+                output,
+            )
+            for one, output in zip(wrong, outputs, strict=True)
         ]
         margins = self._margins(new)
-        for one, answer, margin in zip(wrong, answers, margins, strict=True):
+        for one, answer, written_again, margin in zip(wrong, answers, new, margins, strict=True):
             before = result[one.task].instances[one.place]
-            after = self._judge(one, before, answer, margin, writer)
+            cut = answer.finish_reason == "length" or not written_again.output
+            found = None if cut else margin
+            after = self._judge(one, before, written_again.output, found, writer)
             result[one.task].instances[one.place] = after
         for i in dict.fromkeys(one.task for one in wrong):
             filter_again(self._context, result[i])
@@ -157,20 +165,20 @@ class Fixer:
         self,
         one: _Wrong,
         before: WrittenInstance,
-        answer: StoredCompletion,
+        output: str,
         margin: float | None,
         writer: Reanswer,
     ) -> WrittenInstance:
-        cut = answer.finish_reason == "length"
-        if cut or margin is None or margin <= self.calibration.threshold:
-            again = "cut" if cut else "too long" if margin is None else f"{margin:+.2f}"
+        """The instance with its new answer, or why it is dropped; without a margin it is."""
+        threshold = self.calibration.threshold
+        if margin is None or margin <= threshold:
+            again = "cut, empty or too long" if margin is None else f"{margin:+.2f}"
             evidence = (
-                f"margin {one.margin:+.2f}, written again {again}, right above "
-                f"{self.calibration.threshold:+.2f}"
+                f"margin {one.margin:+.2f}, written again {again}, right above {threshold:+.2f}"
             )
             return before._replace(fault=FilterResult("judged_wrong", evidence))
-        instance = Instance(input=before.instance.input, output=answer.text.strip())
-        provenance = self._context.provenance(one.request, one.shown, writer.adapter)
+        instance = Instance(input=before.instance.input, output=output)
+        provenance = answer_provenance(self._context, writer, one.request, one.shown)
         return WrittenInstance(instance, None, provenance)
 
 

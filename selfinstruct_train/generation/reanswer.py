@@ -187,7 +187,7 @@ def ask_again(
         picked = [_pick(context, reanswer, found) for (found,) in completions]
     for question, found, pick in zip(asked, completions, picked, strict=True):
         before = written[question.task].instances[question.place]
-        answer = _output(context, reanswer, found[pick.place])
+        answer = answer_output(context, reanswer, found[pick.place])
         if pick.fault is not None:
             after = before._replace(fault=pick.fault)
         elif reanswer.replaces:
@@ -195,7 +195,7 @@ def ask_again(
             after = WrittenInstance(
                 Instance(input=before.instance.input, output=answer),
                 None,
-                _provenance(context, reanswer, request, question.shown),
+                answer_provenance(context, reanswer, request, question.shown),
             )
         elif answer != before.instance.output:
             evidence = f"the {reanswer.name} model, asked again, answers {answer[:80]!r}"
@@ -226,7 +226,7 @@ def _pick(context: StageContext, reanswer: Reanswer, found: StoredCompletion) ->
     return Picked(0, None)
 
 
-def _output(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> str:
+def answer_output(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> str:
     """What a row's output becomes; empty where reasoning came to no answer."""
     if not reanswer.reasons:
         return found.text.strip()
@@ -234,9 +234,10 @@ def _output(context: StageContext, reanswer: Reanswer, found: StoredCompletion) 
     return kept_text(found.text, context.pack.wording, shows)
 
 
-def _provenance(
+def answer_provenance(
     context: StageContext, reanswer: Reanswer, request: Request, shown: tuple[str, ...]
 ) -> Provenance:
+    """Where an answer that was asked for again comes from."""
     made = context.provenance(request, shown, reanswer.adapter)
     if reanswer.reasons:
         made = made.model_copy(update={"prompt_hash": context.pack.reasoned_hash})
@@ -269,7 +270,7 @@ def _choose(
                 instruction=drawn.instruction,
                 input=drawn.input,
                 # As they would be trained on: pairs are made of them.
-                answers=tuple(_output(context, reanswer, answer) for answer in answers),
+                answers=tuple(answer_output(context, reanswer, answer) for answer in answers),
                 scores=choice.scores,
                 chosen=choice.place,
                 chooser=step.chooser,

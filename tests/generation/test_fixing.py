@@ -78,6 +78,29 @@ def test_without_fix_nothing_is_judged(tmp_path: Path) -> None:
     assert {row.output for row in rows} == {RIGHT, "wrong"}
 
 
+def test_an_answer_after_reasoning_is_judged_and_kept_without_it(tmp_path: Path) -> None:
+    def reasoning(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        said = answering(request, adapter)
+        if "-fix-" not in request.id and "-base-" not in request.id:
+            return said
+        text = said.text
+        if "-base-" in request.id:
+            text = f" {RIGHT}" if int(request.id.split("-")[2]) % 2 == 0 else " wrong"
+        return ScriptedAnswer(f" Let us see.\n{load_pack('en').wording.answer}{text}")
+
+    config = fixing(
+        tmp_path,
+        "generation.instances.reasoning=hidden",
+        "generation.instances.answers=asked_again",
+    )
+    directory = run_generation(config, ScriptedEngine(reasoning, judged))
+    rows = directory.store(directory.instances, GeneratedInstance).read()
+    again = [row for row in rows if "-fix-" in row.provenance.request]
+    assert len(rows) > len(again) > 0 and all(row.output == RIGHT for row in rows)
+    hashes = {row.provenance.prompt_hash for row in again}
+    assert hashes == {load_pack("en").reasoned_hash}
+
+
 @pytest.mark.parametrize("after", [3, 20, 40])
 def test_a_round_killed_while_it_fixes_ends_as_an_undisturbed_one(
     tmp_path: Path, after: int
