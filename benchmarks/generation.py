@@ -162,6 +162,19 @@ def workloads(count: int, model: str) -> list[Workload]:
     ]
 
 
+def shortened(work: Workload, most: int) -> Workload:
+    """The same requests with answers of at most so many tokens."""
+    requests = [
+        request._replace(
+            sampling=request.sampling.model_copy(
+                update={"max_tokens": min(most, request.sampling.max_tokens)}
+            )
+        )
+        for request in work.requests
+    ]
+    return work._replace(requests=requests)
+
+
 def _clock(loaded: LoadedModel) -> float:
     if loaded.device.type == "cpu":
         return time.process_time()
@@ -437,6 +450,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the ratios alone, as JSON")
     parser.add_argument("--count", type=int, help="requests of each step")
     parser.add_argument("--repeats", type=int)
+    parser.add_argument("--tokens", type=int, default=400, help="most tokens of an answer")
     parser.add_argument(
         "--all", action="store_true", help="also one by one and continuous batching"
     )
@@ -447,7 +461,7 @@ def main() -> None:
     options = parser.parse_args()
     count = options.count or 64
     loaded = load(options.model, options.device)
-    works = workloads(count, options.model)
+    works = [shortened(work, options.tokens) for work in workloads(count, options.model)]
     if options.peak:
         for work in works:
             WAYS[options.peak](loaded, work)
