@@ -91,12 +91,13 @@ class TrainingConfig(Section):
     then the other on the same adapter."""
     preference: PreferenceConfig = PreferenceConfig()
     """The training on pairs."""
-    adapter: Literal["lora", "none"] = "lora"
-    """``lora`` trains small matrices beside weights that stay as they are; ``none`` trains all
-    weights, in float32, and leaves a whole model: it wants a tenth of the learning rate."""
+    adapter: Literal["lora", "qlora", "none"] = "lora"
+    """``lora`` trains small matrices beside weights that stay as they are; ``qlora`` does so beside
+    weights in 4 bits (arXiv 2305.14314; extra ``qlora``); ``none`` trains all weights, in float32,
+    and leaves a whole model: it wants a tenth of the learning rate."""
     load: Literal["shared", "own"] = "shared"
     """Train on the model that writes and answers, or on a fresh copy that is dropped afterwards.
-    Full fine-tuning (``adapter: none``) always has a copy of its own."""
+    ``qlora`` and ``none`` always have a copy of their own."""
     include_seeds: bool = True
     """Train on the seed tasks too."""
     mix: MixConfig | None = None
@@ -177,7 +178,7 @@ class TrainingConfig(Section):
     @property
     def has_own_copy(self) -> bool:
         """Whether a copy of the model is loaded for the training and dropped after it."""
-        return self.load == "own" or self.adapter == "none"
+        return self.load == "own" or self.adapter != "lora"
 
     @property
     def of_answers(self) -> TrainingConfig:

@@ -107,7 +107,8 @@ def _whole_weights(
         model = model.model_copy(update={"dtype": dtype})
         described = described._replace(dtype=describe_model(model).dtype)
     if is_whole(tuned):
-        return tuned_whole(load_model(model, described._replace(source=str(tuned))))
+        here = model.model_copy(update={"name_or_path": str(tuned), "revision": None})
+        return tuned_whole(load_model(here, described._replace(source=str(tuned))))
     texts = [
         encode(template, task.instruction, given.input, pack.answers, tokenizer=described.tokenizer)
         + completion_text(given.output, pack.answers, template)

@@ -65,6 +65,7 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
     title = run.path.resolve().name
     mark = trained.directory.read_mark("train")
     licence = model_licence(config.model)
+    method = _method(config, trained)
     comparisons = [
         read_comparison(path)
         for path in sorted(trained.directory.path.glob(f"eval/*/{COMPARISON_FILE}"))
@@ -76,7 +77,11 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
             library_name="transformers" if files.merged else None if files.gguf else "peft",
             license=licence or "unknown",
             pipeline_tag="text-generation",
-            tags=[TAG, "self-instruct", *(() if is_whole(trained.directory.tuned) else ("lora",))],
+            tags=[
+                TAG,
+                "self-instruct",
+                method.lower().replace(" ", "-"),
+            ],
         ),
         template_str=_TEMPLATE.read_text("utf-8"),
         title=title,
@@ -92,7 +97,7 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
         gguf=files.gguf,
         licence=licence or "not known here; see its own card",
         data=_data(trained),
-        method="full fine-tuning" if is_whole(trained.directory.tuned) else "LoRA",
+        method=method,
         training=config.training,
         steps=mark.figures["steps"] if mark else "some",
         seed=config.seed,
@@ -100,6 +105,12 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
         difference=files.difference,
     )
     return card
+
+
+def _method(config: Config, trained: Trained) -> str:
+    if is_whole(trained.directory.tuned):
+        return "full fine-tuning"
+    return "QLoRA" if config.training.adapter == "qlora" else "LoRA"
 
 
 def _is_on_hub(config: Config) -> bool:

@@ -17,6 +17,7 @@ from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models.adapters import AdapterSwitch
 from selfinstruct_train.models.describe import ModelDescription, describe_model, reason
+from selfinstruct_train.models.four_bit import read_in_four_bits
 from selfinstruct_train.models.gguf import in_bfloat16, is_gguf
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ class LoadedModel(NamedTuple):
     """What was decided while loading, one line each, for the log and the manifest."""
 
 
-def load_model(config: ModelConfig, description: ModelDescription | None = None) -> LoadedModel:
+def load_model(
+    config: ModelConfig, description: ModelDescription | None = None, four_bit: bool = False
+) -> LoadedModel:
     """Load a model for writing and for training.
 
     Only safetensors are read and no code from the model's folder is run.
@@ -47,6 +50,7 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
     Args:
         config: the model's settings.
         description: what `describe_model` made of them; by default it is asked.
+        four_bit: keep the weights of linear layers in 4 bits, for an adapter to be trained beside.
 
     Raises:
         EngineError: the model, its device or its precision is not to be had.
@@ -57,7 +61,10 @@ def load_model(config: ModelConfig, description: ModelDescription | None = None)
     if is_gguf(config.name_or_path) and known.dtype == torch.bfloat16:
         source = str(in_bfloat16(Path(source)))
     try:
-        model = _read(source, config, known.dtype, config.attention).to(known.device).eval()
+        if four_bit:
+            model = read_in_four_bits(known, config).eval()
+        else:
+            model = _read(source, config, known.dtype, config.attention).to(known.device).eval()
     except Exception as error:  # hub, file and format faults come as a dozen unrelated classes
         raise EngineError(reason(config.name_or_path, known.device, error)) from error
     require_cache(model, config.name_or_path)

@@ -20,6 +20,8 @@ _PROGRAM = 0.55e9
 """Of Python and its libraries (docs/performance.md, "A run at size"), or of a CUDA context."""
 _FLOAT32 = 4
 _ADAM = 2 * _FLOAT32
+_FOUR_BIT = 4.127 / 8
+"""Bytes of a weight in 4 bits with its share of doubly quantized constants (arXiv 2305.14314)."""
 _GIB = 2**30
 
 
@@ -106,7 +108,7 @@ def training_memory(
     weights = size.parameters * weight_bytes
     if training.has_own_copy:
         kept_base = weights if config.generation.engine.kind == "transformers" else 0
-        weights = kept_base + size.parameters * (_FLOAT32 if whole else weight_bytes)
+        weights = kept_base + _copy_bytes(training.adapter, size, weight_bytes)
     return Memory(
         stage="training",
         program=int(_PROGRAM),
@@ -117,6 +119,17 @@ def training_memory(
         # As computed, in float32, and the gradient of both.
         logits=batch * size.vocabulary * 2 * (training_bytes + _FLOAT32),
     )
+
+
+def _copy_bytes(adapter: str, size: ModelSize, weight_bytes: int) -> int:
+    """Of the copy of the model that a training has of its own."""
+    if adapter == "none":
+        return size.parameters * _FLOAT32
+    if adapter == "lora":
+        return size.parameters * weight_bytes
+    # Embeddings and head are not quantized.
+    around = size.embedding * (1 if size.tied else 2)
+    return int((size.parameters - around) * _FOUR_BIT + around * weight_bytes)
 
 
 def layer_activations(size: ModelSize) -> int:

@@ -31,6 +31,7 @@ from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
+from selfinstruct_train.models.four_bit import check_four_bit
 from selfinstruct_train.models.load import require_cache
 from selfinstruct_train.packs.operations import require_operations
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
@@ -165,7 +166,9 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     faults.check(lambda: _check_writer(config))
     faults.check(lambda: _check_trackers(config))
     faults.check(lambda: share_out(config.training, world))
-    faults.check(lambda: check_launcher(config.training.method))
+    faults.check(lambda: check_launcher(config.training.method, config.training.adapter))
+    if config.training.adapter == "qlora":
+        faults.check(check_four_bit)
     model = faults.check(lambda: describe_model(config.model))
     sizes = None
     if model is not None:

@@ -151,7 +151,8 @@ def _own_copy(opened: OpenedRun, config: Config) -> LoadedModel:
         # The small steps of a training of all weights are lost in 16 bits.
         described = described._replace(dtype=torch.float32)
     if not sharding.is_asked_for():
-        return load_model(config.model, described)
+        four_bit = config.training.adapter == "qlora"
+        return load_model(config.model, described, four_bit)
     # A device has memory for its share, and gets it when the weights are spread.
     loaded = load_model(config.model, described._replace(device=torch.device("cpu")))
     return loaded._replace(device=described.device)

@@ -35,11 +35,12 @@ def is_sharded(model: Any) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def check_launcher(method: str) -> None:
+def check_launcher(method: str, adapter: str) -> None:
     """See that the launcher's settings are those that a sharded training here can take.
 
     Args:
         method: of the training.
+        adapter: what is trained.
 
     Raises:
         ConfigError: they are not.
@@ -55,6 +56,11 @@ def check_launcher(method: str) -> None:
         raise ConfigError(
             "fsdp_cpu_ram_efficient_loading: would leave all processes but the first without the "
             "weights that they write with; set it to false in the launcher's settings"
+        )
+    if adapter == "qlora":
+        raise ConfigError(
+            "training.adapter: weights in 4 bits are not sharded here; set it to lora, or launch "
+            "with configs/accelerate/ddp.yaml"
         )
     if method != "sft":
         raise ConfigError(
