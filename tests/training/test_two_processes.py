@@ -7,12 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from safetensors.torch import load_file
 
 from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.packs.pack import load_answers
-from selfinstruct_train.records import TrainingStep
+from selfinstruct_train.records import PairCounts, TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.run.stores import read_json
 from selfinstruct_train.training.sft import train
+from tests.helpers.prefer_on_two_processes import prefer
 
 
 def figures(path: Path) -> list[TrainingStep]:
@@ -83,3 +86,27 @@ def test_a_stop_of_one_process_both_or_the_launcher_is_one_of_all_and_changes_no
     assert [row.loss for row in figures(whole / "round-0")] == [
         row.loss for row in figures(stopped / "round-0")
     ]
+
+
+@pytest.mark.slow
+def test_pairs_and_the_training_on_them_are_those_of_one_process(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = launch("prefer_on_two_processes.py", two)
+    assert done.returncode == 0, done.stderr[-3000:]
+    prefer(one, ALONE)
+    for name in ("dataset/pairs.jsonl", "dataset/pairs.json", "completions/earlier_model.jsonl"):
+        assert (two / "round-0" / name).read_bytes() == (one / "round-0" / name).read_bytes()
+    sources = read_json(one / "round-0/dataset/pairs.json", PairCounts, "").sources
+    assert sources == {"drawn": 8, "earlier_model": 8}, "four whole batches of both kinds"
+
+    alone, together = figures(one / "round-0"), figures(two / "round-0")
+    assert [row.step for row in together] == [row.step for row in alone] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(alone, together, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-2)
+        assert b.reward_margin == pytest.approx(a.reward_margin, rel=2e-2, abs=1e-3)
+        assert b.reward_accuracy == pytest.approx(a.reward_accuracy)
+    weights = [load_file(path / "round-0/adapter/adapter_model.safetensors") for path in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        # Sums in another order, of which Adam makes steps of one size: near 0 in either direction.
+        assert (tensor - weights[1][name]).norm() < 0.05 * tensor.norm(), name
