@@ -4,13 +4,15 @@ import random
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from selfinstruct_train.config import Config, ContaminationConfig
+from selfinstruct_train.config import Config, ContaminationConfig, EngineConfig, ModelConfig
 from selfinstruct_train.contamination.check import check
 from selfinstruct_train.contamination.suite_index import SuiteTasks
-from selfinstruct_train.engines.base import Request
+from selfinstruct_train.engines.base import Engine, Request
+from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import ConfigError, DataError, RunError, SelfInstructError
 from selfinstruct_train.generation.passage_prompts import (
@@ -20,6 +22,7 @@ from selfinstruct_train.generation.passage_prompts import (
     span,
 )
 from selfinstruct_train.generation.stages import generate_round
+from selfinstruct_train.models.load import load_model
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import EvalTask, GeneratedInstance, Instance, Instruction, Rejection
 from selfinstruct_train.report.explain import explain
@@ -94,7 +97,7 @@ def reader(request: Request, adapter: Path | None = None) -> ScriptedAnswer:
     return ScriptedAnswer(f"{first}?\nAnswer: {answer}.\n")
 
 
-def generate(config: Config, engine: ScriptedEngine, number: int = 0) -> RoundDirectory:
+def generate(config: Config, engine: Engine, number: int = 0) -> RoundDirectory:
     run = RunDirectory(config.output_dir)
     found = passages_of(config)
     run.open(config, {})
@@ -390,6 +393,47 @@ def test_a_passage_that_holds_a_row_of_a_suite_is_not_trained_on(tmp_path: Path)
     )
     result = check(rows, SEEDS, (), [SuiteTasks("s", (task,))], ContaminationConfig())
     assert list(rows).index(leaked) in result.left_out
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_asked_about_each_passage_and_resumes_to_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    loaded = load_model(ModelConfig(name_or_path="embedded", dtype="float32", device="cpu"))
+    local = TransformersEngine(loaded, EngineConfig())
+    for name in ("whole", "killed"):
+        write_texts(tmp_path / name / "texts", files=1, paragraphs=4)
+    few = [
+        "generation.passages.tasks=[instruction,question]",
+        "generation.passages.max_tokens=24",
+        "generation.passages.requests_per_batch=2",
+        "generation.instructions_per_round=8",
+        "generation.passages.share=1.0",
+        "generation.max_requests=1",
+        "generation.instances.max_tokens=24",
+        "generation.classification.calibrate=false",
+    ]
+    whole = generate(settings(tmp_path / "whole", *few), local)
+    asked = Counter(map(place_of, whole.store(whole.instructions, Instruction).read()))
+    asked.update(map(place_of, (r for r in rejections(whole) if r.stage == "instruction")))
+    assert {asked[p.place.words] for p in passages_of(settings(tmp_path / "whole", *few))} == {2}
+    for row in of_texts(whole):
+        assert row.output in row.input or not row.input
+
+    calls = [0]
+    inner = local.generate
+
+    def dies(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise Killed
+        return inner(*arguments)
+
+    local.generate = dies  # type: ignore[method-assign]
+    config = settings(tmp_path / "killed", *few)
+    with pytest.raises(Killed):
+        generate(config, local)
+    assert contents(generate(config, local)) == contents(whole)
 
 
 @pytest.mark.parametrize(
