@@ -7,6 +7,7 @@ predicate wrongly drops of texts that people wrote is measured in docs/log.md.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,6 +25,11 @@ _DIGIT = regex.compile(r"\p{N}")
 _FENCE = regex.compile(r"^[ \t]*(?:`{3,}|~{3,})", regex.MULTILINE)
 _EMPTY_ITEM = regex.compile(r"(?:^|\n)[ \t]*(?:[-*+•]|\#{1,6}|\d{1,3}[.)])[ \t]*\Z")
 _BREAKS_OFF = regex.compile(r"[,(\[（［、，]\Z|\w\s*[-–—]\Z")
+_HOLDS_TEXT = regex.compile(r"[:：\n\"“«「`]")
+"""Stands in an instruction before a text that the instruction brings along."""
+_LIST_MARK = regex.compile(r"(?:^|\s)\d{1,3}[.)]\s+(?=\S)")
+_PARTS = regex.compile(r"(?<=[.!?])\s+|\n+|(?:^|\s)\d{1,3}[.)]\s+")
+"""Where a sentence or an item of a list ends and the next one begins."""
 _BOLD_MARK = regex.compile(r"(?<!\w)\*\*|\*\*(?!\w)")  # not the power of n**2
 _MOST_FIGURES = 4
 """Parts of an output that can be a stray figure; more are a table."""
@@ -31,6 +37,14 @@ _SAME = 0.9
 """ROUGE-L F1 from which an output says what its input says."""
 _FEWEST_COMPARED = 4
 """Words of an input or an instruction from which an output that repeats it says nothing new."""
+_LONG_PIECE = 6
+"""Words from which an output that stands in its instruction is a copy."""
+_MUCH = 0.3
+"""Share of its sentences and items that an output may say again."""
+_LONGEST_EVASION = 24
+"""Words up to which an output that opens with an evasion holds nothing else."""
+_BARE = 2
+"""Words up to which an answer is no text."""
 _LONGEST_DESCRIPTION = 16
 """Words up to which an input can be the mere name of a text."""
 
@@ -49,8 +63,11 @@ class TextFaults:
         self._statement = _opening(known.statement_openers)
         self._task = whole_words(known.task_words)
         self._refusal = whole_words(known.refusals)
+        self._evasion = _opening(known.evasions)
         self._edit = whole_words(known.edit_words)
         self._asks_number = whole_words(known.number_words)
+        self._asks_text = whole_words(known.text_words)
+        self._asks_word = whole_words(known.word_words)
         self._absent = whole_words(known.absent_things)
         self._placeholder = _bracketed(known.placeholder_words)
         self._description = _description(known.described_things, known.describing_words)
@@ -73,6 +90,8 @@ class TextFaults:
         may_repeat = self._edit is None or self._edit.search(instruction)
         if self._is_stray(instruction, instance):
             yield Fault("stray_number", output[:80])
+        elif self._is_bare(instruction, output):
+            yield Fault("bare_answer", output[:80])
         if self._placeholder:
             for text in (output, given):
                 found = self._placeholder.search(text)
@@ -81,9 +100,13 @@ class TextFaults:
                     yield Fault("placeholder", found.group()[:80])
         if self._refusal and (found := self._refusal.search(output.replace("’", "'"))):
             yield Fault("refusal", found.group())
-        for name, text in (("repeats_input", given), ("repeats_instruction", instruction)):
-            if not may_repeat and (score := _overlap(text, output)) >= _SAME:
-                yield Fault(name, f"ROUGE-L {score:.2f}")
+        if seen := self._evades(output):
+            yield Fault("evasion", seen)
+        yield from _repeated(instruction, given, output, bool(may_repeat))
+        if twice := _said_twice(output):
+            yield Fault("repeats_itself", twice)
+        if _LIST_MARK.match(output) and len(_LIST_MARK.findall(output)) == 1:
+            yield Fault("list_of_one", output[:80])
         if self._needs_input(instruction) and not given:
             yield Fault("input_missing", self._needs_input(instruction) or "")
         named = self._description.match(given) if self._description else None
@@ -106,10 +129,27 @@ class TextFaults:
         asked = f"{instruction}\n{instance.input}"
         return not _DIGIT.search(asked) and not self._asks_number.search(asked)
 
+    def _evades(self, output: str) -> str | None:
+        if self._evasion is None or len(output.split()) > _LONGEST_EVASION:
+            return None
+        found = self._evasion.match(_after_number(output))
+        return found.group().strip() if found else None
+
+    def _is_bare(self, instruction: str, output: str) -> bool:
+        """Whether a text is asked for and the output is a word or two."""
+        if self._asks_text is None or len(said := words(output, "unicode")) > _BARE:
+            return False
+        if not self._asks_text.search(instruction):
+            return False
+        if self._asks_word and self._asks_word.search(instruction):
+            return False
+        # What the instruction names is one of its choices.
+        return not said or not set(said) <= set(words(instruction, "unicode"))
+
     def _needs_input(self, instruction: str) -> str | None:
         """The phrase that points at what is not there; None where it is, or nothing does."""
         found = self._absent.search(instruction) if self._absent else None
-        if found is None or regex.search(r"[:：\n\"“«「`]", instruction):
+        if found is None or _HOLDS_TEXT.search(instruction):
             return None
         return str(found.group())
 
@@ -128,12 +168,44 @@ def text_faults(known: FaultWords | None) -> TextFaults | None:
     return None if known is None else TextFaults(known)
 
 
+def _repeated(instruction: str, given: str, output: str, may_repeat: bool) -> Iterator[Fault]:
+    """Whether the output says its input or its instruction again, or a piece of the latter."""
+    if not may_repeat:
+        for name, text in (("repeats_input", given), ("repeats_instruction", instruction)):
+            if (score := _overlap(text, output)) >= _SAME:
+                yield Fault(name, f"ROUGE-L {score:.2f}")
+                return
+    if not _HOLDS_TEXT.search(instruction) and _stands_in(instruction, output):
+        yield Fault("repeats_instruction", "all of it stands there")
+
+
 def _overlap(text: str, output: str) -> float:
     """ROUGE-L F1 of two texts by words of any script; 0 where the first is too short to tell."""
     a, b = words(text, "unicode"), words(output, "unicode")
     if len(a) < _FEWEST_COMPARED or not b:
         return 0.0
     return 2.0 * LCSseq.similarity(a, b) / (len(a) + len(b))
+
+
+def _stands_in(text: str, output: str) -> bool:
+    """Whether the output is a piece of the text, and no mere name or choice."""
+    whole, piece = (" ".join(words(one, "unicode")) for one in (text, output))
+    return len(piece.split()) >= _LONG_PIECE and f" {piece} " in f" {whole} "
+
+
+def _said_twice(output: str) -> str | None:
+    """What the output says again, where that makes up much of it."""
+    parts = [part for part in _PARTS.split(output) if part.strip(" \n-*•")]
+    said = Counter(tuple(found) for part in parts if len(found := words(part, "unicode")) >= 4)
+    again = sum(said.values()) - len(said)
+    if again < _MUCH * len(parts):
+        return None
+    return next((" ".join(found)[:80] for found, times in said.items() if times > 1), None)
+
+
+def _after_number(output: str) -> str:
+    """The output less the number of a list that opens it, with plain apostrophes."""
+    return str(_LIST_MARK.sub("", output.replace("’", "'"), count=1))
 
 
 def _fragment(output: str) -> str | None:

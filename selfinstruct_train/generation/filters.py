@@ -29,6 +29,16 @@ _SHORT_ANSWER = 8
 """Words up to which an answer is a fact rather than free text."""
 
 
+OF_OUTPUT = frozenset(
+    {
+        *("empty_output", "output_is_input", "output_is_instruction", "stray_number"),
+        *("bare_answer", "refusal", "evasion", "repeats_input", "repeats_instruction"),
+        *("repeats_itself", "list_of_one", "markdown_fragment", "cut_off"),
+    }
+)
+"""Reasons that lie in the output alone, so that another answer to the same input may pass."""
+
+
 class FilterResult(NamedTuple):
     """Why a text is dropped."""
 

@@ -21,10 +21,16 @@ class FaultWords(BaseModel):
     """What stands in brackets where something is still to be filled in."""
     refusals: tuple[str, ...] = ()
     """What a model says of itself when it refuses."""
+    evasions: tuple[str, ...] = ()
+    """How a short output opens that knows no answer, or promises one and leaves it at that."""
     edit_words: tuple[str, ...] = ()
     """Words of instructions whose right answer repeats much of the input or the instruction."""
     number_words: tuple[str, ...] = ()
     """Words of instructions whose right answer may be a figure alone."""
+    text_words: tuple[str, ...] = ()
+    """Words of instructions that ask for more than a word or two."""
+    word_words: tuple[str, ...] = ()
+    """Words of instructions that a word or two may answer all the same."""
     absent_things: tuple[str, ...] = ()
     """Phrases that point at something which an instruction does not hold itself."""
     described_things: tuple[str, ...] = ()

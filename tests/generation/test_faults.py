@@ -61,6 +61,20 @@ def test_whatever_asks_for_something_is_a_task(text: str) -> None:
         ("stray_number", "Tell me about the sea.", "", "1.1"),
         ("stray_number", "Describe the weather.", "It rains.", "2018-01-22 20:30:52.143 -0.001"),
         ("stray_number", "Tell me about the sea.", "", "-"),
+        ("bare_answer", "Describe your perfect day at the sea.", "", "Good"),
+        ("bare_answer", "Can you give me a few tips for a job interview?", "", "Yes."),
+        ("bare_answer", "How do I keep my plants alive?", "They are ferns.", "high"),
+        ("evasion", "Is it safe to swim there?", "", "I’m not sure, but I will help."),
+        ("evasion", "Is it safe to swim there?", "", "1. I do not know.\n2. Ask the guard."),
+        (
+            "repeats_instruction",
+            "I plan a trip to the old lake by train. Help?",
+            "",
+            "a trip to the old lake by train",
+        ),
+        ("repeats_itself", "Name some rules.", "", "1. Be kind to all.\n2. Be kind to all."),
+        ("repeats_itself", "Sing.", "", "I love the wild sea. It is big. I love the wild sea!"),
+        ("list_of_one", "Which rules are there?", "", "2. You must be kind to others."),
         ("placeholder", "Tell me about the sea.", "", "See [Insert link to answer]."),
         ("placeholder", "Write to my boss.", "", "Dear boss, I am ill.\n[Your Name]"),
         ("placeholder", "Sum it up.", "[Insert article here]", "It is about bees."),
@@ -90,6 +104,19 @@ def test_each_fault_has_its_name(
     ("instruction", "given", "output"),
     [
         ("How many legs does a spider have?", "", "8"),
+        (
+            "Is it safe?",
+            "",
+            "I can help. " + "The lake is deep and cold. " * 5 + "So, no.",
+        ),
+        ("Say what you feel.", "", "Since you ask: I'm not sure."),
+        ("Is it a trip to the old lake or a trip to the sea?", "", "a trip to the sea"),
+        ("Copy it: we met at the old lake by train", "", "We met at the old lake by train"),
+        ("Name some rules.", "", "1. Be kind to all. 2. Be on time. 3. Be kind to all, always."),
+        ("Sing.", "", "Oh my dear sea.\nBlue are you.\nCold are you.\nOh my dear sea."),
+        ("Explain in one word what a yes means.", "", "consent"),
+        ("Does the letter describe a firm or a conciliatory tone?", "Pay now.", "firm"),
+        ("Describe your perfect day at the sea.", "", "Sun, sand, silence."),
         ("Add these.", "3 and 4", "7."),
         ("Pick the right option.", "a) cat b) dog", "b)"),
         ("Correct the sentence.", "The cat sit down there.", "The cat sits down there."),
@@ -124,7 +151,8 @@ def test_a_pack_without_these_words_drops_nothing_for_them() -> None:
 
 
 def test_at_most_one_in_a_hundred_of_what_people_wrote_is_dropped(faults: TextFaults) -> None:
-    files = [resolve("everyday-seeds"), material() / "official" / "seed_tasks.jsonl"]
+    own = ("everyday-seeds", "code-seeds", "medical-seeds", "legal-seeds", "orders-seeds")
+    files = [*map(resolve, own), material() / "official" / "seed_tasks.jsonl"]
     for file in files:
         if not file.exists():
             continue
