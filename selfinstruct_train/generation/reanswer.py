@@ -19,11 +19,17 @@ from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
 from selfinstruct_train.generation.faults import text_faults
-from selfinstruct_train.generation.filters import CheckedInstance, FilterResult, check_instances
+from selfinstruct_train.generation.filters import (
+    OF_OUTPUT,
+    CheckedInstance,
+    FilterResult,
+    check_instances,
+)
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
 from selfinstruct_train.generation.reasoning import final_answer, kept_text
+from selfinstruct_train.generation.replies import unfenced
 from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.records import DrawnAnswers, Instance, Provenance, Sampling
 
@@ -150,7 +156,8 @@ def ask_again(
     """Ask for the answer of every instance that is still kept, and filter it by what comes.
 
     Answers that replace the written ones meet every filter again: what was different before may
-    now be the same twice, or contradict itself.
+    now be the same twice, or contradict itself. They are also asked for where nothing but the
+    written answer is at fault.
 
     Args:
         context: where to work.
@@ -172,7 +179,7 @@ def ask_again(
         for i, (task, instances, _) in enumerate(written)
         if reanswer.covers_classification or not task.is_classification
         for j, found in enumerate(instances)
-        if found.fault is None
+        if found.fault is None or (reanswer.replaces and found.fault.reason in OF_OUTPUT)
     ]
     requests = [request for question in asked for request in question.requests]
     answers = journal.ask(requests, reanswer.adapter) if requests else []
@@ -229,7 +236,8 @@ def _pick(context: StageContext, reanswer: Reanswer, found: StoredCompletion) ->
 def answer_output(context: StageContext, reanswer: Reanswer, found: StoredCompletion) -> str:
     """What a row's output becomes; empty where reasoning came to no answer."""
     if not reanswer.reasons:
-        return found.text.strip()
+        chats = context.style("instances") != "completion"
+        return (unfenced(found.text) if chats else found.text).strip()
     shows = context.config.generation.instances.reasoning == "shown"
     return kept_text(found.text, context.pack.wording, shows)
 

@@ -22,6 +22,7 @@ from selfinstruct_train.records import (
     GeneratedInstance,
     Instance,
     Instruction,
+    Rejection,
     Sampling,
     SeedTask,
 )
@@ -203,6 +204,40 @@ def test_a_round_in_chat_asks_in_messages_with_the_demonstrations_as_turns(tmp_p
     rows = directory.store(directory.instances, GeneratedInstance).read()
     assert {(row.input, row.output) for row in rows} == {("a cat", "It purrs.")}
     assert {row.provenance.prompt_hash for row in rows} == {EN.chat_hash} != {EN.hash}
+
+
+@pytest.mark.parametrize(
+    ("answers", "again", "kept", "dropped"),
+    [
+        ("as_written", "It purrs.", set(), {"output_is_input"}),
+        ("agreed", "It purrs.", set(), {"output_is_input"}),
+        ("asked_again", "```\nIt purrs.\n```", {("a big cat", "It purrs.")}, set()),
+        ("asked_again", "a big cat", set(), {"output_is_input"}),
+    ],
+)
+def test_a_reply_that_repeats_its_input_is_dropped_unless_it_is_asked_again(
+    tmp_path: Path, answers: str, again: str, kept: set[tuple[str, str]], dropped: set[str]
+) -> None:
+    def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-instructions-" in request.id:
+            return ScriptedAnswer("".join(f"{n}. Write verse {n} on w{n}\n" for n in range(7, 15)))
+        if "-base-" in request.id:
+            assert request.prompt.messages[-1].content.endswith("\n\na big cat")
+            return ScriptedAnswer(again)
+        return ScriptedAnswer("Input: a big cat\nOutput: a big cat")
+
+    config = settings(
+        tmp_path,
+        "generation.style=chat",
+        "generation.max_requests=1",
+        f"generation.instances.answers={answers}",
+    )
+    scripted = ScriptedEngine(answer, lambda prompt, text: float(text == "No"))
+    directory = run_generation(config, scripted, ChatTemplate(chat_tokenizer()))
+    rows = directory.store(directory.instances, GeneratedInstance).read()
+    assert {(row.input, row.output) for row in rows} == kept
+    rejected = directory.store(directory.rejected("instances"), Rejection).read()
+    assert {row.reason for row in rejected} == dropped
 
 
 def test_a_round_of_magpie_takes_the_users_words_and_then_the_answer(tmp_path: Path) -> None:
