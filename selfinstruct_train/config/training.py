@@ -110,6 +110,9 @@ class TrainingConfig(Section):
     rows_of: Literal["all_rounds", "this_round"] = "all_rounds"
     """Train on what all rounds so far wrote, or on what this round wrote alone. Data that replace
     those before them make models collapse, data that join them do not (arXiv 2404.01413)."""
+    short_answers: Fraction = 1.0
+    """Largest share of the rows that may have an answer of one word, those of the seeds included.
+    Where such answers are many, a small model learns to end before it has said anything."""
     min_rows: int = Field(default=100, ge=1)
     """Fewer rows of the model's own than this are trained on with a warning; none end the run."""
     start: Literal["base", "previous"] = "base"

@@ -21,7 +21,7 @@ from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
 from selfinstruct_train.training.dataset import training_rows
-from selfinstruct_train.training.mix import mix_rows, own_training_rows
+from selfinstruct_train.training.mix import mix_rows, own_training_rows, too_many_short
 
 DataFormat = Literal["sft", "alpaca", "messages", "sharegpt", "parquet"]
 
@@ -66,7 +66,9 @@ def read_data(run: RunDirectory) -> DataRows:
     pack = load_pack(config.generation.prompts)
     own = own_training_rows(read_own(config.data), pack.answers) if config.data else []
     found = training_rows(seeds, lambda: instances, config.training.include_seeds, own)
-    rows = mix_rows(list(found), config.training.mix, config.seed)
+    mixed = mix_rows(list(found), config.training.mix, config.seed)
+    too_many = too_many_short(mixed, config.training.short_answers, config.seed)
+    rows = [row for place, row in enumerate(mixed) if place not in too_many]
     suites = [load_suite(name) for name in config.evaluation.suites]
     contamination = check(
         rows,

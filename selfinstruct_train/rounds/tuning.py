@@ -27,7 +27,7 @@ from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import TrainingRows, training_rows, write_dataset
 from selfinstruct_train.training.dpo import train_on_pairs
 from selfinstruct_train.training.job import TrainingResult
-from selfinstruct_train.training.mix import mix_rows, replay_count
+from selfinstruct_train.training.mix import mix_rows, replay_count, too_many_short
 from selfinstruct_train.training.pairs import read_counts
 from selfinstruct_train.training.progress import OnStep
 from selfinstruct_train.training.sft import train
@@ -111,6 +111,7 @@ def _train(
 ) -> None:
     """Tune, check and mark; ``number`` is the round whose pairs are trained on too, if any."""
     directory.begin("train")
+    rows = rows.without(too_many_short(rows, config.training.short_answers, config.seed))
     had_written = any(row.source == "generated" for row in rows)
     rows = _without_contamination(opened, directory, rows)
     if number is not None and had_written:

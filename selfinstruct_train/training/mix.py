@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from string import Formatter
@@ -13,6 +14,7 @@ from selfinstruct_train.errors import DataError
 from selfinstruct_train.packs.pack import AnswerFormat
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.sources.lenient import OwnRow
+from selfinstruct_train.text.words import count_words
 
 _KINDS = {"own": "own", "seed": "seeds", "generated": "generated"}
 """Source of a row that is mixed -> its name in ``training.mix``; replay is made to measure."""
@@ -98,6 +100,35 @@ def _unit(rows: Sequence[TrainingRow], mix: MixConfig) -> float:
                 "set it to 0"
             )
     return min(counts[kind] / weight for kind, weight in weights.items() if weight)
+
+
+def too_many_short(rows: Iterable[TrainingRow], share: float, seed: int) -> frozenset[int]:
+    """Places of the rows of one word that are to be left out.
+
+    Args:
+        rows: all rows.
+        share: largest share of the kept rows that may have an answer of one word; 1 keeps all.
+        seed: chooses which.
+
+    Raises:
+        DataError: no row has a longer answer.
+    """
+    if share == 1.0:
+        return frozenset()
+    short: list[tuple[str, int]] = []
+    longer = 0
+    for place, row in enumerate(rows):
+        if count_words(row.output) > 1:
+            longer += 1
+        else:
+            short.append((_rank(seed, row.id), place))
+    if not longer:
+        raise DataError(
+            f"training.short_answers is {share:g}, but every answer that could be trained on is "
+            "one word; set it to 1"
+        )
+    room = math.floor(longer * share / (1.0 - share))
+    return frozenset(place for _, place in sorted(short)[room:])
 
 
 def _rank(seed: int, row_id: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from selfinstruct_train.config import Config, MixConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import TrainingRow
-from selfinstruct_train.training.mix import mix_rows, replay_count
+from selfinstruct_train.training.mix import mix_rows, replay_count, too_many_short
 
 
 def rows(**counts: int) -> list[TrainingRow]:
@@ -71,3 +71,19 @@ def test_a_mix_that_cannot_be_is_refused(changed: dict, fault: str) -> None:
     }
     with pytest.raises(ValueError, match=fault):
         Config.model_validate(config | changed)
+
+
+def test_answers_of_one_word_get_the_share_that_is_left_to_them() -> None:
+    short = rows(seed=30)
+    given = short + [
+        row.model_copy(update={"output": "a longer answer"}) for row in rows(generated=20)
+    ]
+    for share, kept in ((1.0, 30), (0.6, 30), (0.5, 20), (0.2, 5), (0.01, 0), (0.0, 0)):
+        left_out = too_many_short(given, share, 0)
+        assert len(short) - len(left_out) == kept
+        assert all(given[place].output.isdigit() for place in left_out)
+        assert kept <= share * (len(given) - len(left_out))
+    assert too_many_short(given, 0.2, 0) == too_many_short(iter(given), 0.2, 0)
+    assert too_many_short(given, 0.2, 0) != too_many_short(given, 0.2, 1)
+    with pytest.raises(DataError, match=r"training\.short_answers is 0\.5.*set it to 1"):
+        too_many_short(short, 0.5, 0)
