@@ -84,7 +84,8 @@ class EvaluationConfig(Section):
     """Shorter trainings on the seed tasks alone, in passes over them, for as many steps as tuned
     may be too many; lengths that reach the tuned model's steps are left out."""
     few_shot_demonstrations: int = Field(default=0, ge=0)
-    """Also score the base with this many seed tasks as demonstrations; 0 leaves the column out."""
+    """Also score the base with this many worked examples, those that step 3 shows, before each
+    question; 0 leaves the column out."""
     bootstrap_samples: Count = 10_000
     """Resamples behind each interval."""
     confidence: Fraction = 0.95

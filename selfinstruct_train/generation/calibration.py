@@ -23,6 +23,8 @@ _PRIOR = 2
 """Seeds of the rarer kind that weigh as much as the inputs without content."""
 FEWEST_OF_A_KIND = 4 * _PRIOR
 """Seeds of the rarer kind from which they alone choose the threshold."""
+_MARGIN = 1e-3
+"""How far beyond seeds of one kind the threshold lies; more than rounding moves it."""
 _SHARES = (0.5, 2.0)
 """How far the predicted share of classification tasks may be from the seeds' true one."""
 
@@ -33,7 +35,8 @@ class Calibration(Row):
     threshold: float
     """Lowest log P(Yes) - log P(No) above which a task counts as classification."""
     chosen_by: str
-    """``seeds``; or ``content_free`` where the seeds are all of one kind."""
+    """``seeds``; or ``content_free`` where the seeds are all of one kind, which enough of them may
+    move so far that all lie on their side."""
     seeds: int
     true_share: float
     """Share of classification tasks among the seeds, 0 to 1."""
@@ -52,7 +55,7 @@ class Calibration(Row):
         if self.recall is None:
             return (
                 "step 2: the seeds are all of one kind, so the threshold "
-                f"{self.threshold:+.2f} comes from inputs without content"
+                f"{self.threshold:+.2f} comes from inputs without content, or lies beyond them all"
             )
         precision = "none" if self.precision is None else f"{self.precision:.0%}"
         return (
@@ -93,7 +96,7 @@ def calibrate(
     prior = float(np.mean(content_free))
     if y.all() or not y.any():
         return Calibration(
-            threshold=round(prior, 4),
+            threshold=round(_beyond(x, prior, is_yes=bool(y.any())), 4),
             chosen_by="content_free",
             seeds=len(y),
             true_share=float(y.mean()),
@@ -118,6 +121,13 @@ def calibrate(
         precision=figures.precision,
         auc=_auc(x, y),
     )
+
+
+def _beyond(x: np.ndarray, prior: float, is_yes: bool) -> float:
+    """The prior, moved so far that enough seeds of one kind all lie on the side of their kind."""
+    if len(x) < FEWEST_OF_A_KIND:
+        return prior
+    return min(prior, float(x.min()) - _MARGIN) if is_yes else max(prior, float(x.max()) + _MARGIN)
 
 
 def _threshold(x: np.ndarray, y: np.ndarray, prior: float) -> float:

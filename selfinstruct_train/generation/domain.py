@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 
-from selfinstruct_train.config import SeedsConfig
+from selfinstruct_train.config import Config, SeedsConfig
+from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import input_first_prompt, output_first_prompt
 from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.packs.pack import Pack, Wording
@@ -22,6 +23,12 @@ _HEADERS = (
     "passage_header",
     "question_header",
 )
+
+
+def shown_pack(pack: Pack, config: Config, seeds: Sequence[SeedTask]) -> Pack:
+    """The pack as a run shows it, to the writer and to a base that is asked few-shot alike."""
+    rng = derived_rng(config.seed, "demonstrations of the domain")
+    return for_domain(pack, config.seeds, seeds, rng)
 
 
 def for_domain(

@@ -11,13 +11,13 @@ from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.augment import shown_results
 from selfinstruct_train.generation.classification import Classifier
 from selfinstruct_train.generation.context import StageContext
-from selfinstruct_train.generation.domain import for_domain
+from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.evolution import ParentAnswers
 from selfinstruct_train.generation.instances import InstanceWriter
 from selfinstruct_train.generation.instructions import FinishedInstructions, InstructionWriter
 from selfinstruct_train.generation.labels import label_instructions
 from selfinstruct_train.generation.passages import PassageWriter
-from selfinstruct_train.generation.pool import Pool, derived_rng
+from selfinstruct_train.generation.pool import Pool
 from selfinstruct_train.generation.scores import score_rows
 from selfinstruct_train.generation.selection import select_rows
 from selfinstruct_train.generation.steering import Steering
@@ -84,8 +84,7 @@ def generate_round(
     if not open_stages:
         return
     name = config.generation.prompts
-    rng = derived_rng(config.seed, "demonstrations of the domain")
-    pack = for_domain(load_pack(name), config.seeds, seeds, rng)
+    pack = shown_pack(load_pack(name), config, seeds)
     require_demonstrations(pack, name)
     asked = pack.rules.tokenizer_choice(config.generation.filters.tokenizer)
     tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))

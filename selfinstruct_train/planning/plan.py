@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.evaluation.suites import Suite, load_suite
-from selfinstruct_train.generation.domain import for_domain
-from selfinstruct_train.generation.pool import derived_rng
+from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.memory import free_memory
@@ -170,8 +169,7 @@ def _measure(config: Config, on: Machine) -> _Measured:
     if on == "cpu" and (settled := settle_precision(config.model, described)) is not None:
         described = described._replace(dtype=settled.dtype)
     name = config.generation.prompts
-    rng = derived_rng(config.seed, "demonstrations of the domain")
-    pack = for_domain(load_pack(name), config.seeds, seeds, rng)
+    pack = shown_pack(load_pack(name), config, seeds)
     require_demonstrations(pack, name)
     size = model_size(described.config, *count_parameters(config, described))
     halved = on != "cpu" and config.model.dtype == "auto"

@@ -14,11 +14,13 @@ from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.select import make_engine
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.selection import selection_of
+from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.precision import Precision, settle_precision
 from selfinstruct_train.models.tokenizer import freeze_clock
+from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import Progress
 from selfinstruct_train.rounds.contents import read_contents
 from selfinstruct_train.rounds.held_out import HELD_OUT, held_out_file, with_held_out
@@ -151,9 +153,15 @@ class OpenedRun:
         )
 
     def few_shot_question(self, instruction: str, given: str) -> str:
-        """The prompt for an untuned model, with the pack's demonstrations before it."""
-        shown = self.pack.input_first[: self.config.evaluation.few_shot_demonstrations]
-        return few_shot_prompt(self.pack.wording, shown, instruction, given).text
+        """The prompt for an untuned model, with the demonstrations of step 3 before it."""
+        pack = self._shown
+        shown = pack.input_first[: self.config.evaluation.few_shot_demonstrations]
+        return few_shot_prompt(pack.wording, shown, instruction, given).text
+
+    @functools.cached_property
+    def _shown(self) -> Pack:
+        """The pack with the demonstrations that the writer is shown."""
+        return shown_pack(self.pack, self.config, self.seeds)
 
 
 def describe(config: Config, number: int) -> str:

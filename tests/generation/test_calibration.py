@@ -78,6 +78,19 @@ def test_the_predicted_share_stays_between_half_and_twice_the_true_one() -> None
 def test_seeds_of_one_kind_leave_it_to_inputs_without_content_and_say_so(label: bool) -> None:
     found = calibrate([1.0, 2.0, 3.0], [label] * 3, [-2.0, -1.0])
     assert (found.threshold, found.chosen_by, found.recall) == (-1.5, "content_free", None)
+
+
+@pytest.mark.parametrize("label", [True, False])
+@pytest.mark.parametrize("prior", [-9.0, 0.0, 9.0])
+def test_enough_seeds_of_one_kind_all_lie_on_the_side_of_their_kind(
+    label: bool, prior: float
+) -> None:
+    margins = [random.Random(n).gauss(0, 3) for n in range(20)]
+    found = calibrate(margins, [label] * 20, [prior])
+    assert found.chosen_by == "content_free"
+    assert {round(margin, 4) > found.threshold for margin in margins} == {label}
+    if all((margin > prior) == label for margin in margins):
+        assert found.threshold == prior
     assert "inputs without content" in found.sentence
 
 
