@@ -161,6 +161,27 @@ SOURCES: tuple[Source, ...] = (
         own_file="data/everyday/dev.jsonl",
     ),
     Source(
+        "orders-seeds",
+        "seeds",
+        "20 orders to a bakery, noted as JSON by four house rules; written by a language model for "
+        "this project, Apache-2.0",
+        own_file="data/orders/seeds.jsonl",
+    ),
+    Source(
+        "orders-test",
+        "suite",
+        "50 orders to note by the same rules, scored by the whole note; written by a language "
+        "model for this project, Apache-2.0",
+        own_file="data/orders/test.jsonl",
+    ),
+    Source(
+        "orders-dev",
+        "suite",
+        "25 more orders, for every choice; written by a language model for this project, "
+        "Apache-2.0",
+        own_file="data/orders/dev.jsonl",
+    ),
+    Source(
         "code-seeds",
         "seeds",
         "32 tasks of programming; written by a language model for this project, Apache-2.0",
