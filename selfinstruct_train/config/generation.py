@@ -130,6 +130,9 @@ class InstanceStep(Section):
     itself, without demonstrations, and takes the answer as the output."""
     demonstrations: Count = 8
     """Most demonstration tasks shown in each prompt."""
+    shown_answers: int = Field(default=0, ge=0)
+    """Of these demonstrations, how many that need no input are shown as earlier turns in the style
+    ``magpie``: a chat model's answers are long, and then about as long as those shown."""
     temperature: Temperature = 0.0
     """Paper: 0."""
     top_p: TopP = 1.0

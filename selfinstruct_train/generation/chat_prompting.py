@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from selfinstruct_train.chat import ChatTemplate, Turn
+from selfinstruct_train.config import InstanceStep
+from selfinstruct_train.config.generation import Style
 from selfinstruct_train.generation.prompting import (
     input_first_examples,
     one_line,
@@ -139,6 +141,15 @@ def chat_output_first(
     shown = [output_first_examples(wording, d.instances) for d in demonstrations]
     header = wording.output_first_header
     return _worked_examples(wording, header, demonstrations, shown, instruction, template)
+
+
+def shown_answers(
+    tasks: Sequence[SeedTask], step: InstanceStep, style: Style
+) -> tuple[SeedTask, ...]:
+    """The demonstrations of an answer alone; in the style ``magpie`` those that need no input."""
+    if style != "magpie":
+        return tuple(tasks[: step.demonstrations])
+    return tuple(task for task in tasks if not task.instances[0].input)[: step.shown_answers]
 
 
 def chat_answer(

@@ -11,6 +11,7 @@ from selfinstruct_train.generation.chat_prompting import (
     chat_answer,
     chat_input_first,
     chat_output_first,
+    shown_answers,
 )
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
@@ -205,11 +206,11 @@ def _stop(context: StageContext) -> tuple[str, ...]:
 
 
 def _demonstrations(context: StageContext, is_classification: bool) -> tuple[SeedTask, ...]:
-    if context.style("instances") == "magpie":
-        return ()
-    pack = context.pack
+    pack, step = context.pack, context.config.generation.instances
+    if (style := context.style("instances")) == "magpie":
+        return shown_answers(pack.input_first, step, style)
     group = pack.output_first if is_classification else pack.input_first
-    return group[: context.config.generation.instances.demonstrations]
+    return group[: step.demonstrations]
 
 
 def _prompt(context: StageContext, task: Task) -> Prompt | ChatTurns:
@@ -223,7 +224,7 @@ def _prompt(context: StageContext, task: Task) -> Prompt | ChatTurns:
             ask = chat_output_first if task.is_classification else chat_input_first
             return ask(wording, demonstrations, text, context.template)
         case "magpie":
-            return chat_answer((), text, "", context.template)
+            return chat_answer(demonstrations, text, "", context.template)
 
 
 def _read(context: StageContext, task: Task, completion: StoredCompletion) -> list[Instance]:

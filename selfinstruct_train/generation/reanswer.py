@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
-from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_answer
+from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_answer, shown_answers
 from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
@@ -109,9 +109,11 @@ def _base(context: StageContext, replaces: bool) -> Reanswer:
     wording, style = context.pack.wording, context.style("instances")
     step = context.config.generation.instances
     reasons = step.reasoning != "none"
-    # Nobody reasons in a way that is read without being shown.
-    most = 0 if style == "magpie" and not reasons else step.demonstrations
-    shown = (context.pack.reasoned if reasons else context.pack.input_first)[:most]
+    if reasons:
+        # Nobody reasons in a way that is read without being shown.
+        shown = context.pack.reasoned[: step.demonstrations]
+    else:
+        shown = shown_answers(context.pack.input_first, step, style)
 
     def ask(text: str, given: str) -> Prompt | ChatTurns:
         if style == "completion":

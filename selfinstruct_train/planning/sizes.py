@@ -18,6 +18,7 @@ from selfinstruct_train.generation.chat_prompting import (
     chat_input_first,
     chat_instructions,
     chat_output_first,
+    shown_answers,
 )
 from selfinstruct_train.generation.classification import choose_demonstrations
 from selfinstruct_train.generation.pool import derived_rng
@@ -201,7 +202,8 @@ class _Prompts:
                 ask = chat_output_first if labelled else chat_input_first
                 return ask(wording, shown, task.instruction, self._template).text
             case "magpie":
-                return chat_answer((), task.instruction, "", self._template).text
+                shown = shown_answers(self._pack.input_first, step, "magpie")
+                return chat_answer(shown, task.instruction, "", self._template).text
             case _:
                 make = output_first_prompt if labelled else input_first_prompt
                 return make(wording, shown, task.instruction).text
@@ -209,9 +211,10 @@ class _Prompts:
     def answer(self, task: SeedTask) -> str:
         step, given = self._generation.instances, task.instances[0].input
         style = step.style or self._generation.style
-        shown = () if style == "magpie" else self._pack.input_first[: step.demonstrations]
         if style in ("chat", "magpie"):
+            shown = shown_answers(self._pack.input_first, step, style)
             return chat_answer(shown, task.instruction, given, self._template).text
+        shown = self._pack.input_first[: step.demonstrations]
         return few_shot_prompt(self._pack.wording, shown, task.instruction, given).text
 
     def few_shot(self, task: SeedTask) -> str:

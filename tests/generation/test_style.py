@@ -240,21 +240,32 @@ def test_a_reply_that_repeats_its_input_is_dropped_unless_it_is_asked_again(
     assert {row.reason for row in rejected} == dropped
 
 
-def test_a_round_of_magpie_takes_the_users_words_and_then_the_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_round_of_magpie_takes_the_users_words_and_then_the_answer(
+    tmp_path: Path, count: int
+) -> None:
+    shown = [task for task in EN.input_first if not task.instances[0].input][:count]
+    assert len(shown) == count
+
     def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
         if request.prompt.endswith("<|im_start|>user\n"):
             number = request.id[-2:]
             return ScriptedAnswer(f"Write verse {number} on\nword{number}")
-        assert isinstance(request.prompt, ChatRequest) and len(request.prompt.messages) == 1
+        assert isinstance(request.prompt, ChatRequest)
+        said = [text for task in shown for text in (task.instruction, task.instances[0].output)]
+        assert [message.content for message in request.prompt.messages[:-1]] == said
         return ScriptedAnswer("```\nRoses are red.\n```")
 
-    config = settings(tmp_path, "generation.style=magpie")
+    config = settings(
+        tmp_path, "generation.style=magpie", f"generation.instances.shown_answers={count}"
+    )
     directory = run_generation(config, ScriptedEngine(answer), ChatTemplate(chat_tokenizer()))
     kept = directory.store(directory.instructions, Instruction).read()
     assert [row.instruction for row in kept] == [f"Write verse 0{n} on word0{n}" for n in range(6)]
     rows = directory.store(directory.instances, GeneratedInstance).read()
     assert [(row.input, row.output) for row in rows] == [("", "Roses are red.")] * 6
-    assert not any(row.provenance.demonstrations for row in rows)
+    ids = tuple(task.id for task in shown)
+    assert {row.provenance.demonstrations for row in rows} == {ids}
 
 
 def test_classification_is_scored_where_the_assistant_answers() -> None:
