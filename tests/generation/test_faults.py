@@ -107,7 +107,8 @@ def test_each_fault_has_its_name(
         (
             "Is it safe?",
             "",
-            "I can help. " + "The lake is deep and cold. " * 5 + "So, no.",
+            "I can help. The lake is deep and cold, and near the weir there is a current. People "
+            "swim at the north shore in July, when a guard is on duty.",
         ),
         ("Say what you feel.", "", "Since you ask: I'm not sure."),
         ("Is it a trip to the old lake or a trip to the sea?", "", "a trip to the sea"),
