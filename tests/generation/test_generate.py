@@ -27,7 +27,7 @@ from selfinstruct_train.records import (
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 
 ROOT = Path(__file__).parent.parent.parent
-VERBS = ("name", "sort", "explain", "rewrite", "count", "compare", "translate", "judge")
+VERBS = ("name", "sort", "find", "spell", "count", "pick", "translate", "judge")
 NOUNS = ("apples", "rivers", "poems", "trains", "songs", "clouds", "letters", "bridges", "stars")
 SEEDS = tuple(
     SeedTask(
@@ -35,7 +35,7 @@ SEEDS = tuple(
         name=f"s{i}",
         instruction=f"{verb} the {noun} of {i} towns quickly",
         instances=(Instance(input="", output="ok"),),
-        is_classification=False,
+        is_classification=verb == "judge",
     )
     for i, (verb, noun) in enumerate(zip(VERBS, NOUNS, strict=False))
 )
@@ -377,6 +377,8 @@ def test_a_tuned_writer_answers_in_its_own_template(tmp_path: Path) -> None:
     kept = directory.store(directory.instances, GeneratedInstance).read()
     assert {(row.input, row.output) for row in kept} == {
         ("one", "ONE"),
+        # The answer that the base wrote, the input once more, is replaced like any other.
+        ("x", "X"),
         ("a b", "A B"),
         ("c d", "C D"),
     }
@@ -431,7 +433,7 @@ def test_a_journal_torn_inside_a_batch_is_completed_to_the_same_bytes(tmp_path: 
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        ("asked_again", {("one", "three"), ("a b", "yes"), ("c d", "no")}),
+        ("asked_again", {("one", "three"), ("x", "three"), ("a b", "yes"), ("c d", "no")}),
         ("agreed", {("a b", "yes"), ("c d", "no")}),
     ],
 )

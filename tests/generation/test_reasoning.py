@@ -154,7 +154,6 @@ def test_the_oracle_judges_the_answer_alone() -> None:
     [
         (["reasoning=hidden"], "no answer is asked for alone"),
         (["reasoning=shown", "answers=agreed"], "replaces the written answers"),
-        (["reasoning=hidden", "best_of=3", "fix=true"], "without reasoning"),
     ],
 )
 def test_settings_that_ask_nobody_to_reason_are_refused(

@@ -11,6 +11,7 @@ from selfinstruct_train.distributed import ALONE, World, join_world
 from selfinstruct_train.engines.parallel import ParallelEngine
 from selfinstruct_train.engines.scripted import ScriptedEngine
 from selfinstruct_train.generation.stages import generate_round
+from selfinstruct_train.records import Instance
 from selfinstruct_train.run.directory import RunDirectory
 from tests.generation.test_categories import TOPICS, seeds
 from tests.generation.test_generate import small_config
@@ -25,12 +26,17 @@ SETTINGS = (
     "generation.max_requests=60",
 )
 
+ENDINGS = tuple(f"by {number} o'clock" for number in range(10, 25))
+
 
 def score(prompt: str, answer: str) -> float:
-    """Finds a topic in the question; otherwise anything that follows from the texts alone."""
+    """Finds a topic in the question, likes a seed's own answer, which its task ends with, a little;
+    otherwise anything that follows from the texts alone."""
     question = prompt.rpartition("\nTask:")[2]
     if answer.strip() in TOPICS:
         return float(answer.strip() in question)
+    if any(question.count(ending) == 2 for ending in ENDINGS):
+        return 0.5 * (answer.strip() == "Yes")
     return (len(question) * 7 + len(answer)) % 5 - 2.0
 
 
@@ -41,9 +47,17 @@ def write(folder: Path, world: World = ALONE) -> RunDirectory:
     run.open(config)
     engine = ScriptedEngine(operating, score)
     shared = ParallelEngine(engine, world) if world.size > 1 else engine
-    generate_round(
-        config, shared, run, 0, seeds(6, 5, 4), None, lambda i, g: i, lambda update: None
-    )
+    # Of answers that differ the arbiter can learn what a wrong one is.
+    tasks = [
+        task.model_copy(
+            update={
+                "instruction": f"{task.instruction} {ending}",
+                "instances": (Instance(output=ending),),
+            }
+        )
+        for task, ending in zip(seeds(6, 5, 4), ENDINGS, strict=True)
+    ]
+    generate_round(config, shared, run, 0, tasks, None, lambda i, g: i, lambda update: None)
     return run
 
 

@@ -85,6 +85,9 @@ def opened(run: RunDirectory, config: Config, said: list[str], *suites: SuiteTas
         own=(),
         model=None,
         described=SimpleNamespace(tokenizer=None),
+        chat=None,
+        passages=(),
+        replay_prompts=(),
         close_engines=lambda: None,
     )
 
