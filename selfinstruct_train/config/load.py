@@ -38,6 +38,9 @@ class Config(Section):
     governor: GovernorConfig = GovernorConfig()
     output_dir: Path
     """The run directory."""
+    metrics_file: Path | None = None
+    """File ``*.prom`` for the textfile collector of Prometheus' node exporter: what each stage is
+    at, its acceptance and its tokens a second, replaced every ten seconds (extra ``metrics``)."""
     seed: Seed = 0
     """Everything random follows from it."""
     process_timeout_minutes: Float = Field(default=30.0, ge=2.0, le=1440.0)
@@ -46,6 +49,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:
+        if self.metrics_file is not None and self.metrics_file.suffix != ".prom":
+            raise ValueError(
+                f"metrics_file is {self.metrics_file}, but the collector reads files that end with "
+                ".prom alone; name it so"
+            )
         step = self.generation.instructions
         shown = step.seed_demonstrations + step.machine_demonstrations
         if step.last_item <= shown + 1:
@@ -190,7 +198,7 @@ def _fault(detail: Any) -> str:
         return f"'{dotted}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
     # An address that is refused may hold a password.
-    shown = not isinstance(detail["input"], dict) and path[-1:] != ["base_url"]
+    shown = not isinstance(detail["input"], dict) and not {"base_url", "base_urls"} & set(path)
     given = f" (given: {_shown(detail['input'])})" if shown else ""
     return f"'{dotted}': {message}{given}" if dotted else message
 

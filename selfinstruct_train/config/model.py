@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from selfinstruct_train.bounds import Count, Fraction, Seconds
 from selfinstruct_train.config.section import Section
@@ -27,6 +27,10 @@ def _server_address(url: str) -> str:
     if not valid or not url.isprintable() or " " in url:
         raise ValueError(f"is not the address of a server; {example}")
     return url
+
+
+Address = Annotated[str, AfterValidator(_server_address)]
+"""Of a server, up to what stands before ``/completions``; it holds no secret."""
 
 
 class ModelConfig(Section):
@@ -61,23 +65,51 @@ class EngineConfig(Section):
     memory_fraction: Fraction = 0.6
     """Share of the free memory that the engine may fill with cached keys and values; for kind
     ``vllm``, share of the GPU's whole memory, weights included."""
-    base_url: Annotated[str, AfterValidator(_server_address)] = "http://127.0.0.1:8000/v1"
+    base_url: Address = "http://127.0.0.1:8000/v1"
     """Address of the server (kind ``server``); its key comes from the environment."""
+    base_urls: tuple[Address, ...] = ()
+    """Addresses of several servers of the same model, in place of ``base_url``: each request goes
+    where most places are free, and the others take over from one that is down."""
     api_key_variable: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the server's key."""
     server_model: str | None = None
     """Name that the server knows the model by; by default model.name_or_path."""
     server_endpoint: Literal["completions", "chat"] = "completions"
     """``chat`` sends each prompt as one user message, for servers that offer nothing else."""
+    server_mode: Literal["requests", "batch"] = "requests"
+    """``batch`` hands over what is asked together as one job of the vendor's Batch API, which
+    answers within a day, for half the price with most."""
     server_dialect: Literal["openai", "vllm", "llama.cpp", "transformers"] = "openai"
     """Whose words for top_k and repetition_penalty the server knows; ``openai``: neither."""
     server_adapters: dict[str, str] = {}
     """Names that the server knows tuned models by, for adapters such as ``round-0/adapter``."""
     concurrency: Count = 16
-    """Requests under way at once (kind ``server``)."""
+    """Requests under way at once, at each server (kind ``server``)."""
     timeout_seconds: Seconds = 120.0
     """Seconds before a whole request to the server is given up and tried again."""
     max_retries: int = Field(default=6, ge=0)
     """Tries after the first before a request to the server fails."""
     tensor_parallel_size: Count = 1
     """GPUs that share one copy of the model (kind ``vllm``)."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all servers."""
+        return self.base_urls or (self.base_url,)
+
+    @property
+    def at_once(self) -> EngineConfig:
+        """The same, asked request by request: for the few whose answers somebody waits for."""
+        return self.model_copy(update={"server_mode": "requests"})
+
+    @model_validator(mode="after")
+    def _knows_its_servers(self) -> EngineConfig:
+        if self.base_urls and self.server_mode == "batch":
+            raise ValueError(
+                "base_urls names several servers, but a batch is handed to one; name it in "
+                "base_url, or set server_mode to requests"
+            )
+        for address in self.base_urls:
+            if self.base_urls.count(address) > 1:
+                raise ValueError(f"base_urls names {address} twice; name each server once")
+        return self

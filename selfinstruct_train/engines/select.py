@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfinstruct_train.config import Config, EngineConfig
@@ -47,7 +48,7 @@ def make_engine(
         config: the run's settings.
         model: the loaded base, which the in-process engine asks; the others need no weights here,
             only its tokenizer.
-        say: told what slows the in-process engine down.
+        say: told what slows the in-process engine down, and what becomes of batches.
 
     Raises:
         ConfigError: a package that the engine needs is not installed.
@@ -68,7 +69,9 @@ def make_engine(
             assert isinstance(model, LoadedModel)
             return TransformersEngine(model, engine, say)
         case "server":
-            return make_server_engine(engine, model.model_id, model.context_length, encode)
+            return make_server_engine(
+                engine, model.model_id, model.context_length, batches_of(config), say, encode
+            )
         case "vllm":
             from selfinstruct_train.engines.vllm import VllmEngine
             from selfinstruct_train.models.describe import model_source
@@ -85,8 +88,18 @@ def make_engine(
             )
 
 
+def batches_of(config: Config) -> Path:
+    """The folder of a run that keeps what was handed over in batches."""
+    return config.output_dir / "batches"
+
+
 def make_server_engine(
-    config: EngineConfig, model_id: str, context_length: int, encode: Encode | None = None
+    config: EngineConfig,
+    model_id: str,
+    context_length: int,
+    batches: Path,
+    say: Callable[[str], None] = log.warning,
+    encode: Encode | None = None,
 ) -> Engine:
     """An engine that asks a server; no model need be loaded.
 
@@ -94,6 +107,8 @@ def make_server_engine(
         config: address and ways of the server.
         model_id: name of the model, by default for the server too.
         context_length: most tokens of prompt and completion together.
+        batches: folder of the jobs, where the server is asked in batches.
+        say: told what becomes of them.
         encode: tokenizer of the served model; without it tokens are estimated from the bytes.
 
     Raises:
@@ -102,4 +117,4 @@ def make_server_engine(
     check_engine(config)
     from selfinstruct_train.engines.server.engine import ServerEngine
 
-    return ServerEngine(config, model_id, context_length, encode)
+    return ServerEngine(config, model_id, context_length, encode, batches, say)

@@ -106,7 +106,8 @@ def open_judge(config: Config) -> Judge:
     assert judge is not None
     if engine.kind == "server":
         name, length = asked.model.name_or_path, judge.server_context_length
-        return make_judge(asked, select.make_server_engine(engine, name, length))
+        batches = select.batches_of(config)
+        return make_judge(asked, select.make_server_engine(engine, name, length, batches))
     here = engine.kind == "transformers"
     model = load.load_model(asked.model) if here else describe.describe_model(asked.model)
     return make_judge(asked, select.make_engine(asked, model), model.tokenizer)

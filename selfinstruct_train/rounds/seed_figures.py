@@ -40,7 +40,10 @@ def classification_figures(
     if (precision := settle_precision(config.model, described)) is not None:
         described = described._replace(dtype=precision.dtype)
         say(precision.note)
-    here = config.generation.engine.kind == "transformers"
+    generation = config.generation
+    asked = generation.model_copy(update={"engine": generation.engine.at_once})
+    config = config.model_copy(update={"generation": asked})
+    here = asked.engine.kind == "transformers"
     engine = make_engine(config, load_model(config.model, described) if here else described)
     pack = load_pack(config.generation.prompts)
     require_demonstrations(pack, config.generation.prompts)

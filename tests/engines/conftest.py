@@ -1,14 +1,17 @@
 """Tiny random models of many architectures, and a tokenizer whose tokens straddle stop strings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from selfinstruct_train.engines.server import client as completions
 from selfinstruct_train.models.adapters import AdapterSwitch
 from selfinstruct_train.models.load import LoadedModel
+from tests.helpers.answering_server import KEY, Answer, Server, StartServer
 
 MERGES = [("Ġ", "t"), ("Ċ", "Ċ"), (".", "Ċ"), ("a", "b"), ("ab", "c"), ("s", "t"), ("Ġt", "h")]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -77,3 +80,18 @@ def make_loaded() -> Callable[..., LoadedModel]:
         )
 
     return make
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
+    monkeypatch.setattr(completions, "_FIRST_WAIT", 0.01)
+    monkeypatch.setenv("WRITER_KEY", KEY)
+    started: list[Server] = []
+
+    def begin(answer: Callable[[dict[str, Any], int], Answer]) -> Server:
+        started.append(Server(answer))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.close()

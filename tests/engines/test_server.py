@@ -7,11 +7,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -19,103 +18,16 @@ from selfinstruct_train.config import EngineConfig, load_config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.select import make_engine
-from selfinstruct_train.engines.server import client as completions
 from selfinstruct_train.engines.server.client import RefusedError
 from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.engines.server.failures import retry_after
 from selfinstruct_train.errors import ConfigError, EngineError
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.stores import RowStore
+from tests.helpers.answering_server import KEY, Answer, StartServer, reply, shout
 from tests.helpers.small_models import byte_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
-KEY = "sk-very-secret-4711"
-
-
-class Answer(NamedTuple):
-    """What the server says to a request."""
-
-    body: Any
-    """JSON, or text that is sent as it is."""
-    status: int = 200
-    headers: Mapping[str, str] = {}
-
-
-class Server:
-    """Answers POST requests by a function of (body, how many came before) and remembers them."""
-
-    def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.paths: list[str] = []
-        self.keys: list[str] = []
-        self.most_at_once = 0
-        lock, under_way, outer = threading.Lock(), [0], self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(outer.bodies)
-                    outer.bodies.append(body)
-                    outer.paths.append(self.path)
-                    outer.keys.append(self.headers["Authorization"])
-                    under_way[0] += 1
-                    outer.most_at_once = max(outer.most_at_once, under_way[0])
-                known = self.path in ("/v1/completions", "/v1/chat/completions")
-                found = answer(body, number) if known else Answer("", 404)
-                text = found.body if isinstance(found.body, str) else json.dumps(found.body)
-                with lock:
-                    under_way[0] -= 1
-                self.send_response(found.status)
-                for name, value in found.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-
-StartServer = Callable[[Callable[[dict[str, Any], int], Answer]], Server]
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
-    monkeypatch.setattr(completions, "_FIRST_WAIT", 0.01)
-    monkeypatch.setenv("WRITER_KEY", KEY)
-    started: list[Server] = []
-
-    def begin(answer: Callable[[dict[str, Any], int], Answer]) -> Server:
-        started.append(Server(answer))
-        return started[-1]
-
-    yield begin
-    for server in started:
-        server.close()
-
-
-def reply(text: str, reason: str = "stop", **others: Any) -> dict[str, Any]:
-    return {
-        "choices": [{"index": 0, "text": text, "finish_reason": reason, **others}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-    }
-
-
-def shout(body: dict[str, Any], number: int) -> Answer:
-    return Answer(reply(body["prompt"].upper()))
 
 
 def failure(status: int, said: str, **headers: str) -> Answer:
@@ -144,8 +56,14 @@ def words(texts: Any) -> list[list[int]]:
 
 
 def test_every_request_gets_its_own_answer_whatever_the_order(start: StartServer) -> None:
+    all_are_asked = threading.Event()
+
     def later_first(body: dict[str, Any], number: int) -> Answer:
-        time.sleep(0.1 if body["prompt"] == "p0" else 0.0)
+        if number == 5:
+            all_are_asked.set()
+        if body["prompt"] == "p0":
+            assert all_are_asked.wait(60)
+            time.sleep(0.3)
         return shout(body, number)
 
     server = start(later_first)

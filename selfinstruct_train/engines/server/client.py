@@ -1,38 +1,44 @@
-"""Asking an OpenAI-compatible server, and asking again where that may help."""
+"""Asking OpenAI-compatible servers, and asking again where that may help."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from itertools import count
-from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import httpx2
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.server.connection import Connector
+from selfinstruct_train.engines.server.connection import (
+    authorization,
+    background_loop,
+    finish,
+    key_of,
+)
 from selfinstruct_train.engines.server.dialects import ServerRequest, body_of, longest_reply
 from selfinstruct_train.engines.server.failures import Failure, Failures, RefusedError
 from selfinstruct_train.engines.server.replies import Reply, read_reply
+from selfinstruct_train.engines.server.servers import (
+    SAMENESS_PROMPT,
+    SAMENESS_WIDTH,
+    Likeliest,
+    Places,
+    Server,
+    differ,
+    likeliest,
+)
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.records import Sampling
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _FIRST_WAIT = 0.5
 """Seconds before the second try; doubled with every further one."""
 _LONGEST_WAIT = 30.0
 """Seconds between tries at most, where the server does not ask for more."""
-_NO_KEY = "none"
-"""Servers on this machine take any key, and some insist on one."""
-_LONGEST_CLEAN_UP = 1.0
-"""Seconds that open connections get to close."""
 
 __all__ = ["Answered", "CompletionsClient", "RefusedError"]
 
@@ -46,7 +52,7 @@ class Answered(NamedTuple):
 
 
 class CompletionsClient:
-    """A server, and the manners towards it: few requests at once, and patience."""
+    """Servers, and the manners towards them: few requests at once, and patience."""
 
     def __init__(self, config: EngineConfig) -> None:
         """Read the key from the environment; nothing is sent yet.
@@ -56,38 +62,39 @@ class CompletionsClient:
                 reach servers cannot be used.
         """
         self._config = config
-        self._key = os.environ.get(config.api_key_variable, "").strip()
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise ConfigError(
-                f"environment variable {config.api_key_variable}: holds characters that no key "
-                "has; set it again"
-            )
-        self._failures = Failures(config, self._key)
-        self._connector = Connector(config.base_url)
+        key = key_of(config)
+        self._headers = authorization(key)
+        self._servers = tuple(
+            Server(address, Failures(config, address, key)) for address in config.addresses
+        )
+        self._said: dict[str, tuple[str, Likeliest]] = {}
+        """Model -> the server that was first heard, and what it says to `SAMENESS_PROMPT`."""
 
     def ask_all(self, questions: Sequence[ServerRequest]) -> Iterator[Answered]:
-        """Yield replies as they come, at most ``concurrency`` questions under way.
+        """Yield replies as they come, at most ``concurrency`` questions under way at each server.
 
-        After a failure nothing new is asked, what is under way is still yielded, and then the error
-        is raised.
+        After a failure that no other server makes good nothing new is asked, what is under way is
+        still yielded, and then the error is raised.
 
         Raises:
-            RefusedError: the server does not take such a request.
-            EngineError: the server cannot be reached, or goes on failing.
+            RefusedError: a server does not take such a request.
+            EngineError: no server can be reached, or all go on failing.
+            ConfigError: the servers do not serve the same model.
         """
         waiting = iter(enumerate(questions))
         under_way: dict[Future[Reply], int] = {}
         error: BaseException | None = None
-        with _background_loop() as loop:
-            stopping = asyncio.Event()
-            http = self._connector.connect()
+        most = self._config.concurrency * len(self._servers)
+        with background_loop() as loop, self._connected(loop) as session:
+            if questions:
+                asyncio.run_coroutine_threadsafe(self._meet(session, questions[0]), loop).result()
             try:
                 while True:
-                    while error is None and len(under_way) < self._config.concurrency:
+                    while error is None and len(under_way) < most:
                         if (following := next(waiting, None)) is None:
                             break
                         position, question = following
-                        asked = self._ask(http, question, stopping)
+                        asked = self._ask(session, question)
                         under_way[asyncio.run_coroutine_threadsafe(asked, loop)] = position
                     if not under_way:
                         break
@@ -97,64 +104,141 @@ class CompletionsClient:
                             yield Answered(position, future.result())
                         elif error is None:
                             error = raised
-                            loop.call_soon_threadsafe(stopping.set)
+                            loop.call_soon_threadsafe(session.stopping.set)
             finally:
                 for future in under_way:
                     future.cancel()
-                _finish(http.aclose(), loop)
         if error is not None:
             raise error
 
-    async def _ask(
-        self, http: httpx2.AsyncClient, question: ServerRequest, stopping: asyncio.Event
-    ) -> Reply:
-        """The reply to one question, which is not tried again once ``stopping`` is set."""
-        for tried in count(1):
-            outcome = await self._try(http, question, tried)
+    @contextmanager
+    def _connected(self, loop: asyncio.AbstractEventLoop) -> Iterator[_Session]:
+        clients = {server: server.connector.connect() for server in self._servers}
+        places = Places(self._servers, self._config.concurrency)
+        try:
+            yield _Session(clients, places, asyncio.Event())
+        finally:
+            for http in clients.values():
+                finish(http.aclose(), loop)
+
+    async def _meet(self, session: _Session, question: ServerRequest) -> None:
+        """Of several servers, see that all that are up serve one model, before any is asked."""
+        if len(self._servers) == 1:
+            return
+        # The first one is heard alone, so that the others are held against the same one.
+        for servers in (self._servers[:1], self._servers[1:]):
+            for server, failure in zip(
+                servers,
+                await asyncio.gather(*(self._know(session, s, question, 1) for s in servers)),
+                strict=True,
+            ):
+                if failure is not None and failure.again:
+                    self._set_aside(session, server, failure)
+
+    async def _know(
+        self, session: _Session, server: Server, question: ServerRequest, tried: int
+    ) -> Failure | None:
+        """See that a server's model is that of the others.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if len(self._servers) == 1 or question.model in server.known:
+            return None
+        width = None if self._config.server_endpoint == "chat" else SAMENESS_WIDTH
+        test = ServerRequest(
+            question.model, SAMENESS_PROMPT, Sampling(max_tokens=1), question.context_length, width
+        )
+        outcome = await self._try(session.clients[server], server, test, tried)
+        if isinstance(outcome, Reply):
+            said = likeliest(outcome)
+            first, expected = self._said.setdefault(question.model, (server.address, said))
+            if (difference := differ(expected, said)) is not None:
+                raise ConfigError(
+                    f"generation.engine.base_urls: {first} and {server.address} do not serve the "
+                    f"same model (after {SAMENESS_PROMPT!r}, {difference}); start both with the "
+                    "model that model.name_or_path names"
+                )
+        elif outcome.again:
+            return outcome
+        # A server that refuses this question may still take others, and says so if not.
+        server.known.add(question.model)
+        return None
+
+    async def _ask(self, session: _Session, question: ServerRequest) -> Reply:
+        """The reply to one question, which is not tried again once the session is stopping.
+
+        A failure counts as a try only where no other server can be asked at once.
+        """
+        tried = 1
+        while True:
+            async with session.places.place() as server:
+                failed = server.failed
+                outcome: Reply | Failure | None
+                outcome = await self._know(session, server, question, tried)
+                if outcome is None:
+                    outcome = await self._try(session.clients[server], server, question, tried)
             if isinstance(outcome, Reply):
+                if server.answered(failed) and len(self._servers) > 1:
+                    log.warning("%s: answers again", server.address)
                 return outcome
-            if not outcome.again or tried > self._config.max_retries:
+            if not outcome.again:
                 raise outcome.error
-            pause = max(outcome.pause, min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (tried - 1)))
+            takes_over = self._set_aside(session, server, outcome)
+            if session.stopping.is_set() or (not takes_over and tried > self._config.max_retries):
+                raise outcome.error
+            if takes_over:
+                continue
+            pause = pause_before(outcome, tried)
             log.warning("%s; trying again in %.1f s", outcome.error, pause)
             try:
-                await asyncio.wait_for(stopping.wait(), pause)
+                await asyncio.wait_for(session.stopping.wait(), pause)
             except TimeoutError:
+                tried += 1
                 continue
             raise outcome.error
-        raise AssertionError("unreachable")
+
+    def _set_aside(self, session: _Session, server: Server, failure: Failure) -> bool:
+        """Let a server rest that failed; whether others take over, which is said once."""
+        is_first = server.has_failed(pause_before(failure, server.failed + 1))
+        takes_over = session.places.another_is_up()
+        if is_first and takes_over:
+            log.warning("%s; the other servers take over", failure.error)
+        return takes_over
 
     async def _try(
-        self, http: httpx2.AsyncClient, question: ServerRequest, tried: int
+        self, http: httpx2.AsyncClient, server: Server, question: ServerRequest, tried: int
     ) -> Reply | Failure:
         # Failures are returned, not raised, so that no traceback holds the client's own error and
         # its headers.
+        failures = server.failures
         try:
             received = await asyncio.wait_for(
-                self._post(http, question), self._config.timeout_seconds
+                self._post(http, server.address, question), self._config.timeout_seconds
             )
         except TimeoutError:
-            return self._failures.too_late(tried)
+            return failures.too_late(tried)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return self._failures.unreached(tried, error)
+            return failures.unreached(tried, error)
         if received.text is None:
-            return self._failures.too_large(received.limit)
+            return failures.too_large(received.limit)
         if received.status >= 400:
             status, headers = received.status, received.headers
-            return self._failures.by_status(status, headers, received.text, question, tried)
+            return failures.by_status(status, headers, received.text, question, tried)
         reply = read_reply(received.text)
         if isinstance(reply, Reply):
             return reply
-        return self._failures.no_reply(reply, received.text, question, tried)
+        return failures.no_reply(reply, received.text, question, tried)
 
-    async def _post(self, http: httpx2.AsyncClient, question: ServerRequest) -> _Received:
+    async def _post(
+        self, http: httpx2.AsyncClient, address: str, question: ServerRequest
+    ) -> _Received:
         chat = "chat/" if self._config.server_endpoint == "chat" else ""
-        url = f"{self._config.base_url.rstrip('/')}/{chat}completions"
-        headers = {"Authorization": f"Bearer {self._key or _NO_KEY}"}
+        url = f"{address.rstrip('/')}/{chat}completions"
         limit = longest_reply(question)
         body = bytearray()
         async with http.stream(
-            "POST", url, json=body_of(question, self._config), headers=headers
+            "POST", url, json=body_of(question, self._config), headers=self._headers
         ) as response:
             async for piece in response.aiter_bytes():
                 body += piece
@@ -162,6 +246,14 @@ class CompletionsClient:
                     return _Received(response.status_code, response.headers, None, limit)
             text = body.decode("utf-8", errors="replace")
             return _Received(response.status_code, response.headers, text, limit)
+
+
+class _Session(NamedTuple):
+    """What the questions of one list share."""
+
+    clients: dict[Server, httpx2.AsyncClient]
+    places: Places
+    stopping: asyncio.Event
 
 
 class _Received(NamedTuple):
@@ -172,24 +264,6 @@ class _Received(NamedTuple):
     limit: int
 
 
-@contextmanager
-def _background_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own: only there can a whole request be given up in time."""
-    loop = asyncio.new_event_loop()
-    ended = asyncio.Event()
-
-    def work() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(ended.wait())  # and then cancels what is left
-
-    thread = Thread(target=work, name="completions", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join(_LONGEST_CLEAN_UP)
-
-
-def _finish(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
-    wait([asyncio.run_coroutine_threadsafe(work, loop)], _LONGEST_CLEAN_UP)
+def pause_before(failure: Failure, tried: int) -> float:
+    """Seconds to wait after a failed try, the first of which is 1."""
+    return max(failure.pause, min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tried - 1)))

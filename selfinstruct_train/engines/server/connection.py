@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
+from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.errors import ConfigError
 
 _PROXIES = tuple(
     name for lower in ("http_proxy", "https_proxy", "all_proxy") for name in (lower, lower.upper())
 )
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_LONGEST_CLEAN_UP = 1.0
+"""Seconds that open connections get to close."""
+
+
+_NO_KEY = "none"
+"""Servers on this machine take any key, and some insist on one."""
+
+
+def key_of(config: EngineConfig) -> str:
+    """The server's key from the environment; empty where there is none.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    key = os.environ.get(config.api_key_variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"environment variable {config.api_key_variable}: holds characters that no key has; "
+            "set it again"
+        )
+    return key
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The headers that show a key."""
+    return {"Authorization": f"Bearer {key or _NO_KEY}"}
 
 
 class Connector:
@@ -38,6 +71,16 @@ class Connector:
                 f"environment variable {' or '.join(_CERTIFICATES)}: no certificates can be read "
                 f"there ({error.strerror or error}); correct it or unset it"
             ) from None
+
+    def connect_and_wait(self, timeout_seconds: float) -> httpx2.Client:
+        """A client for one call at a time."""
+        return httpx2.Client(
+            trust_env=self._elsewhere,
+            verify=self._certificates,
+            timeout=timeout_seconds,
+            follow_redirects=True,
+            headers={"Accept-Encoding": "identity"},
+        )
 
     def connect(self) -> httpx2.AsyncClient:
         """A client with connections of its own."""
@@ -87,3 +130,27 @@ def _unusable(value: str) -> str | None:
     except (ValueError, httpx2.InvalidURL):
         return "not an address with http:// or https://"
     return None
+
+
+@contextmanager
+def background_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own: only there can a whole request be given up in time."""
+    loop = asyncio.new_event_loop()
+    ended = asyncio.Event()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(ended.wait())  # and then cancels what is left
+
+    thread = Thread(target=work, name="completions", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(_LONGEST_CLEAN_UP)
+
+
+def finish(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    """Wait a little for some work of a loop."""
+    wait([asyncio.run_coroutine_threadsafe(work, loop)], _LONGEST_CLEAN_UP)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Completion, Request, followed_by
+from selfinstruct_train.engines.server.batches import BatchClient
 from selfinstruct_train.engines.server.client import CompletionsClient, RefusedError
 from selfinstruct_train.engines.server.dialects import ServerRequest, extra_settings
 from selfinstruct_train.engines.server.replies import (
@@ -51,6 +52,8 @@ class ServerEngine:
         model_id: str,
         context_length: int,
         encode: Encode | None = None,
+        batches: Path = Path("batches"),
+        say: Callable[[str], None] = log.warning,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -59,6 +62,8 @@ class ServerEngine:
             model_id: name of the base model, for provenance and, by default, for the server.
             context_length: most tokens of prompt and completion together.
             encode: tokenizer of the served model; without it tokens are estimated from the bytes.
+            batches: folder of the jobs, where the server is asked in batches.
+            say: told what becomes of them.
 
         Raises:
             ConfigError: the key, or a proxy that the environment names, cannot be used.
@@ -67,10 +72,15 @@ class ServerEngine:
         self.model_id = model_id
         self.context_length = context_length
         self._encode = encode
-        self._client = CompletionsClient(config)
+        in_batches = config.server_mode == "batch"
+        self._client: CompletionsClient | BatchClient = (
+            BatchClient(config, batches, say) if in_batches else CompletionsClient(config)
+        )
+        self._where = " and ".join(config.addresses)
         self._chats = config.server_endpoint == "chat"
-        self._echoes: bool | None = None
-        self._widths: tuple[int, ...] = _WIDTHS
+        # Trying out what a server offers would take a job, which may take a day.
+        self._echoes: bool | None = False if in_batches else None
+        self._widths: tuple[int, ...] = _WIDTHS[not self._chats :] if in_batches else _WIDTHS
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text: exact with a tokenizer, else a third of its UTF-8 bytes."""
@@ -215,7 +225,7 @@ class ServerEngine:
         log.warning(
             "%s gives no log-probabilities of a prompt: continuations are compared by their first "
             "token",
-            self._config.base_url,
+            self._where,
         )
         return False
 
@@ -250,7 +260,7 @@ class ServerEngine:
             logprobs = [token.logprob for token in tokens[shared:]]
             if not logprobs or None in logprobs:
                 raise EngineError(
-                    f"{self._config.base_url}: gives no log-probability for the continuation "
+                    f"{self._where}: gives no log-probability for the continuation "
                     f"{continuation!r}; use another server, or generation.engine.kind transformers"
                 )
             sums.append(math.fsum(value for value in logprobs if value is not None))
@@ -290,7 +300,7 @@ class ServerEngine:
     def _first_tokens(self, top: Mapping[str, float], continuations: Sequence[str]) -> list[float]:
         if not top:
             raise EngineError(
-                f"{self._config.base_url}: offers no log-probabilities, which deciding about "
+                f"{self._where}: offers no log-probabilities, which deciding about "
                 "classification tasks needs; serve the model with vLLM or llama.cpp, or set "
                 "generation.engine.kind to transformers"
             )
@@ -305,7 +315,7 @@ class ServerEngine:
         known = [token for token in named if token is not None]
         if len(set(known)) < len(known):
             raise EngineError(
-                f"{self._config.base_url}: names only the first token of a continuation, and "
+                f"{self._where}: names only the first token of a continuation, and "
                 f"{list(continuations)} begin alike; change these words in the pack, or use "
                 "a server that echoes prompts"
             )

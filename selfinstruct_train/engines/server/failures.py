@@ -35,16 +35,18 @@ class Failure(NamedTuple):
 
 
 class Failures:
-    """Says what failed, with the server's address and never with its key."""
+    """Says what failed, with a server's address and never with its key."""
 
-    def __init__(self, config: EngineConfig, key: str) -> None:
+    def __init__(self, config: EngineConfig, address: str, key: str) -> None:
         self._config = config
+        self._address = address
         self._key = key
+        self._setting = f"generation.engine.base_url{'s' if config.base_urls else ''}"
 
     def too_late(self, tried: int) -> Failure:
         """The whole reply did not come in time."""
         text = (
-            f"{self._config.base_url}: no answer within {self._config.timeout_seconds:g} s (try "
+            f"{self._address}: no answer within {self._config.timeout_seconds:g} s (try "
             f"{tried}); raise generation.engine.timeout_seconds or lower "
             "generation.engine.concurrency"
         )
@@ -54,8 +56,8 @@ class Failures:
         """No connection, or one that broke."""
         detail = self._clean(str(error)) or type(error).__name__
         text = (
-            f"{self._config.base_url}: cannot be reached (try {tried}: {detail}); start the server "
-            "or fix generation.engine.base_url, and run the same command again: finished requests "
+            f"{self._address}: cannot be reached (try {tried}: {detail}); start the server "
+            f"or fix {self._setting}, and run the same command again: finished requests "
             "are kept"
         )
         return Failure(EngineError(text), again=True)
@@ -63,8 +65,8 @@ class Failures:
     def too_large(self, limit: int) -> Failure:
         """The reply is longer than what was asked for can be."""
         text = (
-            f"{self._config.base_url}: the reply is longer than {limit / 2**20:.0f} MB, which the "
-            "tokens asked for cannot be; check that generation.engine.base_url is the address of "
+            f"{self._address}: the reply is longer than {limit / 2**20:.0f} MB, which the "
+            f"tokens asked for cannot be; check that {self._setting} is the address of "
             "the model server and that it keeps to max_tokens"
         )
         return Failure(EngineError(text), again=False)
@@ -75,8 +77,8 @@ class Failures:
             # Gateways pass the errors of the server behind them on as a success.
             return self.by_status(found.error.status, {}, text, question, tried)
         said = (
-            f"{self._config.base_url}: answered what is not a completion (try {tried}: "
-            f"{self._clean(text)!r}); generation.engine.base_url must be the address that stands "
+            f"{self._address}: answered what is not a completion (try {tried}: "
+            f"{self._clean(text)!r}); {self._setting} must be the address that stands "
             f"before /{'chat/' * (self._config.server_endpoint == 'chat')}completions"
         )
         return Failure(EngineError(said), again=found.incomplete)
@@ -86,28 +88,34 @@ class Failures:
         status: int,
         headers: Mapping[str, str],
         text: str,
-        question: ServerRequest,
+        question: ServerRequest | None,
         tried: int,
     ) -> Failure:
-        """The server says that it failed."""
+        """The server says that it failed; without a question it was asked about a batch."""
         body = read_reply(text)
         error: ErrorBody | None = body.error if isinstance(body, NoReply) else None
         detail = self._clean(error.message if error is not None and error.message else text)
-        begin = f"{self._config.base_url}: status {status} (try {tried}: {detail})"
+        begin = f"{self._address}: status {status} (try {tried}: {detail})"
         # llama-server refuses to echo with a status that says that the server is ill.
-        if question.echo and "echo" in detail.lower():
+        if question is not None and question.echo and "echo" in detail.lower():
             return Failure(RefusedError(f"{begin}; the server does not echo prompts"), again=False)
         if status in (401, 403):
             variable = self._config.api_key_variable
             fix = f"put the server's key into the environment variable {variable}"
             return Failure(EngineError(f"{begin}; {fix}"), again=False)
         loading = "loading" in detail.lower()
-        if status == 404 and not loading:
+        if status in (404, 405) and question is None:
+            fix = (
+                "the server must have the endpoints /files and /batches: set "
+                "generation.engine.server_mode to requests"
+            )
+            return Failure(EngineError(f"{begin}; {fix}"), again=False)
+        if status == 404 and question is not None and not loading:
             fix = (
                 f"the server must have a {self._config.server_endpoint} endpoint (see "
                 f"generation.engine.server_endpoint) and know a model '{question.model}': set "
                 "generation.engine.server_model to a name that "
-                f"{self._config.base_url.rstrip('/')}/models lists"
+                f"{self._address.rstrip('/')}/models lists"
             )
             return Failure(EngineError(f"{begin}; {fix}"), again=False)
         if not loading and status not in _PASSING and (status < 500 or status == 501):
