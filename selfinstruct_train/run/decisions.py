@@ -1,4 +1,4 @@
-"""Which rounds are rolled back, as their decision.json says."""
+"""Which rounds are rolled back, and which is the last, as their decision.json says."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class _Decision(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     rolled_back: bool = False
+    action: str = ""
 
 
 def is_rolled_back(decision: Path) -> bool:
@@ -29,6 +30,20 @@ def is_rolled_back(decision: Path) -> bool:
         DataError: the file is damaged.
     """
     return decision.exists() and read_json(decision, _Decision, "restore the file").rolled_back
+
+
+def is_last(decision: Path) -> bool:
+    """Whether no round follows, as was decided; before that it is not.
+
+    Args:
+        decision: the round's decision.json, there or not.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not decision.exists():
+        return False
+    return read_json(decision, _Decision, "restore the file").action == "stop"
 
 
 def with_rolled_back(
