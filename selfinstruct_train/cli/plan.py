@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from selfinstruct_train.cli.options import AsJson, Overrides, to_json
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def plan(
@@ -25,9 +28,15 @@ def plan(
         Path | None,
         typer.Option("--from", help="Run directory whose yields are expected again."),
     ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="Write for so long, such as 2m, on this machine, and plan by what that shows."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast tokens, steps, memory, hours and money of a run, without loading its model."""
+    """Forecast tokens, steps, memory, hours and money; without --probe no model is loaded."""
     from selfinstruct_train.config import explaining_paths, load_config
     from selfinstruct_train.errors import ConfigError
     from selfinstruct_train.planning.compare import compare
@@ -35,6 +44,8 @@ def plan(
     from selfinstruct_train.planning.words import compared_lines, plan_lines
     from selfinstruct_train.text.characters import printable
 
+    if probe is not None and (config is None or earlier is not None):
+        raise ConfigError("--probe: needs a config, and stands in place of --from; leave one out")
     if config is None:
         if earlier is None:
             raise ConfigError("plan: no config and no run; name a config file, or --from RUN")
@@ -44,8 +55,28 @@ def plan(
         return
     settings = load_config(config, overrides or ())
     with explaining_paths(config, settings.model_dump(mode="json")):
-        found = make_plan(settings, on, price, earlier)
+        probed = None
+        if probe is not None:
+            from selfinstruct_train.planning.probe import probe as write
+
+            seconds = duration(probe)
+            probed = write(settings, seconds, lambda text: print(text, file=sys.stderr))
+        found = make_plan(settings, on, price, earlier, probed)
     if as_json:
         print(to_json(found.model_dump(mode="json")))
     else:
         print("\n".join(printable(line) for line in plan_lines(found)))
+
+
+def duration(text: str) -> float:
+    """Seconds of a time such as 90s, 2m or 1h; a number alone is seconds.
+
+    Raises:
+        ConfigError: it is none, or zero.
+    """
+    from selfinstruct_train.errors import ConfigError
+
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not number.isascii() or not number.isdigit() or len(number) > 6 or int(number) == 0:
+        raise ConfigError(f"--probe: {text!r} is not a time; write it like 90s, 2m or 1h")
+    return float(int(number) * _UNITS[unit])

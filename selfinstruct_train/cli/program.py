@@ -49,7 +49,11 @@ def guard(program: Callable[[], None]) -> None:
         # With the launcher's other processes; what the first of them said is the reason.
         if not is_launched() or not has_lost_peer(error):
             raise
-        print("error: another process of this run has ended, so this one ends", file=sys.stderr)
+        print(
+            "error: another process of this run has ended or cannot be reached, so this one ends; "
+            "run the same command again",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         _say_stopped()
@@ -76,11 +80,17 @@ def finish_run(loop: Loop) -> None:
     """Write the report of a run and say where it is."""
     if not loop.world.is_main:
         return
+    from selfinstruct_train.planning.compare import write_forecast
     from selfinstruct_train.report.facts import read_facts
     from selfinstruct_train.report.headline import closing_lines
     from selfinstruct_train.report.page import write_report
+    from selfinstruct_train.run.directory import RunDirectory
 
     loop.progress.close()
+    try:
+        write_forecast(RunDirectory(loop.run.path))
+    except SelfInstructError as error:  # a report without it is better than none
+        print(printable(f"no forecast to compare with: {error}"), file=sys.stderr)
     facts = read_facts(loop.run)
     page = write_report(loop.run, facts)
     for line in closing_lines(facts):

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from selfinstruct_train.errors import RunError
+from selfinstruct_train.planning.measured import (
+    WRITING,
+    Compared,
+    Forecast,
+    measured,
+    measured_rounds,
+    side_by_side,
+)
 from selfinstruct_train.planning.plan import Plan, make_plan
-from selfinstruct_train.records import Row
 from selfinstruct_train.run.directory import RunDirectory
-from selfinstruct_train.run.marks import Mark
-
-_WRITING = ("instructions", "classification", "instances")
-
-
-class Compared(Row):
-    """One figure of a run."""
-
-    figure: str
-    forecast: float
-    measured: float
-
-    @property
-    def ratio(self) -> float | None:
-        """Forecast for one measured; None where nothing was."""
-        return self.forecast / self.measured if self.measured else None
+from selfinstruct_train.run.stores import write_atomically
 
 
 def compare(path: Path) -> tuple[Compared, ...]:
@@ -38,66 +28,35 @@ def compare(path: Path) -> tuple[Compared, ...]:
         SelfInstructError: what the config names cannot be read.
     """
     run = RunDirectory(path)
-    config = run.config()
-    rounds = [part for part in run.rounds() if part.read_mark("evaluate")]
-    if not rounds:
-        raise RunError(
-            f"{path}: no round has been evaluated, so there is nothing to compare with; finish "
-            "the run, or name a config"
-        )
-    plan = make_plan(config.model_copy(update={"rounds": len(rounds)}))
-    marks = [[part.read_mark(stage) for stage in _WRITING] for part in rounds]
-    trained = [part.read_mark("train") for part in rounds]
-    seeds_only = [part.read_mark("train") for part in run.all_seeds_only()]
-    lists, instances = ([row[i] for row in marks] for i in (0, 2))
-    evaluated = [part.read_mark("evaluate") for part in rounds]
-    return (
-        Compared(
-            figure="step 1: requests",
-            forecast=_asked(plan, "instructions")[0],
-            measured=_sum(lists, "requests"),
-        ),
-        Compared(
-            figure="step 1: tokens written",
-            forecast=_asked(plan, "instructions")[1],
-            measured=_sum(lists, "completion_tokens"),
-        ),
-        Compared(
-            figure="step 3: tokens written",
-            forecast=_asked(plan, "instances")[1],
-            measured=_sum(instances, "completion_tokens"),
-        ),
-        Compared(
-            figure="steps of training",
-            forecast=_steps(plan, "training"),
-            measured=_sum(trained, "steps"),
-        ),
-        Compared(
-            figure="steps on seeds only",
-            forecast=_steps(plan, "seeds-only training"),
-            measured=_sum(seeds_only, "steps"),
-        ),
-        Compared(
-            figure="steps 1 to 3: seconds",
-            forecast=_seconds(plan, *_WRITING),
-            # The steps take turns, so each mark counts the time of all three.
-            measured=sum(max(mark.seconds for mark in row if mark) for row in marks if any(row)),
-        ),
-        Compared(
-            figure="training: seconds",
-            forecast=_seconds(plan, "training", "seeds-only training"),
-            measured=sum(mark.seconds for mark in (*trained, *seeds_only) if mark),
-        ),
-        Compared(
-            figure="evaluation: seconds",
-            forecast=_seconds(plan, "evaluation"),
-            measured=sum(mark.seconds for mark in evaluated if mark),
-        ),
-    )
+    rounds = measured_rounds(run)
+    return side_by_side(forecast_of(run, len(rounds)), measured(run, rounds))
 
 
-def _sum(marks: Sequence[Mark | None], name: str) -> float:
-    return float(sum(float(mark.figures.get(name) or 0) for mark in marks if mark))
+def write_forecast(run: RunDirectory) -> None:
+    """Keep what is forecast for a run that has ended, for its report.
+
+    Raises:
+        SelfInstructError: what the config names cannot be read, or no round was evaluated.
+    """
+    forecast = forecast_of(run, len(measured_rounds(run)))
+    write_atomically(run.forecast, forecast.model_dump_json(indent=1) + "\n")
+
+
+def forecast_of(run: RunDirectory, rounds: int) -> Forecast:
+    """What is expected of so many rounds of a run's config."""
+    plan = make_plan(run.config().model_copy(update={"rounds": rounds}))
+    figures = {
+        "step 1: requests": _asked(plan, "instructions")[0],
+        "step 1: tokens written": _asked(plan, "instructions")[1],
+        "step 3: tokens written": _asked(plan, "instances")[1],
+        "steps of training": _steps(plan, "training"),
+        "steps on seeds only": _steps(plan, "seeds-only training"),
+        "training: seconds": _seconds(plan, "training", "seeds-only training"),
+        "evaluation: seconds": _seconds(plan, "evaluation"),
+    }
+    if plan.served_prompt_tokens is None:  # how fast a server is nobody knows
+        figures["steps 1 to 3: seconds"] = _seconds(plan, *WRITING)
+    return Forecast(basis=plan.expected.basis, figures=figures)
 
 
 def _asked(plan: Plan, stage: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16, settle_precision
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
-from selfinstruct_train.planning.expected import Expected, expected_from, read_yield
+from selfinstruct_train.planning.expected import Expected, Yield, expected_from, read_yield
 from selfinstruct_train.planning.hardware import (
     Hardware,
     Machine,
@@ -35,6 +36,8 @@ from selfinstruct_train.planning.memory import (
     writing_memory,
     writing_shortage,
 )
+from selfinstruct_train.planning.pace import Pace, pace_of
+from selfinstruct_train.planning.probe import Probe
 from selfinstruct_train.planning.sizes import ModelSize, TextSizes, measure, model_size
 from selfinstruct_train.planning.workload import (
     Asked,
@@ -83,6 +86,8 @@ class Plan(Row):
     served_prompt_tokens: int | None
     """Tokens that a server bills, where one writes the data."""
     served_completion_tokens: int | None
+    batches: int | None
+    """Jobs of a vendor's Batch API, where they are asked in such: most take half the price."""
     left_out: tuple[str, ...]
     """Settings whose work is not in the figures."""
     hours: float
@@ -103,7 +108,11 @@ class _Measured(NamedTuple):
 
 
 def make_plan(
-    config: Config, on: Machine = "cpu", price: float | None = None, earlier: Path | None = None
+    config: Config,
+    on: Machine = "cpu",
+    price: float | None = None,
+    earlier: Path | None = None,
+    probed: Probe | None = None,
 ) -> Plan:
     """Forecast a run; the weights of its model are not loaded.
 
@@ -112,6 +121,7 @@ def make_plan(
         on: the machine.
         price: of an hour on it.
         earlier: a run directory whose yields are expected again.
+        probed: a short generation of this config on that machine, whose yields and pace are.
 
     Raises:
         SelfInstructError: the config names something that cannot be read, or the earlier run has
@@ -120,7 +130,12 @@ def make_plan(
     known = _measure(config, on)
     config, size = known.config, known.size
     per_list = room(config, known.seeds)
-    expected = Expected() if earlier is None else _expected(earlier, known, per_list)
+    expected = Expected()
+    if earlier is not None:
+        expected = _expected(read_yield(RunDirectory(earlier)), str(earlier), known, per_list)
+    if probed is not None:
+        name = f"a probe of {probed.seconds:.0f} s"
+        expected = _expected(probed.found, name, known, per_list)
     trained = training_work(config, expected, known.texts, per_list, known.own)
     generated = generation_work(config, expected, known.texts, per_list)
     tuned_on_seeds = sum(w.trainings for w in trained if w.stage == "seeds-only training")
@@ -130,7 +145,16 @@ def make_plan(
     machine = _machine(config, on, known.weight_bytes, training_bytes)
     served = config.generation.engine.kind == "server"
     here = (evaluated,) if served else asked
-    times = [(work.stage, asking_seconds(work, machine, size, known.weight_bytes)) for work in here]
+    pace = Pace()
+    if probed is not None:
+        rows = config.generation.engine.max_batch_size
+        pace = pace_of(probed, known.texts, machine, (size, known.weight_bytes), rows, served)
+    times = [
+        (w.stage, pace.of(w.stage) * asking_seconds(w, machine, size, known.weight_bytes))
+        for w in here
+    ]
+    if served and probed is not None:
+        times += [(work.stage, pace.a_request[work.stage] * work.requests) for work in generated]
     times += [(work.stage, training_seconds(work, machine, size)) for work in trained]
     hours = sum(seconds for _, seconds in times) / 3600
     longest = min(max(known.texts.rows), config.training.max_length)
@@ -142,7 +166,7 @@ def make_plan(
         model=config.model.name_or_path,
         parameters=size.parameters,
         machine=on,
-        basis=machine.basis,
+        basis=f"{machine.basis}{pace.sentence}",
         expected=expected,
         asked=asked,
         trained=trained,
@@ -152,6 +176,7 @@ def make_plan(
         shortages=tuple(shortage.sentence for shortage in shortages if shortage),
         served_prompt_tokens=sum(w.prompt_tokens for w in generated) if served else None,
         served_completion_tokens=sum(w.completion_tokens for w in generated) if served else None,
+        batches=_batches(config, generated),
         left_out=_left_out(config),
         hours=round(hours, 4),
         cost=None if price is None else round(hours * price, 2),
@@ -205,9 +230,8 @@ def _mean(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> float:
     return fmean(len(tokenizer(text)["input_ids"]) for text in texts)
 
 
-def _expected(earlier: Path, known: _Measured, per_list: int) -> Expected:
-    found = read_yield(RunDirectory(earlier))
-    return expected_from(found, str(earlier), per_list, known.texts.item, known.texts.instance)
+def _expected(found: Yield, source: str, known: _Measured, per_list: int) -> Expected:
+    return expected_from(found, source, per_list, known.texts.item, known.texts.instance)
 
 
 def _machine(config: Config, on: Machine, weight_bytes: int, training_bytes: int) -> Hardware:
@@ -215,6 +239,18 @@ def _machine(config: Config, on: Machine, weight_bytes: int, training_bytes: int
         return gpu(on, config.generation.engine.kind == "transformers")
     cores = config.model.threads or len(os.sched_getaffinity(0))
     return cpu(cores, free_memory(torch.device("cpu")), weight_bytes, training_bytes)
+
+
+def _batches(config: Config, asked: Sequence[Asked]) -> int | None:
+    generation = config.generation
+    if generation.engine.kind != "server" or generation.engine.server_mode != "batch":
+        return None
+    together = {
+        "instructions": generation.instructions.requests_per_batch,
+        "classification": generation.classification.requests_per_batch,
+        "instances": generation.instances.requests_per_batch,
+    }
+    return sum(math.ceil(work.requests / together[work.stage]) for work in asked)
 
 
 def _left_out(config: Config) -> tuple[str, ...]:

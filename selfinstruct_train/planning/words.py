@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from selfinstruct_train.planning.compare import Compared
+from selfinstruct_train.planning.measured import Compared
 from selfinstruct_train.planning.memory import Memory
 from selfinstruct_train.planning.plan import Plan
 
@@ -56,6 +56,11 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield (
             f"tokens billed by the server: {plan.served_prompt_tokens:,} of prompts, "
             f"{plan.served_completion_tokens:,} written"
+        )
+    if plan.batches is not None:
+        yield (
+            f"asked in about {plan.batches:,} batches, one after another: most vendors take half "
+            "the price for them, and up to 24 h each"
         )
     if plan.left_out:
         yield f"not counted: {', '.join(plan.left_out)}"

@@ -188,9 +188,11 @@ def _asked(
     limit: int,
 ) -> Asked:
     """Add up kinds of requests, each of which computes its shared beginning so many times."""
+    total = sum(count for count, _, _ in kinds)
     return Asked(
         stage=stage,
-        requests=round(sum(count for count, _, _ in kinds)),
+        # Half a list is still a request.
+        requests=max(round(total), total > 0),
         prompt_tokens=round(sum(count * prompt.tokens for count, prompt, _ in kinds)),
         shared_tokens=round(
             sum(max(0.0, count - times) * prompt.shared for count, prompt, _ in kinds)

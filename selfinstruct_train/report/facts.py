@@ -44,6 +44,7 @@ from selfinstruct_train.evaluation.win_rate import (
 )
 from selfinstruct_train.judging.results import GradeVerdict, PairVerdict
 from selfinstruct_train.packs.pack import load_pack_file
+from selfinstruct_train.planning.measured import Compared, compared
 from selfinstruct_train.rating.store import Rating, ratings_file, standing_ratings
 from selfinstruct_train.records import (
     Classified,
@@ -207,6 +208,8 @@ class RunFacts(NamedTuple):
     """What is not there yet, one sentence each."""
     stages: tuple[StageMark, ...] = ()
     """All finished stages, those of every training and of the seed tasks alone too."""
+    compared: tuple[Compared, ...] = ()
+    """What was forecast beside what was taken; empty until the run has ended."""
 
     @property
     def stride(self) -> int:
@@ -262,6 +265,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
         ratings=tuple(standing_ratings(_rows(ratings_file(run), Rating)).values()),
         missing=_missing(config, rounds, suites, manifest),
         stages=tuple(_stage_marks(run, directories)),
+        compared=compared(run),
     )
 
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Completion, Engine, Request
-from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.records import Classified, GeneratedInstance
 from selfinstruct_train.report.explain import request_results
 from selfinstruct_train.rounds.loop import Loop
+from selfinstruct_train.rounds.trial import trial_of
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
 
@@ -61,20 +61,12 @@ def preview(config: Config, instructions: int) -> Iterator[str]:
         ConfigError: by these settings nothing is written.
         SelfInstructError: what a run would object to.
     """
-    if not config.generates:
-        raise ConfigError(
-            "training.mix.generated is 0, so this run writes nothing that could be shown; raise it"
-        )
-    step = config.generation.instructions.model_copy(update={"requests_per_batch": 1})
-    few = {"instructions_per_round": instructions, "instructions": step}
     with tempfile.TemporaryDirectory(prefix="selfinstruct-preview-") as folder:
-        small = config.model_copy(
-            update={
-                "output_dir": Path(folder) / "run",
-                "rounds": 1,
-                "generation": config.generation.model_copy(update=few),
-            }
-        )
+        trial = trial_of(config, Path(folder) / "run", 1, "shown")
+        step = config.generation.instructions.model_copy(update={"requests_per_batch": 1})
+        few = {"instructions_per_round": instructions, "instructions": step}
+        generation = trial.generation.model_copy(update=few)
+        small = trial.model_copy(update={"generation": generation})
         loop = Loop(small, ("generate",))
         listener = _Listener(loop.opened.engine)
         loop.opened.engine = listener

@@ -263,6 +263,7 @@ class RunDirectory:
         self.config_file = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.report = path / "report.html"
+        self.forecast = path / "forecast.json"
         self.pruned = path / "pruned.jsonl"
         self.lock = path / RUN_LOCK
         self.log = RunLog(path / "run.log")

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import dump_config, load_config
 from selfinstruct_train.errors import RunError
-from selfinstruct_train.planning.compare import compare
+from selfinstruct_train.planning.compare import compare, write_forecast
 from selfinstruct_train.planning.expected import Expected
 from selfinstruct_train.planning.hardware import Hardware, asking_seconds, gpu, training_seconds
+from selfinstruct_train.planning.measured import compared
 from selfinstruct_train.planning.memory import (
     training_memory,
     training_shortage,
@@ -24,6 +25,7 @@ from selfinstruct_train.planning.memory import (
 )
 from selfinstruct_train.planning.plan import Plan, make_plan
 from selfinstruct_train.planning.sizes import ModelSize, PromptSize, TextSizes, model_size
+from selfinstruct_train.planning.words import plan_lines
 from selfinstruct_train.planning.workload import (
     Asked,
     Trained,
@@ -95,6 +97,12 @@ def test_requests_and_tokens_are_those_worked_out_by_hand() -> None:
     assert training.tokens == 200 * 16 * 40
     # Three passes over two rows are one step of sixteen.
     assert (seeds.trainings, seeds.steps) == (2, 200 + 1)
+
+
+def test_a_run_of_less_than_half_a_list_takes_a_request() -> None:
+    config = load_config(QUICKSTART, ["generation.instructions_per_round=1", "rounds=1"])
+    lists, *_ = generation_work(config, EXPECTED, TEXTS, 7)
+    assert (lists.requests, lists.completion_tokens) == (1, 25)
 
 
 def test_the_cap_on_requests_caps_what_is_written() -> None:
@@ -230,6 +238,18 @@ def test_a_server_is_billed_for_what_it_reads_and_writes_and_costs_no_time_here(
     }
 
 
+def test_batches_are_counted_and_their_price_is_said() -> None:
+    settings = ["generation.engine={kind: server, server_mode: batch}", "rounds=1"]
+    settings += ["generation.instances.requests_per_batch=100000"]
+    found = plan(*settings, "generation.instructions.requests_per_batch=1")
+    lists, kinds, _ = found.asked[:3]
+    config = load_config(QUICKSTART).generation
+    several = -(-kinds.requests // config.classification.requests_per_batch)
+    assert found.batches == lists.requests + several + 1
+    assert any("half the price" in line for line in plan_lines(found))
+    assert plan("generation.engine.kind=server").batches is None
+
+
 def test_the_command_says_that_it_estimates_and_from_what() -> None:
     told = CliRunner().invoke(app, ["plan", str(QUICKSTART), "--on", "L4", "--price", "0.8"])
     assert told.exit_code == 0, told.output
@@ -257,3 +277,17 @@ def test_a_forecast_is_held_against_the_marks_of_finished_rounds(tmp_path: Path)
     assert found["steps 1 to 3: seconds"].measured == 51.0
     assert found["evaluation: seconds"].measured == 9.0
     assert found["steps on seeds only"].ratio is None
+    write_forecast(RunDirectory(tmp_path))
+    assert compared(RunDirectory(tmp_path)) == compare(tmp_path)
+
+
+def test_a_server_s_seconds_are_not_held_against_a_forecast_that_nobody_can_make(
+    tmp_path: Path,
+) -> None:
+    config = load_config(QUICKSTART, [f"output_dir={tmp_path}", "generation.engine.kind=server"])
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    first = RunDirectory(tmp_path).round(0)
+    first.path.mkdir()
+    first.finish("evaluate", 9.0, suites=2)
+    figures = {row.figure for row in compare(tmp_path)}
+    assert "evaluation: seconds" in figures and "steps 1 to 3: seconds" not in figures

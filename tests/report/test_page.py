@@ -12,6 +12,7 @@ import pytest
 from selfinstruct_train.config import dump_config
 from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.packs.pack import load_answers
+from selfinstruct_train.planning.measured import Forecast, measured, measured_rounds
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.report import facts as facts_module
 from selfinstruct_train.report import page, tables
@@ -222,6 +223,28 @@ def test_an_unfinished_run_says_what_is_missing(make_run: MakeRun, until: str) -
     facts = read_facts(make_run(rounds=1, until=until, instructions=10))
     undone = STAGES[STAGES.index(until) + 1 :]
     assert facts.missing == (f"Round 0: not finished: {', '.join(undone)}.",)
+
+
+def test_what_was_forecast_stands_beside_what_was_taken_and_is_left_out_where_nothing_was(
+    make_run: MakeRun, plain: str
+) -> None:
+    assert "Forecast and use" not in plain
+    run = make_run(rounds=1, instructions=10)
+    taken = measured(run, measured_rounds(run))
+    figures = {"step 1: requests": 3.0 * taken["step 1: requests"], "steps of training": 1234.0}
+    run.forecast.write_text(Forecast(basis="a test", figures=figures).model_dump_json())
+    page = write_report(run).read_text("utf-8")
+    rows = dict(re.findall(r'<th scope="row">(step[^<]+)</th>((?:<td>[^<]*</td>)+)', page))
+    assert rows.keys() == figures.keys()
+    assert re.findall(r"<td>([^<]*)</td>", rows["step 1: requests"])[2] == "3.00"
+    assert "<td>1,234</td>" in rows["steps of training"]
+
+
+def test_a_damaged_forecast_is_named(make_run: MakeRun) -> None:
+    run = make_run(rounds=1, instructions=10)
+    run.forecast.write_text("{")
+    with pytest.raises(DataError, match=r"forecast\.json.*delete it"):
+        write_report(run)
 
 
 def test_an_unfinished_run_makes_no_claim(make_run: MakeRun) -> None:
