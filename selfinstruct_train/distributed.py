@@ -26,6 +26,12 @@ _LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("DistBackendError", "DistNetworkError", "DistStoreError")
 """PyTorch's errors of a connection between processes."""
 
+_GONE = (
+    *("by peer", "Timed out waiting", "Broken pipe", "Connection timed out", "No route to host"),
+    "Network is unreachable",
+)
+"""What Gloo's errors say of it."""
+
 _SIGN_OF_LIFE_SECONDS = 60.0
 """So often the main process tells its peers that it still waits; less than any time-out."""
 
@@ -172,11 +178,11 @@ def on_next(number: int) -> signal.Handlers:
 
 
 def has_lost_peer(error: BaseException) -> bool:
-    """Whether an error is only that another process, for which this one waited, has ended."""
+    """Whether an error is only that another process, for which this one waited, is not there."""
     found: BaseException | None = error
     while found is not None:
         # Gloo has no class of its own for it, and PyTorch's own need torch to be imported.
-        if type(found).__name__ in _LOST or "by peer" in str(found):
+        if type(found).__name__ in _LOST or any(said in str(found) for said in _GONE):
             return True
         found = found.__cause__ or found.__context__
     return False

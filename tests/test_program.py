@@ -104,6 +104,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     [
         ("RuntimeError('[tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:9')", True),
         ("RuntimeError('Read error [127.0.0.1]:9: Connection reset by peer')", True),
+        ("RuntimeError('[gloo/x.cc:71] Timed out waiting 120000ms for recv')", True),
         ("type('DistBackendError', (RuntimeError,), {})('NCCL error')", True),
         ("RuntimeError('shape mismatch')", False),
     ],
@@ -128,8 +129,8 @@ guard(program)
         assert done.returncode == 1
         assert ("Traceback" in done.stderr) == (not (is_lost and variables))
         if is_lost and variables:
-            said = "error: another process of this run has ended, so this one ends"
-            assert done.stderr.strip() == said
+            said = "error: another process of this run has ended or cannot be reached, so this one"
+            assert done.stderr.strip() == f"{said} ends; run the same command again"
 
 
 LAUNCHER = """

@@ -153,7 +153,7 @@ class TrainingConfig(Section):
     logging_steps: Count = 10
     """Steps between rows of figures."""
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Trackers that also get the figures."""
+    """Trackers that also get the figures, those of generation and evaluation too."""
 
     @model_validator(mode="after")
     def _sweep_is_trainable(self) -> TrainingConfig:

@@ -107,6 +107,7 @@ class Loop:
         for number in range(self.config.rounds):
             for step in steps:
                 step(number)
+                self.opened.tracking.close()
             decision = self.world.on_main(functools.partial(self._decision, history, number))
             history.append(decision.shown or RoundResult(number=number))
             if decision.rolled_back:

@@ -21,13 +21,14 @@ from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.models.precision import Precision, settle_precision
 from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.packs.pack import Pack
-from selfinstruct_train.progress import Progress
+from selfinstruct_train.progress import Progress, ProgressUpdate, Said
 from selfinstruct_train.rounds.contents import read_contents
 from selfinstruct_train.rounds.held_out import HELD_OUT, held_out_file, with_held_out
 from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import write_atomically
+from selfinstruct_train.run.tracking import PrometheusFile, Tracking, open_tracker
 from selfinstruct_train.templates import encode
 from selfinstruct_train.text.words import choose_tokenizer
 
@@ -79,7 +80,8 @@ class OpenedRun:
         notes = self.run.open(config, contents, redo)
         self.world.on_main(self._write_held_out)
         freeze_clock(self.described.tokenizer, self.run.begun())
-        self.progress = Progress(quiet=not self.world.is_main, record=self.run.log.record)
+        self.tracking = _tracking(config)
+        self.progress = Progress(quiet=not self.world.is_main, record=self._record)
         for note in (*notes, style, *([settled.note] if settled else [])):
             self.progress.say(note)
         asked = config.generation.filters.tokenizer
@@ -102,6 +104,10 @@ class OpenedRun:
         except RunError:
             saved = None  # no run yet, or a damaged config.yaml, which is written again
         return settle_precision(config.model, self.described, saved)
+
+    def _record(self, shown: ProgressUpdate | Said) -> None:
+        self.run.log.record(shown)
+        self.tracking.record(shown)
 
     def _write_held_out(self) -> None:
         for suite in (s for s in self.suites if s.name == HELD_OUT and self.config.seeds.hold_out):
@@ -162,6 +168,14 @@ class OpenedRun:
     def _shown(self) -> Pack:
         """The pack with the demonstrations that the writer is shown."""
         return shown_pack(self.pack, self.config, self.seeds)
+
+
+def _tracking(config: Config) -> Tracking:
+    run = config.output_dir
+    trackers = [functools.partial(open_tracker, name, run) for name in config.training.report_to]
+    file = config.metrics_file
+    watched = None if file is None else PrometheusFile(file, run.absolute().name)
+    return Tracking(trackers, watched)
 
 
 def describe(config: Config, number: int) -> str:

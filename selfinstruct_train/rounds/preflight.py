@@ -37,6 +37,7 @@ from selfinstruct_train.packs.operations import require_operations
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.records import SeedTask, TrainingRow
 from selfinstruct_train.rounds.held_out import held_out_file, held_out_suite
+from selfinstruct_train.run.tracking import PrometheusFile
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.sources.texts import Passage, read_passages
@@ -268,6 +269,10 @@ def _check_writer(config: Config) -> None:
 
 
 def _check_trackers(config: Config) -> None:
+    if (file := config.metrics_file) is not None:
+        PrometheusFile(file, "")
+        if not file.parent.is_dir():
+            raise ConfigError(f"metrics_file: the folder {file.parent} does not exist; make it")
     for tracker in config.training.report_to:
         if importlib.util.find_spec(tracker) is None:
             raise ConfigError(
