@@ -72,6 +72,6 @@ def test_the_cells_run_from_the_top_to_the_end(
             builtins.exec(compile(as_python(source), path.name, "exec"), names)
     assert names["MODEL"] == "embedded"
     (page,) = shown
-    assert page.startswith("<!DOCTYPE html>")
+    assert page.startswith("<!doctype html>")
     merged = tmp_path / "mydomain/runs/short"
     assert list(merged.rglob("model.safetensors")) and list(merged.rglob("*.jsonl"))
