@@ -25,7 +25,7 @@ from selfinstruct_train.rounds import preflight as checks
 from selfinstruct_train.rounds.loop import Loop
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.templates import encode_chat
-from tests.engines.test_server import Answer, Server
+from tests.helpers.answering_server import Answer, Server
 from tests.helpers.small_models import byte_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
