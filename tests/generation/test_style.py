@@ -28,8 +28,10 @@ from selfinstruct_train.records import (
 )
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import ChatPrompt
-from tests.engines.test_server import Answer, StartServer, engine, reply, start, words
+from tests.engines.conftest import start
+from tests.engines.test_server import engine, words
 from tests.helpers import small_models
+from tests.helpers.answering_server import Answer, StartServer, reply
 
 __all__ = ["start"]
 ROOT = Path(__file__).parent.parent.parent

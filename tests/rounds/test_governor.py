@@ -75,6 +75,7 @@ def opened(rounds: int, told: list[str], path: Path = Path("not-begun")) -> Loop
     run.progress = SimpleNamespace(say=told.append)
     suite = SimpleNamespace(suites=[SimpleNamespace(name="exam")], rows=None)
     suite.selection = SimpleNamespace(suite="exam")
+    suite.tracking = SimpleNamespace(close=lambda: None)
     run.opened, run.run = suite, RunDirectory(path)
     return run
 
