@@ -37,7 +37,7 @@ from benchmarks.small_run import Blow, Ended, SmallRun, import_everything
 from benchmarks.states import States
 
 _TIMED = {
-    *("manifest.json", "report.html", "config.yaml", "run.log", ".run.lock"),
+    *("manifest.json", "report.html", "forecast.json", "config.yaml", "run.log", ".run.lock"),
     *("training.json", "training.jsonl", "README.md"),
 }
 """What holds times or counts starts."""

@@ -63,7 +63,7 @@ def cli(*arguments: str) -> list[str]:
 
 # What holds times, paths or the moment of a kill; everything else must be the same to the byte.
 _TIMED = {
-    *("manifest.json", "report.html", "rows.html", "config.yaml", "run.log"),
+    *("manifest.json", "forecast.json", "report.html", "rows.html", "config.yaml", "run.log"),
     *("training.json", "training.jsonl"),
 }
 

@@ -60,6 +60,7 @@ def test_a_run_leaves_exactly_the_files_that_the_design_names(whole: Path) -> No
     assert top == {
         ".run.lock",
         "config.yaml",
+        "forecast.json",
         "manifest.json",
         "report.html",
         "rows",
