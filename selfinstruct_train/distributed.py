@@ -7,6 +7,7 @@ with one.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
@@ -233,4 +234,13 @@ def join_world(timeout_minutes: float = 30.0) -> World:
     state = PartialState(
         cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=timeout_minutes)
     )
+    # Left to the end of the interpreter, gloo's threads now and then abort a process that is done.
+    atexit.register(_leave)
     return World(rank=state.process_index, size=state.num_processes)
+
+
+def _leave() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
