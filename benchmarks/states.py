@@ -1,7 +1,7 @@
 """What stands on the disk before each operation on a file of a run: what a kill there leaves.
 
 The states of one undisturbed run are kept, each different content of a file once, instead of
-stopping a run anew before each operation.
+stopping another run before each operation.
 """
 
 from __future__ import annotations

@@ -107,3 +107,15 @@ class Engine(Protocol):
         It is called before training. The next request takes the memory again.
         """
         ...
+
+
+class PassedOn:
+    """What an engine around another one says of itself: all that the inner one says."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.model_id = engine.model_id
+        self.independent_requests = engine.independent_requests
+        self.context_length = engine.context_length
+        self.count_tokens = engine.count_tokens
+        self.close = engine.close

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from selfinstruct_train.distributed import World
-from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.engines.base import Completion, Engine, PassedOn, Request
 
 
-class ParallelEngine:
+class ParallelEngine(PassedOn):
     """Wraps the engine of each process; all must make the same calls in the same order.
 
     An engine that works here answers a share in each process. One whose requests are independent
@@ -18,13 +18,8 @@ class ParallelEngine:
     """
 
     def __init__(self, engine: Engine, world: World) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._world = world
-        self.model_id = engine.model_id
-        self.independent_requests = engine.independent_requests
-        self.context_length = engine.context_length
-        self.count_tokens = engine.count_tokens
-        self.close = engine.close
 
     def generate(
         self, requests: Sequence[Request], adapter: Path | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from selfinstruct_train.generation.calibration import (
 )
 from selfinstruct_train.generation.chat_prompting import chat_classification
 from selfinstruct_train.generation.context import Counts, StageContext
-from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.fitting import fit_prompt, score_few_shot
 from selfinstruct_train.generation.pool import Entry, derived_rng
 from selfinstruct_train.generation.prompting import classification_prompt
 from selfinstruct_train.packs.pack import Pack, Wording
@@ -175,30 +174,25 @@ def score_kinds(
     Raises:
         EngineError: the engine failed, or a prompt cannot fit the context.
     """
-    asked: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    asked: list[tuple[str, str]] = []
     trimmed = 0
-    for i, text in enumerate(texts):
+    for text in texts:
         # A seed that is shown with its answer would tell nothing of how it is answered.
         others = [task for task in demonstrations if task.instruction != text]
         if template is None:
             prompt = classification_prompt(wording, others, text)
             fitted, kept = fit_prompt(engine, prompt, max_tokens=8)
-            prefix = "".join((fitted.header, *fitted.demonstrations))
-            asked[prefix].append((i, fitted.question))
+            asked.append((fitted.prefix, fitted.question))
         else:
             turns = chat_classification(wording, others, text, template)
             chat, kept = fit_prompt(engine, turns, max_tokens=8)
-            asked[""].append((i, chat.text))
+            asked.append(("", chat.text))
         trimmed += len(kept) < len(others)
     answers = [wording.yes, wording.no]
     # After a chat template the answer begins at once.
     answers = answers if template else [f"{wording.gap}{answer}" for answer in answers]
-    scores: dict[int, tuple[float, float]] = {}
-    for prefix, questions in asked.items():
-        # Never an adapter: a tuned model has forgotten how to answer few-shot.
-        rows = engine.score(prefix, [question for _, question in questions], answers, None)
-        scores |= {i: (row[0], row[1]) for (i, _), row in zip(questions, rows, strict=True)}
-    return KindScores([scores[i] for i in range(len(texts))], trimmed)
+    rows = score_few_shot(engine, asked, answers)
+    return KindScores([(row[0], row[1]) for row in rows], trimmed)
 
 
 class Shown(NamedTuple):

@@ -1,7 +1,8 @@
-"""Fitting a prompt into the context of the model by giving up demonstrations."""
+"""Few-shot prompts: fitted into the model's context, and scored with those that begin alike."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, Self, TypeVar
 
@@ -64,3 +65,32 @@ def fit_prompt(engine: Engine, prompt: PromptT, max_tokens: int) -> tuple[Prompt
             )
         longest = max(kept, key=lambda i: lengths[i])
         kept = tuple(i for i in kept if i != longest)
+
+
+def score_few_shot(
+    engine: Engine, asked: Sequence[tuple[str, str]], continuations: Sequence[str]
+) -> list[list[float]]:
+    """Log-probability of each continuation after each prompt, by the base.
+
+    Never by an adapter: a tuned model has forgotten how to answer few-shot.
+
+    Args:
+        engine: whom to ask, once for all prompts of the same prefix.
+        asked: prefix and rest of each prompt; the prefix of a `ChatPrompt` is empty.
+        continuations: what may follow.
+
+    Returns:
+        A row for each prompt, a log-probability (natural) for each continuation.
+
+    Raises:
+        EngineError: the engine failed or gives no log-probabilities.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, (prefix, _) in enumerate(asked):
+        places[prefix].append(i)
+    scores: list[list[float]] = [[] for _ in asked]
+    for prefix, its in places.items():
+        rows = engine.score(prefix, [asked[i][1] for i in its], continuations)
+        for i, row in zip(its, rows, strict=True):
+            scores[i] = row
+    return scores

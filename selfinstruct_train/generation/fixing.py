@@ -15,7 +15,6 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.calibration import CONTENT_FREE, Calibration, calibrate
 from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.filters import FilterResult
-from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.reanswer import (
     Reanswer,
@@ -25,6 +24,7 @@ from selfinstruct_train.generation.reanswer import (
     answer_provenance,
     answerer,
     filter_again,
+    reanswer_prompt,
 )
 from selfinstruct_train.judging.arbiter import Answered, Arbiter
 from selfinstruct_train.packs.pack import Pack
@@ -140,11 +140,8 @@ class Fixer:
     ) -> _Wrong:
         context, task = self._context, written.task.row
         step = context.config.generation.instances
-        prompt = writer.prompt(task.instruction, written.instances[j].instance.input)
-        shown = writer.shown
-        if prompt.demonstrations:
-            prompt, kept = fit_prompt(context.engine, prompt, step.max_tokens)
-            shown = tuple(shown[n] for n in kept)
+        given = written.instances[j].instance.input
+        text, shown = reanswer_prompt(context, writer, task.instruction, given)
         sampling = Sampling(
             max_tokens=step.max_tokens,
             # The likeliest answer may be the one that is wrong.
@@ -152,7 +149,7 @@ class Fixer:
             stop=writer.stop,
             seed=derived_seed(context.config.seed, context.round, "fix", task.id, j),
         )
-        request = Request(f"{context.request_id('fix', number)}-{j}", prompt.text, sampling)
+        request = Request(f"{context.request_id('fix', number)}-{j}", text, sampling)
         return _Wrong(i, j, margin, request, shown)
 
     def _margins(self, answers: Sequence[Answered]) -> list[float | None]:

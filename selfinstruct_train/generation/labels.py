@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.generation.calibration import CONTENT_FREE
 from selfinstruct_train.generation.context import Counts, StageContext
-from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.fitting import fit_prompt, score_few_shot
 from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import Prompt, one_line
 from selfinstruct_train.packs.pack import Wording
@@ -138,20 +138,13 @@ class Labeller:
     def _scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Log-probability of each label (columns) after each text (rows)."""
         gap = self._wording.gap
-        asked: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for i, text in enumerate(texts):
+        asked = []
+        for text in texts:
             # A seed that is shown with its label would tell nothing of how it is labelled.
             prompt = self._prompt([t for t in self._shown if t.instruction != text], text)
             fitted, _ = fit_prompt(self._engine, prompt, max_tokens=16)
-            asked["".join((fitted.header, *fitted.demonstrations))].append((i, fitted.question))
-        scores = np.zeros((len(texts), len(self.names)))
-        for prefix, questions in asked.items():
-            rows = self._engine.score(
-                prefix, [question for _, question in questions], [gap + n for n in self.names]
-            )
-            for (i, _), row in zip(questions, rows, strict=True):
-                scores[i] = row
-        return scores
+            asked.append((fitted.prefix, fitted.question))
+        return np.array(score_few_shot(self._engine, asked, [gap + n for n in self.names]))
 
     def _prompt(self, shown: Sequence[SeedTask], text: str) -> Prompt:
         wording = self._wording

@@ -26,7 +26,12 @@ class Prompt(NamedTuple):
         """The whole prompt."""
         if not self.header and not self.demonstrations:
             return self.question  # which may be a prompt in a chat template
-        return "".join((self.header, *self.demonstrations, self.question))
+        return f"{self.prefix}{self.question}"
+
+    @property
+    def prefix(self) -> str:
+        """All before the question, which other prompts may share."""
+        return "".join((self.header, *self.demonstrations))
 
     def keep(self, places: Sequence[int]) -> Self:
         """The prompt with only the demonstrations at these places."""

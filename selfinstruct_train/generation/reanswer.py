@@ -96,7 +96,7 @@ def reanswers(context: StageContext) -> list[Reanswer]:
 
 
 def answerer(context: StageContext) -> Reanswer:
-    """Whoever writes the round's answers, asked for one anew."""
+    """Whoever writes the round's answers, asked for one again."""
     ask = _tuned if _tuned_writes(context) else _base
     return ask(context, replaces=True)
 
@@ -324,6 +324,22 @@ def filter_again(context: StageContext, written: Written) -> None:
         written.instances[j] = written.instances[j]._replace(fault=fault)
 
 
+def reanswer_prompt(
+    context: StageContext, reanswer: Reanswer, instruction: str, given: str
+) -> tuple[str, tuple[str, ...]]:
+    """The prompt that asks for an answer, and the ids of the demonstrations that it shows.
+
+    Raises:
+        EngineError: it does not fit the context.
+    """
+    prompt, shown = reanswer.prompt(instruction, given), reanswer.shown
+    if prompt.demonstrations:
+        most = context.config.generation.instances.max_tokens
+        prompt, kept = fit_prompt(context.engine, prompt, most)
+        shown = tuple(shown[n] for n in kept)
+    return prompt.text, shown
+
+
 def _question(
     context: StageContext,
     reanswer: Reanswer,
@@ -335,20 +351,16 @@ def _question(
 ) -> Question:
     """What is asked about one instance: once, or as often as answers are drawn."""
     step = context.config.generation.instances
-    prompt = reanswer.prompt(task.row.instruction, instance.input)
-    shown = reanswer.shown
-    if prompt.demonstrations:
-        prompt, kept = fit_prompt(context.engine, prompt, step.max_tokens)
-        shown = tuple(shown[n] for n in kept)
+    text, shown = reanswer_prompt(context, reanswer, task.row.instruction, instance.input)
     name = f"{context.request_id(reanswer.name, number)}-{place}"
     greedy = Sampling(max_tokens=step.max_tokens, stop=reanswer.stop)
     if not (reanswer.replaces and step.best_of > 1):
-        requests: tuple[Request, ...] = (Request(name, prompt.text, greedy),)
+        requests: tuple[Request, ...] = (Request(name, text, greedy),)
     else:
         requests = tuple(
             Request(
                 f"{name}-draw-{n}",
-                prompt.text,
+                text,
                 greedy.model_copy(
                     update={
                         "temperature": step.draw_temperature,

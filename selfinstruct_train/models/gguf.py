@@ -154,7 +154,9 @@ def _write_rounded(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False
+    )
     model.save_pretrained(folder)
 
 

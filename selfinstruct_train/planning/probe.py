@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.engines.base import Completion, Engine, PassedOn, Request
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.planning.expected import Yield, read_yield
 from selfinstruct_train.rounds.loop import Loop
@@ -53,18 +53,13 @@ class _OutOfTimeError(Exception):
     """The time of the probe is over."""
 
 
-class _Clock:
+class _Clock(PassedOn):
     """An engine that takes the time of each call, and stops all when the time is over."""
 
     def __init__(self, engine: Engine, until: float) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._until = until
         self.calls: list[Call] = []
-        self.model_id = engine.model_id
-        self.independent_requests = engine.independent_requests
-        self.context_length = engine.context_length
-        self.count_tokens = engine.count_tokens
-        self.close = engine.close
 
     def generate(
         self, requests: Sequence[Request], adapter: Path | None = None

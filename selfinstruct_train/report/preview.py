@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.engines.base import Completion, Engine, Request
+from selfinstruct_train.engines.base import Completion, Engine, PassedOn, Request
 from selfinstruct_train.records import Classified, GeneratedInstance
 from selfinstruct_train.report.explain import request_results
 from selfinstruct_train.rounds.loop import Loop
@@ -23,18 +23,13 @@ class _Asked(NamedTuple):
     completion: Completion
 
 
-class _Listener:
+class _Listener(PassedOn):
     """An engine that remembers what passes through it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.asked: list[_Asked] = []
-        self.model_id = engine.model_id
-        self.independent_requests = engine.independent_requests
-        self.context_length = engine.context_length
-        self.count_tokens = engine.count_tokens
         self.score = engine.score
-        self.close = engine.close
 
     def generate(
         self, requests: Sequence[Request], adapter: Path | None = None

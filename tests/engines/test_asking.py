@@ -13,12 +13,9 @@ from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.records import Row, Sampling
 from selfinstruct_train.run.stores import RowStore
+from tests.helpers.killed import Killed
 
 REQUESTS = [Request(f"q-{i:03d}", f"question {i}", Sampling(max_tokens=4)) for i in range(300)]
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
 
 
 class Said(Row):

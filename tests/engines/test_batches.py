@@ -176,7 +176,7 @@ def test_what_a_job_left_out_goes_into_another_until_the_tries_are_used_up(
         ask(server.url, tmp_path)
     assert len(server.jobs) == 3
     server.left_out = set()
-    assert ask(server.url, tmp_path) == expected(), "later the tries are counted anew"
+    assert ask(server.url, tmp_path) == expected(), "later the tries are counted from none"
     assert sorted(server.billed) == sorted([*(f"p{i}" for i in range(6)), "p1", "p1", "p1"])
 
 

@@ -1,44 +1,18 @@
 """Two processes ask together: none waits for ever, and all see the same."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.processes import run_on_two
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[dict[str, Any]]:
     """What each of the two processes saw."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = str(unused.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    meeting |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).parents[1] / "helpers" / "asking_together.py")],
-            env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        ended = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, errors) in zip(processes, ended, strict=True):
-        assert process.returncode == 0, errors[-3000:]
-    return [json.loads(output) for output, _ in ended]
+    outputs = run_on_two("asking_together.py", seconds=120)
+    return [json.loads(output) for output in outputs]
 
 
 def test_both_processes_see_the_same(outcomes: list[dict[str, Any]]) -> None:

@@ -18,7 +18,8 @@ from selfinstruct_train.report.stats import data_stats
 from selfinstruct_train.rounds.preflight import preflight
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.sources.seeds import read_seeds
-from tests.generation.test_generate import Killed, contents, small_config, writer
+from tests.generation.test_generate import contents, small_config, writer
+from tests.helpers.killed import Killed
 
 TOPICS = ("cooking", "sport", "law")
 

@@ -22,13 +22,13 @@ from tests.generation.test_generate import (
     NOUNS,
     SEEDS,
     VERBS,
-    Killed,
     contents,
     run_generation,
     scripted,
     small_config,
     writer,
 )
+from tests.helpers.killed import Killed, killed_after
 
 EVOLVING = ("deepen", "add_constraint", "concretise", "widen")
 OPERATIONS = "generation.augment={share: 1, operations: {deepen: 1, widen: 1, paraphrase: 1}}"
@@ -73,17 +73,9 @@ def test_a_killed_round_ends_as_an_undisturbed_one(tmp_path: Path, after: int) -
     score = scripted()._score
     config = small_config(tmp_path / "whole", OPERATIONS)
     whole = contents(run_generation(config, ScriptedEngine(evolver, score)))
-    left = [after]
-
-    def dies(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-        return evolver(request)
-
     config = small_config(tmp_path / "killed", OPERATIONS)
     with pytest.raises(Killed):
-        run_generation(config, ScriptedEngine(dies, score))
+        run_generation(config, ScriptedEngine(killed_after(after, evolver), score))
     assert contents(run_generation(config, ScriptedEngine(evolver, score))) == whole
 
 

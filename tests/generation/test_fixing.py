@@ -14,13 +14,13 @@ from selfinstruct_train.records import GeneratedInstance, Instance, SeedTask
 from selfinstruct_train.run.directory import RoundDirectory
 from tests.generation.test_generate import (
     SEEDS,
-    Killed,
     contents,
     rejections,
     run_generation,
     small_config,
     writer,
 )
+from tests.helpers.killed import Killed, killed_after
 
 RIGHT = "a right answer"
 
@@ -105,17 +105,10 @@ def test_an_answer_after_reasoning_is_judged_and_kept_without_it(tmp_path: Path)
 def test_a_round_killed_while_it_fixes_ends_as_an_undisturbed_one(
     tmp_path: Path, after: int
 ) -> None:
-    asked = 0
-
-    def dying(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        nonlocal asked
-        asked += 1
-        if asked > after:
-            raise Killed
-        return answering(request)
-
     with pytest.raises(Killed):
-        run_generation(fixing(tmp_path / "a"), ScriptedEngine(dying, judged))
+        run_generation(
+            fixing(tmp_path / "a"), ScriptedEngine(killed_after(after, answering), judged)
+        )
     assert contents(fixed(tmp_path / "a")) == contents(fixed(tmp_path / "b"))
 
 

@@ -25,6 +25,7 @@ from selfinstruct_train.records import (
     SeedTask,
 )
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
+from tests.helpers.killed import Killed, killed_after
 
 ROOT = Path(__file__).parent.parent.parent
 VERBS = ("name", "sort", "find", "spell", "count", "pick", "translate", "judge")
@@ -163,24 +164,12 @@ def test_the_same_seed_gives_the_same_files_and_another_does_not(tmp_path: Path)
     assert one == two != other
 
 
-class Killed(BaseException):
-    """Stands for a kill: no handler of the pipeline catches it."""
-
-
 @pytest.mark.parametrize("after", [0, 1, 3, 5, 9, 14, 21])
 def test_a_killed_round_ends_as_an_undisturbed_one(tmp_path: Path, after: int) -> None:
     whole = contents(run_generation(small_config(tmp_path / "whole"), scripted()))
-    left = [after]
-
-    def dies(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-        return writer(request)
-
     config = small_config(tmp_path / "killed")
     with pytest.raises(Killed):
-        run_generation(config, ScriptedEngine(dies, scripted()._score))
+        run_generation(config, ScriptedEngine(killed_after(after, writer), scripted()._score))
     assert contents(run_generation(config, scripted())) == whole
 
 
@@ -252,17 +241,9 @@ def test_a_round_killed_while_it_makes_up_for_missing_instances_ends_the_same(
     whole = run_generation(
         small_config(tmp_path / "whole"), ScriptedEngine(half_without, scripted()._score)
     )
-    left = [after]
-
-    def dies(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-        return half_without(request)
-
     config = small_config(tmp_path / "killed")
     with pytest.raises(Killed):
-        run_generation(config, ScriptedEngine(dies, scripted()._score))
+        run_generation(config, ScriptedEngine(killed_after(after, half_without), scripted()._score))
     again = run_generation(config, ScriptedEngine(half_without, scripted()._score))
     assert contents(again) == contents(whole)
 

@@ -37,13 +37,13 @@ from selfinstruct_train.sources.texts import Passage, read_passages
 from selfinstruct_train.training.dataset import training_rows
 from tests.generation.test_generate import (
     SEEDS,
-    Killed,
     contents,
     rejections,
     scripted,
     small_config,
     writer,
 )
+from tests.helpers.killed import Killed, killed_after
 
 WORDS = (
     *("boats", "ropes", "nets", "tides", "gulls", "piers", "masts"),
@@ -304,16 +304,9 @@ def test_a_killed_round_ends_as_an_undisturbed_one(
     for name in ("whole", "killed"):
         write_texts(tmp_path / name / "texts")
     undisturbed = contents(generate(settings(tmp_path / "whole"), engine()))
-    left = [after]
-
-    def dies(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-        return reader(request)
-
     config = settings(tmp_path / "killed")
     with pytest.raises(Killed):
+        dies = killed_after(after, reader)
         generate(config, ScriptedEngine(dies, scripted()._score, independent_requests=independent))
     again = generate(
         config, ScriptedEngine(reader, scripted()._score, independent_requests=independent)

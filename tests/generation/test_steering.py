@@ -22,7 +22,6 @@ from selfinstruct_train.text.novelty import NoveltyIndex
 from tests.generation.test_generate import (
     ROOT,
     SEEDS,
-    Killed,
     contents,
     rejections,
     run_generation,
@@ -30,6 +29,7 @@ from tests.generation.test_generate import (
     small_config,
     writer,
 )
+from tests.helpers.killed import Killed, killed_after
 
 STEERED = (
     "generation.attributes={audience: [children, experts], difficulty: {easy: 3, hard: 1}}",
@@ -193,18 +193,9 @@ def test_a_copy_of_a_worked_example_is_dropped_by_its_name(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("after", [1, 7, 19])
 def test_a_killed_steered_round_ends_as_an_undisturbed_one(tmp_path: Path, after: int) -> None:
-    asked = 0
-
-    def dying(request: Request, adapter: Path | None) -> ScriptedAnswer:
-        nonlocal asked
-        asked += 1
-        if asked > after:
-            raise Killed
-        return operating(request)
-
     config = augmented(tmp_path / "a", *STEERED)
     with pytest.raises(Killed):
-        run_generation(config, ScriptedEngine(dying))
+        run_generation(config, ScriptedEngine(killed_after(after, operating)))
     again = run_generation(config, ScriptedEngine(operating))
     whole = run_generation(augmented(tmp_path / "b", *STEERED), ScriptedEngine(operating))
     assert contents(again) == contents(whole)

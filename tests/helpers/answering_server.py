@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from tests.helpers.loopback import LoopbackServer, QuietHandler
 
 KEY = "sk-very-secret-4711"
 
@@ -20,7 +21,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Server:
+class Server(LoopbackServer):
     """Answers POST requests by a function of (body, how many came before) and remembers them."""
 
     def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
@@ -30,9 +31,7 @@ class Server:
         self.most_at_once = 0
         lock, under_way, outer = threading.Lock(), [0], self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
@@ -47,25 +46,10 @@ class Server:
                 text = found.body if isinstance(found.body, str) else json.dumps(found.body)
                 with lock:
                     under_way[0] -= 1
-                self.send_response(found.status)
-                for name, value in found.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
+                kind = {"Content-Type": "application/json"}
+                self.send_text(found.status, text, **found.headers, **kind)
 
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(Handler)
 
 
 StartServer = Callable[[Callable[[dict[str, Any], int], Answer]], Server]

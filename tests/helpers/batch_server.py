@@ -6,9 +6,10 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.helpers.loopback import LoopbackServer, QuietHandler
 
 Reply = tuple[int, dict[str, Any]]
 """Status and body of the answer to one line."""
@@ -16,7 +17,7 @@ _PAGE = 2
 """Jobs that a list shows at once."""
 
 
-class BatchServer:
+class BatchServer(LoopbackServer):
     """Files, jobs and answers; a job is answered by its fourth look."""
 
     def __init__(self, answer: Callable[[dict[str, Any], int], Reply]) -> None:
@@ -33,9 +34,7 @@ class BatchServer:
         self._lock = threading.Lock()
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 data = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.keys.add(self.headers["Authorization"])
@@ -64,24 +63,11 @@ class BatchServer:
                 status = outer.on(step) or status
                 text = body if isinstance(body, str) else json.dumps(body)
                 try:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(text.encode())))
-                    self.end_headers()
-                    self.wfile.write(text.encode())
+                    self.send_text(status, text)
                 except OSError:
                     return  # whoever asked was killed
 
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(Handler)
 
     @property
     def billed(self) -> list[str]:

@@ -1,9 +1,46 @@
-"""Whether processes that a test started are gone."""
+"""Processes that a test starts together, and whether those that it started are gone."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+def run_on_two(helper: str, *arguments: str, seconds: float = 600.0) -> list[str]:
+    """Run a program of tests/helpers on two processes that meet, and see that both end well.
+
+    Returns:
+        What each wrote to its standard output.
+    """
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    meeting |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(_ROOT / "tests" / "helpers" / helper), *arguments],
+            env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ended = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [output for output, _ in ended]
 
 
 def is_alive(pid: int) -> bool:

@@ -125,7 +125,7 @@ class BatchClient:
             kept = next(earlier, None)
             if kept is None:
                 kept = self._new({name: questions[at[0]] for name, at in waiting.items()})
-            # Only what failed now counts as a try: what was wrong yesterday may be mended.
+            # Only what failed now counts as a try: what was wrong yesterday may be fixed.
             is_old = kept.answers.exists()
             lines = self._lines(kept, questions)
             for name in kept.job.ids:
