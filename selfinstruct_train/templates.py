@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from jinja2 import TemplateError
 
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -24,7 +24,8 @@ from dev.embedded.pretrain import Settings, Trainer
 from dev.embedded.tokenizer import train_tokenizer
 from selfinstruct_train.errors import ConfigError, SelfInstructError
 from selfinstruct_train.microworld import WEIGHTS, lexicon
-from selfinstruct_train.packs.pack import Wording, read_pack_file
+from selfinstruct_train.packs.pack import read_pack_file
+from selfinstruct_train.packs.parts import Wording
 
 PROMPTS = Path(__file__).parents[2] / "data" / "microworld" / "prompts" / "pack.yaml"
 _TOKENIZER_SEED = -2

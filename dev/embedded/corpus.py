@@ -31,7 +31,7 @@ from selfinstruct_train.microworld.instructions import (
 )
 from selfinstruct_train.microworld.lexicon import NAMES, capitalized
 from selfinstruct_train.microworld.world import Family, Problem
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 
 SHARES = {

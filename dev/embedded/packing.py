@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from dev.embedded.corpus import documents
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 
 IGNORED = -100
 """Target of a position that counts for nothing."""

@@ -20,7 +20,7 @@ from dev.embedded.forward import batch_loss, parts, rotation, token_losses
 from dev.embedded.packing import Batch, Packer, StreamPlace
 from dev.embedded.probe import draw_questions, probe
 from selfinstruct_train.errors import TrainingError
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 
 log = logging.getLogger(__name__)
 _HELD_OUT_SEED = -1

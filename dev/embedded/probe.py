@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from selfinstruct_train.generation.prompting import input_first_prompt
 from selfinstruct_train.microworld.instructions import Composed, draw_problem, takes_input, world
 from selfinstruct_train.microworld.oracle import judge
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 
 

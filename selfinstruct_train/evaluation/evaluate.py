@@ -24,7 +24,8 @@ from selfinstruct_train.evaluation.compare import (
 from selfinstruct_train.evaluation.metrics import score_answers
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Item, Suite, load_suite, read_predictions
-from selfinstruct_train.packs.pack import AnswerFormat, Pack
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Comparison, ContaminatedRow, Prediction, Sampling
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory

@@ -13,7 +13,7 @@ from selfinstruct_train.config import EvaluationConfig
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.compare import System, compare_systems, make_system
 from selfinstruct_train.evaluation.suites import Suite, read_predictions
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import PairedComparison, Prediction, SystemScore
 from selfinstruct_train.sources.fetch import find_pulled
 from selfinstruct_train.sources.registry import find_source

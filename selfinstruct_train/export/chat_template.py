@@ -7,7 +7,7 @@ from string import Formatter
 
 from transformers import PreTrainedTokenizerBase
 
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 
 _JINJA = """\
 {%- set turn = namespace(system='', instruction='', input='', asked=false) -%}

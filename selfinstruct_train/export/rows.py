@@ -13,7 +13,8 @@ from selfinstruct_train.contamination.check import Contamination, check
 from selfinstruct_train.contamination.suite_index import SuiteTasks
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.suites import load_suite
-from selfinstruct_train.packs.pack import AnswerFormat, load_pack
+from selfinstruct_train.packs.pack import load_pack
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import GeneratedInstance, Instruction, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows

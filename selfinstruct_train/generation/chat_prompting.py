@@ -17,7 +17,7 @@ from selfinstruct_train.generation.prompting import (
     output_first_examples,
 )
 from selfinstruct_train.packs.operations import Operation
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.templates import ChatPrompt
 

@@ -21,7 +21,8 @@ from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt, score_few_shot
 from selfinstruct_train.generation.pool import Entry, derived_rng
 from selfinstruct_train.generation.prompting import classification_prompt
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Classified, SeedTask
 from selfinstruct_train.run.stores import read_json, write_atomically
 

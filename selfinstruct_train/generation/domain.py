@@ -10,7 +10,8 @@ from selfinstruct_train.config import Config, SeedsConfig
 from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import input_first_prompt, output_first_prompt
 from selfinstruct_train.generation.reading import read_input_first, read_output_first
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import SeedTask
 
 _FEWEST = 4

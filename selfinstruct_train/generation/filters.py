@@ -14,7 +14,7 @@ from selfinstruct_train.generation.faults import TextFaults, text_faults
 from selfinstruct_train.generation.personal_data import find_personal_data
 from selfinstruct_train.generation.reading import find_label
 from selfinstruct_train.packs.language import LanguageTest, language_test
-from selfinstruct_train.packs.pack import Rules, Wording
+from selfinstruct_train.packs.parts import Rules, Wording
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import (
     count_words,

@@ -22,7 +22,7 @@ from selfinstruct_train.generation.context import Counts, StageContext
 from selfinstruct_train.generation.fitting import fit_prompt, score_few_shot
 from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.generation.prompting import Prompt, one_line
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instruction, Labelled, SeedTask
 
 Kind = Literal["category", "task_type"]

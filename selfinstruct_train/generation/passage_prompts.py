@@ -14,7 +14,8 @@ from selfinstruct_train.generation.chat_prompting import ChatTurns
 from selfinstruct_train.generation.prompting import Prompt, one_line
 from selfinstruct_train.generation.reading import unix_lines
 from selfinstruct_train.generation.replies import unfenced, without_bold
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.text.words import whole_words
 

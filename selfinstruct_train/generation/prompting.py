@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from selfinstruct_train.packs.operations import Operation
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import regex
 
 from selfinstruct_train.generation.prompting import one_line
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance
 
 _Kind = Literal["input", "output", "label", "example", "task"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.templates import split_reasoning
 
 

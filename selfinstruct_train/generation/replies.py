@@ -16,7 +16,7 @@ from selfinstruct_train.generation.reading import (
     read_output_first,
     unix_lines,
 )
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import count_words, ends_with_colon
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from selfinstruct_train.config import Config
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.generation.pool import derived_rng
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Attribute
 from selfinstruct_train.sources.reader import read_json_line, read_lines
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.engines.base import Engine
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import SeedTask
 
 

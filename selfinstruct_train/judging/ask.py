@@ -13,7 +13,8 @@ from selfinstruct_train.engines.asking import ask_rows
 from selfinstruct_train.engines.base import Completion, Engine, Request
 from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.judging.results import GradeVerdict, Level, PairVerdict, Preference
-from selfinstruct_train.packs.pack import JudgeMarks, judge_prompt_file, load_pack_file
+from selfinstruct_train.packs.pack import judge_prompt_file, load_pack_file
+from selfinstruct_train.packs.parts import JudgeMarks
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Prediction, Sampling
 from selfinstruct_train.run.stores import RowStore

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.compare import best_training
 from selfinstruct_train.evaluation.suites import suite_name
-from selfinstruct_train.packs.pack import AnswerFormat, load_answers
+from selfinstruct_train.packs.pack import load_answers
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import Prediction
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.templates import cut_at_new_example

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.metrics import AnswerScores, rouge_l, score_answers
 from selfinstruct_train.evaluation.suites import Suite, load_suite
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import Prediction
-from selfinstruct_train.report.facts import SuiteFacts
+from selfinstruct_train.report.suite_facts import SuiteFacts
 from selfinstruct_train.report.wording import clip, spread
 from selfinstruct_train.templates import cut_at_new_example
 

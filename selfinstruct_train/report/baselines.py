@@ -21,8 +21,8 @@ from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import PairedComparison
 from selfinstruct_train.report.answers import system_label
 from selfinstruct_train.report.drawing import INK, MUTED, SERIES, Plot, canvas, render
-from selfinstruct_train.report.facts import SuiteFacts
 from selfinstruct_train.report.headline import outcome
+from selfinstruct_train.report.suite_facts import SuiteFacts
 from selfinstruct_train.report.wording import number, shorten, signed, visible
 
 _OWN = "this run"

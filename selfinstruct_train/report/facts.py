@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from selfinstruct_train.config import DEFAULT_TRAINING, Config
 from selfinstruct_train.errors import RunError
@@ -21,132 +21,44 @@ from selfinstruct_train.evaluation.beyond.harness_figures import (
     read_harness,
 )
 from selfinstruct_train.evaluation.compare import (
-    COMPARISON_FILE,
-    OVERALL,
     best_training,
-    evaluated_trainings,
-    read_comparison,
 )
-from selfinstruct_train.evaluation.selection import Selection, selection_of
-from selfinstruct_train.evaluation.suites import suite_name
 from selfinstruct_train.evaluation.trainings import (
     TRAININGS_FILE,
     TrainingsComparison,
     read_trainings,
 )
-from selfinstruct_train.evaluation.win_rate import (
-    JUDGE_FOLDER,
-    PAIRS_FILE,
-    SUMMARY_FILE,
-    Judgement,
-    grades_file,
-    read_judgement,
-)
-from selfinstruct_train.judging.results import GradeVerdict, PairVerdict
 from selfinstruct_train.packs.pack import load_pack_file
 from selfinstruct_train.planning.measured import Compared, compared
 from selfinstruct_train.rating.store import Rating, ratings_file, standing_ratings
 from selfinstruct_train.records import (
     Classified,
-    Comparison,
     GeneratedInstance,
     Instruction,
     Labelled,
     LeftOutRow,
-    PairedComparison,
-    Prediction,
     Rejection,
-    Row,
     TrainingStep,
 )
 from selfinstruct_train.report.counts import RoundCounts
 from selfinstruct_train.report.preferences import DrawFacts, PairFacts, read_draws, read_pairs
 from selfinstruct_train.report.selected import RoundSelection, read_selection
+from selfinstruct_train.report.suite_facts import SuiteFacts, read_rows, read_suites, stream_rows
 from selfinstruct_train.rounds.governor import Decision
 from selfinstruct_train.rounds.table import read_decision
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.manifest import Manifest
 from selfinstruct_train.run.marks import Mark
 from selfinstruct_train.run.rows import LiveRows
-from selfinstruct_train.run.stores import RowStore, count_rows, read_json
+from selfinstruct_train.run.stores import count_rows, read_json
 from selfinstruct_train.text.words import Units
-
-RowT = TypeVar("RowT", bound=Row)
 
 STAGES = ("instructions", "classification", "instances", "train", "evaluate")
 _TRAINED = ("train", "evaluate", "judge")
 """Stages of a training, of which a round may have several."""
-SYSTEMS = ("base", "base-few-shot", "seeds-only", "tuned")
-"""Systems whose answers are stored, in the order in which they are shown."""
 ROWS_SHOWN = 100_000
 """Most rows of a kind that plots and examples are made of; counts and means are of all rows."""
 _REJECTING: tuple[Literal["instructions"], Literal["instances"]] = ("instructions", "instances")
-
-
-class Result(NamedTuple):
-    """How one round did on one suite."""
-
-    round: int
-    comparison: Comparison
-    name: str = DEFAULT_TRAINING
-    """The training: of several on the round's data, the best."""
-
-    def pair(self, a: str, metric: str) -> PairedComparison | None:
-        """Tuned against another system over the whole suite."""
-        return next(iter(self._pairs(a, metric, overall=True)), None)
-
-    def groups(self, a: str, metric: str) -> tuple[PairedComparison, ...]:
-        """Tuned against another system, per application, largest gain first."""
-        found = self._pairs(a, metric, overall=False)
-        return tuple(sorted(found, key=lambda pair: (-pair.delta, pair.group)))
-
-    def _pairs(self, a: str, metric: str, overall: bool) -> tuple[PairedComparison, ...]:
-        return tuple(
-            p
-            for p in self.comparison.pairs
-            if (p.a, p.b, p.metric) == (a, "tuned", metric) and (p.group == OVERALL) == overall
-        )
-
-
-class UnreadReply(NamedTuple):
-    """What a judge wrote where a verdict was asked for and none could be read."""
-
-    task_id: str
-    asked: str
-    """What it was asked."""
-    text: str
-
-
-class JudgedSuite(NamedTuple):
-    """What a model that judges made of one round's answers to one suite."""
-
-    round: int
-    judgement: Judgement
-    unread: tuple[UnreadReply, ...]
-
-
-class SuiteFacts(NamedTuple):
-    """All that is known of one suite."""
-
-    name: str
-    source: str
-    """Name or path by which the config knows it."""
-    results: tuple[Result, ...]
-    """One for each evaluated round, in order; never empty."""
-    answers: Mapping[str, tuple[Prediction, ...]]
-    """Answers of the best round by system; empty where the files are gone."""
-    selection: Selection
-    """What chose the best round."""
-    best_round: int
-    candidates: int
-    """Trainings of all rounds that it was chosen from."""
-    judged: tuple[JudgedSuite, ...] = ()
-    """One for each round that a model judged, in order."""
-
-    @property
-    def best(self) -> Result:
-        """The result of the best round."""
-        return next(result for result in self.results if result.round == self.best_round)
 
 
 class RoundFacts(NamedTuple):
@@ -248,7 +160,7 @@ def read_facts(run: RunDirectory) -> RunFacts:
             f"{run.path}: no stage of this run is finished, so there is nothing to report; "
             "start it again with 'selfinstruct run'"
         )
-    suites = _read_suites(config, directories)
+    suites = read_suites(config, directories)
     manifest = _read_manifest(run.manifest)
     return RunFacts(
         path=run.path,
@@ -259,10 +171,10 @@ def read_facts(run: RunDirectory) -> RunFacts:
         seeds_only={
             steps: rows
             for steps in run.seeds_only_lengths()
-            if (rows := _rows(run.seeds_only(steps).training_steps, TrainingStep))
+            if (rows := read_rows(run.seeds_only(steps).training_steps, TrainingStep))
         },
         suites=suites,
-        ratings=tuple(standing_ratings(_rows(ratings_file(run), Rating)).values()),
+        ratings=tuple(standing_ratings(read_rows(ratings_file(run), Rating)).values()),
         missing=_missing(config, rounds, suites, manifest),
         stages=tuple(_stage_marks(run, directories)),
         compared=compared(run),
@@ -319,9 +231,9 @@ def _read_round(
         home = tuned if stage in ("train", "evaluate") else directory
         if (mark := home.mark(stage)) is not None:
             marks[stage] = mark
-    counts.count_classified(_stream(directory.classified, Classified))
-    counts.count_left_out(_stream(directory.selection, LeftOutRow))
-    counts.count_labelled(_stream(directory.labels, Labelled))
+    counts.count_classified(stream_rows(directory.classified, Classified))
+    counts.count_left_out(stream_rows(directory.selection, LeftOutRow))
+    counts.count_labelled(stream_rows(directory.labels, Labelled))
     return RoundFacts(
         number=_number(directory),
         marks=marks,
@@ -329,11 +241,13 @@ def _read_round(
         instructions=tuple(counts.count_instructions(live.instructions_of(directory))),
         rejections=tuple(
             counts.count_rejections(
-                row for stage in _REJECTING for row in _stream(directory.rejected(stage), Rejection)
+                row
+                for stage in _REJECTING
+                for row in stream_rows(directory.rejected(stage), Rejection)
             )
         ),
         instances=tuple(counts.count_instances(live.instances_of(directory))),
-        steps=_rows(_answers_trained(tuned).training_steps, TrainingStep),
+        steps=read_rows(_answers_trained(tuned).training_steps, TrainingStep),
         draws=read_draws(directory, label),
         pairs=tuple(
             found
@@ -352,72 +266,6 @@ def _answers_trained(directory: RoundDirectory) -> RoundDirectory:
     """Where the training on answers is that came before one on pairs, or was the only one."""
     first = directory.before_pairs
     return first if first.training_steps.exists() else directory
-
-
-def _rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:
-    return tuple(_stream(path, row_type))
-
-
-def _stream(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
-    # A report only looks: the stores of a run that is still going must not be cut.
-    return RowStore(path, row_type, writable=False).stream()
-
-
-def _read_suites(config: Config, directories: list[RoundDirectory]) -> tuple[SuiteFacts, ...]:
-    found: dict[str, list[tuple[Result, Path]]] = {}
-    for directory in directories:
-        names = {
-            path.parent.name
-            for training in directory.trainings().values()
-            for path in training.path.glob(f"eval/*/{COMPARISON_FILE}")
-        }
-        for name in sorted(names):
-            best = best_training([directory], config.evaluation, name)
-            assert best is not None
-            folder = best.directory.evaluation(name)
-            result = Result(best.round, read_comparison(folder / COMPARISON_FILE), best.name)
-            found.setdefault(name, []).append((result, folder))
-    # Names as the config gives them; a suite that was taken out of it comes last.
-    sources = {suite_name(source): source for source in config.evaluation.suites}
-    suites = []
-    for name in [n for n in sources if n in found] + sorted(found.keys() - sources.keys()):
-        results = tuple(result for result, _ in found[name])
-        best = best_training(directories, config.evaluation, name)
-        assert best is not None
-        folder = best.directory.evaluation(name)
-        answers = {s: rows for s in SYSTEMS if (rows := _rows(folder / f"{s}.jsonl", Prediction))}
-        judged = (_read_judged(result.round, path) for result, path in found[name])
-        suites.append(
-            SuiteFacts(
-                name,
-                sources.get(name, name),
-                results,
-                answers,
-                selection_of(config.evaluation),
-                best.round,
-                len(evaluated_trainings(directories, name)),
-                tuple(one for one in judged if one),
-            )
-        )
-    return tuple(suites)
-
-
-def _read_judged(number: int, folder: Path) -> JudgedSuite | None:
-    folder = folder / JUDGE_FOLDER
-    if not (folder / SUMMARY_FILE).exists():
-        return None
-    unread = [
-        UnreadReply(row.task_id, f"{row.first} first, {row.second} second", row.text)
-        for row in _rows(folder / PAIRS_FILE, PairVerdict)
-        if row.choice is None and row.finish_reason
-    ]
-    unread += [
-        UnreadReply(row.task_id, f"grade of {row.system}", row.text)
-        for side in "ab"
-        for row in _rows(grades_file(folder, side), GradeVerdict)
-        if row.level is None and row.finish_reason
-    ]
-    return JudgedSuite(number, read_judgement(folder / SUMMARY_FILE), tuple(unread))
 
 
 def _read_manifest(path: Path) -> Manifest | None:

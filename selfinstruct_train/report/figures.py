@@ -21,8 +21,8 @@ from selfinstruct_train.report.drawing import (
     canvas,
     render,
 )
-from selfinstruct_train.report.facts import SuiteFacts
 from selfinstruct_train.report.headline import BASELINE, outcome
+from selfinstruct_train.report.suite_facts import SuiteFacts
 from selfinstruct_train.report.tables import Acceptance, YieldRow
 from selfinstruct_train.report.wording import number, shorten, visible
 from selfinstruct_train.text.words import Units

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from selfinstruct_train.config import DEFAULT_TRAINING
 from selfinstruct_train.evaluation.compare import OVERALL, contamination_sentence
 from selfinstruct_train.records import Comparison, PairedComparison
-from selfinstruct_train.report.facts import RunFacts, SuiteFacts
+from selfinstruct_train.report.facts import RunFacts
+from selfinstruct_train.report.suite_facts import SuiteFacts
 from selfinstruct_train.report.wording import number, signed
 
 BASELINE = "base-stopped"

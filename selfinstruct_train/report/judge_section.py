@@ -17,7 +17,7 @@ from selfinstruct_train.report.bars import (
     stacked_plot,
 )
 from selfinstruct_train.report.drawing import Plot
-from selfinstruct_train.report.facts import JudgedSuite, SuiteFacts, UnreadReply
+from selfinstruct_train.report.suite_facts import JudgedSuite, SuiteFacts, UnreadReply
 from selfinstruct_train.report.wording import number, share, spread
 
 _REPLIES_SHOWN = 8

@@ -24,15 +24,12 @@ from selfinstruct_train.report.answers import LONGEST, SideBySide, side_by_side,
 from selfinstruct_train.report.baselines import Baselines, read_baselines, standing_label
 from selfinstruct_train.report.counts import trait_yields
 from selfinstruct_train.report.drawing import Plot
-from selfinstruct_train.report.facts import (
-    RunFacts,
-    SuiteFacts,
-    read_facts,
-)
+from selfinstruct_train.report.facts import RunFacts, read_facts
 from selfinstruct_train.report.headline import BASELINE, Headline, judge_suite
 from selfinstruct_train.report.judge_section import judge_section
 from selfinstruct_train.report.people import people_section
 from selfinstruct_train.report.rows_page import write_rows
+from selfinstruct_train.report.suite_facts import SuiteFacts
 from selfinstruct_train.report.treemap import verbs_plot
 from selfinstruct_train.report.verbs import Verbs, find_verbs
 from selfinstruct_train.report.wording import (

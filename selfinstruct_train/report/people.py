@@ -18,8 +18,9 @@ from selfinstruct_train.rating.store import GRADES, Rating
 from selfinstruct_train.report.answers import system_label
 from selfinstruct_train.report.bars import GRADE_PARTS, Bar, BarInterval, stacked_plot
 from selfinstruct_train.report.drawing import Plot
-from selfinstruct_train.report.facts import SYSTEMS, RunFacts
+from selfinstruct_train.report.facts import RunFacts
 from selfinstruct_train.report.headline import BASELINE
+from selfinstruct_train.report.suite_facts import SYSTEMS
 from selfinstruct_train.report.wording import number, spread
 
 _COMMENTS_SHOWN = 40

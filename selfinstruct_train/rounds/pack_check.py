@@ -22,14 +22,13 @@ from selfinstruct_train.generation.reading import read_input_first, read_output_
 from selfinstruct_train.judging.ask import load_judge_prompts, read_choice, read_level
 from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.packs.pack import (
-    AnswerFormat,
-    JudgeMarks,
     Pack,
     load_pack,
     load_pack_file,
     pack_folder,
     require_demonstrations,
 )
+from selfinstruct_train.packs.parts import AnswerFormat, JudgeMarks
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.rounds.rehearsal import rehearse
 from selfinstruct_train.sources.fetch import resolve

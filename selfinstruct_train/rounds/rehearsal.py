@@ -18,7 +18,8 @@ from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.generation.prompting import one_line
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.packs.language import language_test
-from selfinstruct_train.packs.pack import Pack, Wording
+from selfinstruct_train.packs.pack import Pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import GeneratedInstance, Instance, Instruction, Rejection, SeedTask
 from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.text.words import split_words

@@ -15,7 +15,7 @@ from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import ALONE, World
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.models.tokenizer import tokenize
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import GeneratedInstance, Row, SeedTask, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically

@@ -20,7 +20,7 @@ from trl import DPOTrainer
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import TrainingError
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import PreferencePair
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import checks

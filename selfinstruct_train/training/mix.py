@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from selfinstruct_train.config import MixConfig
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.sources.lenient import OwnRow
 from selfinstruct_train.text.words import count_words

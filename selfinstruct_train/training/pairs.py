@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import DrawnAnswers, PairCounts, PreferencePair, TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import read_json, write_atomically

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
-from selfinstruct_train.packs.pack import AnswerFormat
+from selfinstruct_train.packs.parts import AnswerFormat
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import checks

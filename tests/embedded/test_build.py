@@ -20,7 +20,7 @@ from dev.embedded.packing import (
 from dev.embedded.pretrain import Settings, Trainer, kind_of, new_model, rate
 from dev.embedded.tokenizer import END, PAD, split_words, train_tokenizer
 from selfinstruct_train.errors import ConfigError, TrainingError
-from selfinstruct_train.packs.pack import Wording
+from selfinstruct_train.packs.parts import Wording
 
 WORDING = Wording(
     instructions_header="Tasks:",

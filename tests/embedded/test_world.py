@@ -21,7 +21,8 @@ from selfinstruct_train.microworld.instructions import (
 )
 from selfinstruct_train.microworld.oracle import expected, is_classification, judge
 from selfinstruct_train.microworld.world import split_of
-from selfinstruct_train.packs.pack import Wording, read_pack_file
+from selfinstruct_train.packs.pack import read_pack_file
+from selfinstruct_train.packs.parts import Wording
 
 CORPUS_DOCUMENTS = 300
 

@@ -43,7 +43,7 @@ from selfinstruct_train.judging.results import (
     summarise_grades,
     summarise_pairs,
 )
-from selfinstruct_train.packs.pack import JudgeMarks
+from selfinstruct_train.packs.parts import JudgeMarks
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import EvalTask, Instance, Prediction
 from selfinstruct_train.run.directory import RunDirectory

@@ -16,7 +16,8 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
-from selfinstruct_train.packs.pack import Wording, load_pack
+from selfinstruct_train.packs.pack import load_pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance
 
 EN = load_pack("en")

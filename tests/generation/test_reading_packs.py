@@ -11,7 +11,8 @@ from selfinstruct_train.generation.reading import (
     read_instructions,
     read_output_first,
 )
-from selfinstruct_train.packs.pack import Pack, Wording, load_pack
+from selfinstruct_train.packs.pack import Pack, load_pack
+from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
 from selfinstruct_train.templates import cut_at_new_example
 

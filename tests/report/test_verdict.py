@@ -4,8 +4,9 @@ import pytest
 
 from selfinstruct_train.evaluation.selection import Selection
 from selfinstruct_train.records import Comparison, Halves, PairedComparison, SystemScore
-from selfinstruct_train.report.facts import Result, SuiteFacts, read_facts
+from selfinstruct_train.report.facts import read_facts
 from selfinstruct_train.report.headline import closing_lines, judge_suite
+from selfinstruct_train.report.suite_facts import Result, SuiteFacts
 from selfinstruct_train.run.directory import RunDirectory
 
 
