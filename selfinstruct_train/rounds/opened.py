@@ -26,6 +26,7 @@ from selfinstruct_train.rounds.contents import read_contents
 from selfinstruct_train.rounds.held_out import HELD_OUT, held_out_file, with_held_out
 from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
 from selfinstruct_train.run.directory import RunDirectory
+from selfinstruct_train.run.log import RunLog
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import write_atomically
 from selfinstruct_train.run.tracking import PrometheusFile, Tracking, open_tracker
@@ -81,7 +82,9 @@ class OpenedRun:
         self.world.on_main(self._write_held_out)
         freeze_clock(self.described.tokenizer, self.run.begun())
         self.tracking = _tracking(config)
-        self.progress = Progress(quiet=not self.world.is_main, record=self._record)
+        # Nothing that this holds may hold it: its end gives back the lock and the model's memory.
+        record = functools.partial(_record, self.run.log, self.tracking)
+        self.progress = Progress(quiet=not self.world.is_main, record=record)
         for note in (*notes, style, *([settled.note] if settled else [])):
             self.progress.say(note)
         asked = config.generation.filters.tokenizer
@@ -104,10 +107,6 @@ class OpenedRun:
         except RunError:
             saved = None  # no run yet, or a damaged config.yaml, which is written again
         return settle_precision(config.model, self.described, saved)
-
-    def _record(self, shown: ProgressUpdate | Said) -> None:
-        self.run.log.record(shown)
-        self.tracking.record(shown)
 
     def _write_held_out(self) -> None:
         for suite in (s for s in self.suites if s.name == HELD_OUT and self.config.seeds.hold_out):
@@ -168,6 +167,11 @@ class OpenedRun:
     def _shown(self) -> Pack:
         """The pack with the demonstrations that the writer is shown."""
         return shown_pack(self.pack, self.config, self.seeds)
+
+
+def _record(log: RunLog, tracking: Tracking, shown: ProgressUpdate | Said) -> None:
+    log.record(shown)
+    tracking.record(shown)
 
 
 def _tracking(config: Config) -> Tracking:
