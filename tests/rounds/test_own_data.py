@@ -1,6 +1,8 @@
 """Own data goes straight to training, through the same checks as what the model writes."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,19 @@ def test_held_out_seeds_are_a_suite_and_neither_shown_nor_trained_on(tmp_path: P
     again = OpenedRun(opened.run.config())
     assert (again.seeds, again.suites) == (opened.seeds, opened.suites)
     assert again.config == opened.config
+
+
+def test_a_run_that_nobody_holds_gives_back_its_lock_and_its_model_at_once(tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        opened = OpenedRun(config(tmp_path, own_file(tmp_path / "own.json")))
+        lock, model = opened.run.lock, weakref.ref(opened.model.model)
+        assert lock.exists() and model() is not None
+        del opened
+        assert not lock.exists() and model() is None
+    finally:
+        gc.enable()
 
 
 def test_faults_of_own_rows_are_named_before_any_work(tmp_path: Path) -> None:
