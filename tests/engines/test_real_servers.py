@@ -6,23 +6,16 @@ that LLAMA_SERVER names), vLLM (here, or in the Python that VLLM_PYTHON names) a
 serve`` (transformers with its extra ``serving``).
 """
 
-import importlib.util
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from transformers.utils.import_utils import is_serve_available
 
 from selfinstruct_train.config import EngineConfig, ModelConfig
 from selfinstruct_train.engines.base import Completion, Engine, Request
@@ -35,146 +28,26 @@ from selfinstruct_train.models.load import LoadedModel, load_model
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.sources.reader import read_seed_tasks
+from tests.helpers.real_servers import (
+    GGUF_PYTHON,
+    KINDS,
+    START_SECONDS,
+    Kind,
+    Running,
+    llama_cpp_python,
+)
 
 ROOT = Path(__file__).parent.parent.parent
-START_SECONDS = 180
 
 
-class Kind(NamedTuple):
-    """A kind of server."""
+def engine_of(server: Running, model: LoadedModel, **settings: object) -> ServerEngine:
+    asked = {"server_dialect": server.kind.dialect, "server_model": server.kind.model}
+    config = EngineConfig(kind="server", base_url=server.url, **asked | settings)  # type: ignore[arg-type]
 
-    dialect: str
-    model: str | None
-    """Name to ask for; None where any will do."""
-    command: Callable[[Path, int], list[str]]
-    """Arguments from the model as GGUF and the port."""
-    needs_gguf: bool = False
+    def encode(texts: object) -> list[list[int]]:
+        return model.tokenizer(list(texts))["input_ids"]  # type: ignore[call-overload,no-any-return]
 
-
-def python_with(package: str, variable: str) -> str | None:
-    """A Python that has the package."""
-    if importlib.util.find_spec(package) is not None:
-        return sys.executable
-    return os.environ.get(variable)
-
-
-LLAMA_PYTHON = python_with("llama_cpp", "LLAMA_CPP_PYTHON")
-GGUF_PYTHON = python_with("gguf", "LLAMA_CPP_PYTHON")
-LLAMA_SERVER = os.environ.get("LLAMA_SERVER")
-VLLM_PYTHON = python_with("vllm", "VLLM_PYTHON")
-
-
-def llama_cpp_python(gguf: Path, port: int) -> list[str]:
-    settings = ["--model", str(gguf), "--port", str(port), "--host", "127.0.0.1"]
-    settings += ["--logits_all", "true", "--n_ctx", "2048"]  # the first for log-probabilities
-    return [str(LLAMA_PYTHON), "-m", "llama_cpp.server", *settings, "--n_threads", "1"]
-
-
-def llama_server(gguf: Path, port: int) -> list[str]:
-    settings = ["-m", str(gguf), "--port", str(port), "--host", "127.0.0.1", "-t", "1"]
-    return [str(LLAMA_SERVER), *settings, "-c", "8192", "-np", "4"]
-
-
-def vllm(gguf: Path, port: int) -> list[str]:
-    settings = ["--model", str(EMBEDDED_WEIGHTS), "--port", str(port), "--host", "127.0.0.1"]
-    settings += ["--dtype", "float32", "--max-num-seqs", "8", "--gpu-memory-utilization", "0.2"]
-    return [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", *settings]
-
-
-def transformers_serve(gguf: Path, port: int) -> list[str]:
-    settings = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    program = str(Path(sys.executable).with_name("transformers"))
-    return [program, "serve", str(EMBEDDED_WEIGHTS), *settings]
-
-
-def kind(name: str, found: bool, reason: str, *kind: object) -> object:
-    skip = pytest.mark.skipif(not found, reason=f"no {name}: {reason}")
-    return pytest.param(Kind(*kind), id=name, marks=skip)  # type: ignore[arg-type]
-
-
-WEIGHTS = str(EMBEDDED_WEIGHTS)
-KINDS = {
-    "llama-cpp-python": kind(
-        "llama-cpp-python",
-        bool(LLAMA_PYTHON and GGUF_PYTHON),
-        "install llama-cpp-python[server] and gguf, or set LLAMA_CPP_PYTHON",
-        *("llama.cpp", None, llama_cpp_python, True),
-    ),
-    "llama-server": kind(
-        "llama-server",
-        bool(LLAMA_SERVER and GGUF_PYTHON),
-        "set LLAMA_SERVER to the program, and install gguf or set LLAMA_CPP_PYTHON",
-        *("llama.cpp", None, llama_server, True),
-    ),
-    "vllm": kind(
-        "vllm",
-        bool(VLLM_PYTHON),
-        "install vllm or set VLLM_PYTHON",
-        *("vllm", WEIGHTS, vllm),
-    ),
-    "transformers": kind(
-        "transformers serve",
-        is_serve_available(),
-        "install transformers[serving]",
-        *("transformers", WEIGHTS, transformers_serve),
-    ),
-}
-
-
-class Running:
-    """A server under way."""
-
-    def __init__(self, kind: Kind, gguf: Path, log: Path) -> None:
-        self.kind = kind
-        self._log = log
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self._port = unused.getsockname()[1]
-        self._command = kind.command(gguf, self._port)
-        self.url = f"http://127.0.0.1:{self._port}/v1"
-        self.start()
-
-    def start(self) -> None:
-        quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdout=log,
-                stderr=log,
-                cwd=self._log.parent,
-                env=os.environ
-                | quiet
-                | {"OMP_NUM_THREADS": "1", "HF_HUB_CACHE": str(self._log.parent)},
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.url}/models", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.3)
-        self.kill()
-        pytest.fail("the server did not start:\n" + self._log.read_text()[-2000:])
-
-    def kill(self) -> None:
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        finally:
-            self._process.wait()
-
-    def engine(self, model: LoadedModel, **settings: object) -> ServerEngine:
-        asked = {"server_dialect": self.kind.dialect, "server_model": self.kind.model}
-        config = EngineConfig(kind="server", base_url=self.url, **asked | settings)  # type: ignore[arg-type]
-
-        def encode(texts: object) -> list[list[int]]:
-            return model.tokenizer(list(texts))["input_ids"]  # type: ignore[call-overload,no-any-return]
-
-        return ServerEngine(config, "embedded", model.context_length, encode)
+    return ServerEngine(config, "embedded", model.context_length, encode)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +55,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("gguf") / "embedded.gguf"
     if GGUF_PYTHON is not None:
         script = str(Path(__file__).parents[1] / "helpers" / "gguf_export.py")
-        subprocess.run([GGUF_PYTHON, script, WEIGHTS, str(file)], check=True)
+        subprocess.run([GGUF_PYTHON, script, str(EMBEDDED_WEIGHTS), str(file)], check=True)
     return file
 
 
@@ -190,7 +63,8 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(
     request: pytest.FixtureRequest, gguf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    running = Running(request.param, gguf, tmp_path_factory.mktemp("server") / "log")
+    weights = gguf if request.param.needs_gguf else EMBEDDED_WEIGHTS
+    running = Running(request.param, weights, tmp_path_factory.mktemp("server") / "log")
     running.wait()
     yield running
     running.kill()
@@ -226,7 +100,7 @@ def test_greedy_texts_are_those_of_the_model_in_process(
     requests = asked(stop=("\n\nTask:",), max_tokens=60)
     theirs, ours = (
         answers(engine, requests)
-        for engine in (server.engine(model), TransformersEngine(model, EngineConfig()))
+        for engine in (engine_of(server, model), TransformersEngine(model, EngineConfig()))
     )
     assert {found.finish_reason for found in ours.values()} == {"stop", "length"}
     for name, found in theirs.items():
@@ -244,7 +118,7 @@ def test_a_penalty_counts_all_tokens_of_prompt_and_completion(
     requests = asked(repetition_penalty=1.3, top_k=5)
     ours = TransformersEngine(model, EngineConfig())
     wanted = texts(ours, requests)
-    assert texts(server.engine(model), requests) == wanted
+    assert texts(engine_of(server, model), requests) == wanted
     assert wanted != texts(ours, asked())
 
 
@@ -252,7 +126,7 @@ def test_a_seed_repeats_a_text_and_another_seed_gives_another(
     server: Running, model: LoadedModel
 ) -> None:
     # One at a time: what else is in the batch may change a float, and so a draw.
-    engine = server.engine(model, concurrency=1)
+    engine = engine_of(server, model, concurrency=1)
     first, second = (texts(engine, asked(temperature=1.0, seed=7)) for _ in range(2))
     assert first == second
     assert first != texts(engine, asked(temperature=1.0, seed=8))
@@ -269,7 +143,7 @@ def test_yes_and_no_are_scored_as_in_process(server: Running, model: LoadedModel
     words = [f" {prompts.wording.yes}", f" {prompts.wording.no}"]
     theirs, ours = (
         engine.score(prefix, [prompt.question for prompt in asked], words)
-        for engine in (server.engine(model), TransformersEngine(model, EngineConfig()))
+        for engine in (engine_of(server, model), TransformersEngine(model, EngineConfig()))
     )
     for found, wanted in zip(theirs, ours, strict=True):
         # llama.cpp keeps keys and values in float16.
@@ -304,7 +178,7 @@ def test_all_steps_run_where_no_weights_are(server: Running, tmp_path: Path) -> 
 def test_a_chat_endpoint_answers(server: Running, model: LoadedModel) -> None:
     if server.kind.model is not None:
         pytest.skip("the embedded model has no chat template, which this server asks for")
-    found = answers(server.engine(model, server_endpoint="chat"), asked())
+    found = answers(engine_of(server, model, server_endpoint="chat"), asked())
     assert len(found) == 6 and all(completion.completion_tokens for completion in found.values())
 
 
@@ -323,7 +197,7 @@ def test_a_server_that_dies_and_comes_back_is_waited_for(
     try:
         requests = asked(max_tokens=300)
         found = []
-        engine = running.engine(model, concurrency=2, max_retries=30)
+        engine = engine_of(running, model, concurrency=2, max_retries=30)
         for completion in engine.generate(requests):
             if not found:
                 running.kill()
