@@ -147,6 +147,36 @@ def test_rows_are_searched_filtered_and_marked_from_the_disk_and_none_of_them_ru
     assert prune(run, rows).instances == 1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_fifty_thousand_rows_are_searched_in_seconds_and_a_few_megabytes(
+    make_run: MakeRun, browser: Browser
+) -> None:
+    run = make_run(rounds=1, until="instances", instructions=100)
+    path = run.round(0).instances
+    few = list(LiveRows(run).instances(1))
+    with path.open("a", encoding="utf-8") as file:
+        for number in range(50_000):
+            row = few[number % len(few)].model_copy(update={"id": f"r0-more-{number}"})
+            file.write(row.model_dump_json() + "\n")
+    page = write_rows(run, page_environment())
+    total = sum(map(len, chunks(run)))
+    assert total >= 50_000
+    began = time.monotonic()
+    browser.open(page.as_uri(), width=1280)
+    browser.wait("!document.getElementById('browser').hidden")
+    assert time.monotonic() - began < 30
+    last = list(LiveRows(run).instances(1))[-1]
+    began = time.monotonic()
+    browser.value(f"document.getElementById('needle').value = '{last.id}'; filter()")
+    said = browser.value("document.getElementById('count').textContent")
+    assert time.monotonic() - began < 5
+    assert said == f"1 shown of 1 that fit, {total} in all"
+    browser.send("HeapProfiler.collectGarbage")
+    heap = browser.value("performance.memory.usedJSHeapSize")
+    assert isinstance(heap, int) and heap < 100_000_000
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_page_without_its_rows_says_so(make_run: MakeRun, browser: Browser) -> None:
     run = make_run(rounds=1, until="instances", instructions=5)
