@@ -64,6 +64,10 @@ class ChatTemplate:
         said = f"{self._system}\n{text}" if self._system else text
         return ChatTemplate(self._tokenizer, said)
 
+    def without_system(self) -> ChatTemplate:
+        """The same template with the system message that it has of itself, if any."""
+        return ChatTemplate(self._tokenizer)
+
     def prompt(self, turns: Sequence[Turn], question: str) -> ChatRequest:
         """Earlier turns and a question, up to where the assistant answers.
 

@@ -43,6 +43,12 @@ _MUCH = 0.3
 """Share of its sentences and items that an output may say again."""
 _LONGEST_EVASION = 24
 """Words up to which an output that opens with an evasion holds nothing else."""
+_LONGEST_HAND_BACK = 80
+"""The same, where it also hands the work back to who asked."""
+_LIST_ITEM = regex.compile(r"^[ \t]*(?:\d{1,3}[.)]|[-*•])\s+(\S.*)$", regex.MULTILINE)
+_FEWEST_ITEMS = 3
+_MANY_ITEMS = 0.2
+"""Share of the items of a list that may stand there before."""
 _BARE = 2
 """Words up to which an answer is no text."""
 _LONGEST_DESCRIPTION = 16
@@ -64,6 +70,7 @@ class TextFaults:
         self._task = whole_words(known.task_words)
         self._refusal = whole_words(known.refusals)
         self._evasion = _opening(known.evasions)
+        self._hand_back = whole_words(known.hand_backs)
         self._edit = whole_words(known.edit_words)
         self._asks_number = whole_words(known.number_words)
         self._asks_text = whole_words(known.text_words)
@@ -130,10 +137,12 @@ class TextFaults:
         return not _DIGIT.search(asked) and not self._asks_number.search(asked)
 
     def _evades(self, output: str) -> str | None:
-        if self._evasion is None or len(output.split()) > _LONGEST_EVASION:
+        said, size = _after_number(output), len(output.split())
+        found = self._evasion.match(said) if self._evasion else None
+        if found is None or size > _LONGEST_HAND_BACK:
             return None
-        found = self._evasion.match(_after_number(output))
-        return found.group().strip() if found else None
+        handed = self._hand_back is not None and self._hand_back.search(said)
+        return found.group().strip() if handed or size <= _LONGEST_EVASION else None
 
     def _is_bare(self, instruction: str, output: str) -> bool:
         """Whether a text is asked for and the output is a word or two."""
@@ -194,7 +203,11 @@ def _stands_in(text: str, output: str) -> bool:
 
 
 def _said_twice(output: str) -> str | None:
-    """What the output says again, where that makes up much of it."""
+    """What the output says again, where that makes up much of it, or of its list."""
+    items = [tuple(words(found, "unicode")) for found in _LIST_ITEM.findall(output)]
+    if len(items) >= _FEWEST_ITEMS and len(items) - len(set(items)) >= _MANY_ITEMS * len(items):
+        twice = next(item for item in items if items.count(item) > 1)
+        return f"{' '.join(twice)[:80]!r} stands in its list {items.count(twice)} times"
     parts = [part for part in _PARTS.split(output) if part.strip(" \n-*•")]
     said = Counter(tuple(found) for part in parts if len(found := words(part, "unicode")) >= 4)
     again = sum(said.values()) - len(said)

@@ -23,8 +23,11 @@ from selfinstruct_train.text.words import (
     split_words,
     whole_words,
     without_opening_marks,
+    words,
 )
 
+_ECHO = 6
+"""Words in a row that no task shares with a system message by chance."""
 _SHORT_ANSWER = 8
 """Words up to which an answer is a fact rather than free text."""
 
@@ -49,9 +52,17 @@ class FilterResult(NamedTuple):
 class InstructionFilter:
     """The predicates that an instruction must pass before the novelty test."""
 
-    def __init__(self, config: FilterConfig, rules: Rules) -> None:
+    def __init__(self, config: FilterConfig, rules: Rules, preamble: str = "") -> None:
+        """Compile what a pack looks for.
+
+        Args:
+            config: bounds and choices.
+            rules: of the pack.
+            preamble: what the model's chat template says by itself, which a model at times says on.
+        """
         self._config = config
         self._rules = rules
+        self._preamble = set(_pieces(preamble))
         self._unsuitable = whole_words(rules.unsuitable_words)
         self._faults = text_faults(rules.faults)
         self._language = language_test(rules.language)
@@ -85,10 +96,18 @@ class InstructionFilter:
             yield FilterResult("loop", loop)
         if found := _personal_data(self._config.personal_data, text):
             yield found
+        if echo := next((piece for piece in _pieces(text) if piece in self._preamble), None):
+            yield FilterResult("system_message", " ".join(echo))
         if self._faults and (fault := self._faults.no_task(text)):
             yield FilterResult(*fault)
         if self._language and (seen := self._language.foreign_instruction(text)):
             yield FilterResult("foreign_language", seen)
+
+
+def _pieces(text: str) -> list[tuple[str, ...]]:
+    """All runs of as many words as show that one text was taken from another."""
+    found = words(text, "unicode")
+    return [tuple(found[i : i + _ECHO]) for i in range(len(found) - _ECHO + 1)]
 
 
 def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
@@ -99,14 +118,14 @@ def repeated_ngram(text: str, most: int, longest: int = 8) -> str | None:
         most: repeats that still pass.
         longest: longest n-gram looked for, in words.
     """
-    words = split_words(text)
+    said = split_words(text)
     for size in range(1, longest + 1):
         run = 0
-        for i in range(size, len(words)):
+        for i in range(size, len(said)):
             # Each match is one more word that equals the word one period earlier.
-            run = run + 1 if words[i] == words[i - size] else 0
+            run = run + 1 if said[i] == said[i - size] else 0
             if run >= size * most:
-                return " ".join(words[i - size + 1 : i + 1])
+                return " ".join(said[i - size + 1 : i + 1])
     return None
 
 

@@ -49,7 +49,10 @@ class InstructionWriter:
             context.directory.rejected("instructions"), Rejection
         )
         self._journal = context.journal("instructions")
-        self._screen = InstructionFilter(config.filters, context.pack.rules)
+        # A system message of the pack's or a domain's is not looked for: tasks may share its words.
+        own = context.style("instructions") != "completion"
+        preamble = context.template.without_system().user_prefix() if own else ""
+        self._screen = InstructionFilter(config.filters, context.pack.rules, preamble)
         self._adapter = context.adapter if config.instruction_writer == "tuned" else None
         self._counts = Counts(f"round {context.round} instructions", context.report)
         self._recent: deque[bool] = deque(maxlen=config.saturation_window)

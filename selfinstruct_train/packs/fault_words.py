@@ -23,6 +23,8 @@ class FaultWords(BaseModel):
     """What a model says of itself when it refuses."""
     evasions: tuple[str, ...] = ()
     """How a short output opens that knows no answer, or promises one and leaves it at that."""
+    hand_backs: tuple[str, ...] = ()
+    """What hands the work back: with such words a longer output evades as well."""
     edit_words: tuple[str, ...] = ()
     """Words of instructions whose right answer repeats much of the input or the instruction."""
     number_words: tuple[str, ...] = ()

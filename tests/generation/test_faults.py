@@ -72,6 +72,16 @@ def test_whatever_asks_for_something_is_a_task(text: str) -> None:
             "",
             "a trip to the old lake by train",
         ),
+        (
+            "evasion",
+            "Plan my trip.",
+            "",
+            "I'd be happy to help you plan a trip that is full of fun and rest, on the sea or in "
+            "the hills, with friends or alone, as you like it most. What kind of trip is it?",
+        ),
+        ("evasion", "Help me with it.", "", "I'm so sorry for your loss. I'm here to support you."),
+        ("repeats_itself", "Name three skills.", "", "1. Fire.\n2. Water.\n3. Fire."),
+        ("repeats_itself", "Name apps.", "", "- Run\n- Swim\n- Ride\n- Walk\n- **Run**"),
         ("repeats_itself", "Name some rules.", "", "1. Be kind to all.\n2. Be kind to all."),
         ("repeats_itself", "Sing.", "", "I love the wild sea. It is big. I love the wild sea!"),
         ("list_of_one", "Which rules are there?", "", "2. You must be kind to others."),
@@ -175,3 +185,26 @@ def test_real_instructions_are_hardly_ever_taken_for_statements(faults: TextFaul
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         texts = [line.strip() for line in lines][::10]
     assert sum(faults.no_task(text) is not None for text in texts) <= len(texts) / 100
+
+
+def test_what_the_chat_template_says_by_itself_is_no_task() -> None:
+    preamble = "<|system|>\nYou are a helpful AI assistant named Smol.\n<|user|>"
+    screen = InstructionFilter(FilterConfig(), EN.rules, preamble)
+    told = "What does a cat eat? You are a helpful AI assistant named Smol."
+    fault = screen.fault(told)
+    assert fault is not None and fault.reason == "system_message"
+    assert fault.evidence == "you are a helpful ai assistant"
+    assert InstructionFilter(FilterConfig(), EN.rules).fault(told) is None
+    assert screen.fault("Are you a helpful AI assistant, or what are you?") is None
+
+
+def test_a_long_list_may_say_one_thing_twice_and_help_may_be_offered_after_an_answer() -> None:
+    sports = ("run", "swim", "ride", "walk", "row", "run")
+    days = "\n".join(f"{number}. {sport}" for number, sport in enumerate(sports, 1))
+    found = (("Plan six days.", days), ("How do I start?", "Start small. Let me know!"))
+    for instruction, output in found:
+        (checked,) = check_instances(
+            instruction, [Instance(input="", output=output)], False, 1, 5,
+            EN.wording, None, text_faults(EN.rules.faults),
+        )  # fmt: skip
+        assert checked.fault is None
