@@ -61,7 +61,8 @@ def rounds_plot(suite: SuiteFacts, metric: str, key: str) -> Plot | None:
                 label=label,
             )
         axes.set_xlabel("round")
-        axes.set_ylabel(f"gain of the tuned model,\n{UNITS[metric]}")
+        # By what a thing is right stands in the title; here it would run into the legend.
+        axes.set_ylabel(f"gain, {UNITS[metric].partition(' by ')[0]}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(suite.results[0].round - 0.5, suite.results[-1].round + 0.5)
         axes.grid(axis="x", visible=False)
