@@ -45,7 +45,7 @@ _LONGEST_EVASION = 24
 """Words up to which an output that opens with an evasion holds nothing else."""
 _LONGEST_HAND_BACK = 80
 """The same, where it also hands the work back to who asked."""
-_LIST_ITEM = regex.compile(r"^[ \t]*(?:\d{1,3}[.)]|[-*•])\s+(\S.*)$", regex.MULTILINE)
+_BULLETED = regex.compile(r"^[ \t]*[-*•]\s+(\S.*)$", regex.MULTILINE)
 _FEWEST_ITEMS = 3
 _MANY_ITEMS = 0.2
 """Share of the items of a list that may stand there before."""
@@ -204,7 +204,8 @@ def _stands_in(text: str, output: str) -> bool:
 
 def _said_twice(output: str) -> str | None:
     """What the output says again, where that makes up much of it, or of its list."""
-    items = [tuple(words(found, "unicode")) for found in _LIST_ITEM.findall(output)]
+    listed = _BULLETED.findall(output) or _LIST_MARK.split(output)[1:]  # also on one line
+    items = [tuple(words(found, "unicode")) for found in listed]
     if len(items) >= _FEWEST_ITEMS and len(items) - len(set(items)) >= _MANY_ITEMS * len(items):
         twice = next(item for item in items if items.count(item) > 1)
         return f"{' '.join(twice)[:80]!r} stands in its list {items.count(twice)} times"

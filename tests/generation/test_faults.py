@@ -81,6 +81,7 @@ def test_whatever_asks_for_something_is_a_task(text: str) -> None:
         ),
         ("evasion", "Help me with it.", "", "I'm so sorry for your loss. I'm here to support you."),
         ("repeats_itself", "Name three skills.", "", "1. Fire.\n2. Water.\n3. Fire."),
+        ("repeats_itself", "How?", "", "1. Rest. 2. Arrive early. 3. Arrive early. 4. Go."),
         ("repeats_itself", "Name apps.", "", "- Run\n- Swim\n- Ride\n- Walk\n- **Run**"),
         ("repeats_itself", "Name some rules.", "", "1. Be kind to all.\n2. Be kind to all."),
         ("repeats_itself", "Sing.", "", "I love the wild sea. It is big. I love the wild sea!"),
