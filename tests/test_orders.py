@@ -24,7 +24,7 @@ from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.text.novelty import NoveltyIndex
 
 ROOT = Path(__file__).parent.parent
-SUITES = {"orders-test": 50, "orders-dev": 25}
+SUITES = {"orders-test": 100, "orders-dev": 75}
 Task = SeedTask | EvalTask
 
 
