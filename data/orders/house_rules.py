@@ -20,6 +20,15 @@ _NO_ENDS = re.compile(
     re.IGNORECASE,
 )
 """How no item begins; nor does its last word."""
+_GOES_ON = re.compile(
+    r"\s*(?:[^\w\s'-]|$)"
+    r"|\s+(?:about|after|again|already|and|are|as|aside|at|be|because|before|but|by|did|do|does|early|each|for|from"
+    r"|had|has|have|here|if|in|instead|is|it|left|like|more|no|of|off|on|or|over|please|ready|said|set|since|so"
+    r"|sound|than|that|then|there|therefore|this|to|today|tomorrow|tonight|too|until|up|waiting|was|were"
+    r"|when|while|will|would|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    re.IGNORECASE,
+)
+"""What may follow an item: of "22 cheese sandwiches" the cheese is not what was ordered."""
 
 
 def score(instruction: str, input: str, output: str) -> bool:
@@ -38,5 +47,7 @@ def score(instruction: str, input: str, output: str) -> bool:
     # Rules 3 and 4: the customer's words after a number, and that number in digits.
     said = (str(quantity), *_NUMBERS[quantity - 1 : quantity], *_ALSO.get(quantity, ()))
     stands = rf"(?<![\w.,-])(?:{'|'.join(said)}) {re.escape(item)}(?![\w'-])"
-    ends = (item, item.split()[-1])
-    return not any(map(_NO_ENDS.fullmatch, ends)) and bool(re.search(stands, order, re.IGNORECASE))
+    if any(map(_NO_ENDS.fullmatch, (item, item.split()[-1]))):
+        return False
+    found = re.finditer(stands, order, re.IGNORECASE)
+    return any(_GOES_ON.match(order, place.end()) for place in found)

@@ -31,6 +31,7 @@ from selfinstruct_train.generation.reanswer import (
     WrittenInstance,
     ask_again,
     filter_instances,
+    hold_against_program,
     reanswers,
 )
 from selfinstruct_train.generation.replies import read_reply_examples, unfenced
@@ -84,6 +85,7 @@ class InstanceWriter:
                 written, drawn = ask_again(context, journal, reanswer, written, self._done, counts)
                 if self._draws:
                     self._drawn.emit(drawn)
+            written = hold_against_program(context, written)
             if self._fixer is not None:
                 written = self._fixer.fix(written, self._done, counts)
             self.store(written)

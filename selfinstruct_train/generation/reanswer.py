@@ -15,6 +15,7 @@ from typing import NamedTuple
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.chat_prompting import ChatTurns, chat_answer, shown_answers
+from selfinstruct_train.generation.chooser_program import score_answers
 from selfinstruct_train.generation.choosing import Draw, Drawn, choose
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext, adapter_name
@@ -30,6 +31,7 @@ from selfinstruct_train.generation.pool import derived_seed
 from selfinstruct_train.generation.prompting import Prompt, few_shot_prompt
 from selfinstruct_train.generation.reasoning import final_answer, kept_text
 from selfinstruct_train.generation.replies import unfenced
+from selfinstruct_train.judging.arbiter import Answered
 from selfinstruct_train.packs.language import language_test
 from selfinstruct_train.records import DrawnAnswers, Instance, Provenance, Sampling
 
@@ -216,6 +218,36 @@ def ask_again(
         for i in dict.fromkeys(question.task for question in asked):
             filter_again(context, result[i])
     return result, drawn
+
+
+def hold_against_program(context: StageContext, written: Sequence[Written]) -> list[Written]:
+    """Drop labels that were written before their inputs, and so not drawn, by the user's program.
+
+    Raises:
+        ConfigError: the program is at fault.
+    """
+    step = context.config.generation.instances
+    if step.chooser != "program" or step.best_of == 1 or _tuned_writes(context):
+        return list(written)
+    result = [row._replace(instances=list(row.instances)) for row in written]
+    places = [
+        (row, place)
+        for row in result
+        if row.task.is_classification
+        for place, found in enumerate(row.instances)
+        if found.fault is None
+    ]
+    answered = [
+        Answered(row.task.row.instruction, found.input, found.output)
+        for row, place in places
+        for found in (row.instances[place].instance,)
+    ]
+    scores = score_answers(step.chooser_program, answered, step.chooser_seconds)
+    for (row, place), score in zip(places, scores, strict=True):
+        if score <= 0:
+            fault = FilterResult("no_choice", f"the written label has {score:.2f} by program")
+            row.instances[place] = row.instances[place]._replace(fault=fault)
+    return result
 
 
 class Picked(NamedTuple):

@@ -194,6 +194,27 @@ def test_the_chosen_answer_becomes_the_row_and_the_others_are_kept_beside_it(
     assert mark is not None and mark.files["drawn.jsonl"].rows == len(drawn)
 
 
+def test_a_label_that_was_written_before_its_input_must_please_the_program_too(
+    tmp_path: Path,
+) -> None:
+    plain = draw(tmp_path / "plain").store(tmp_path / "plain/run/round-0/instances.jsonl",
+                                           GeneratedInstance).read()  # fmt: skip
+    labels = sorted({row.output for row in plain if row.is_classification})
+    assert len(labels) > 1
+    rules = tmp_path / "rules.py"
+    rules.write_text(
+        "def score(instruction, input, output):\n"
+        f"    return output not in ('answer 1', {labels[0]!r})\n"
+    )
+    settings = ("best_of=3", "chooser=program", f"chooser_program={rules}")
+    config = small_config(tmp_path, *(f"generation.instances.{value}" for value in settings))
+    directory = run_generation(config, ScriptedEngine(drawing, scripted()._score))
+    kept = directory.store(directory.instances, GeneratedInstance).read()
+    assert {row.output for row in kept if row.is_classification} == set(labels[1:])
+    dropped = [row for row in rejections(directory) if row.output == labels[0]]
+    assert dropped and {row.reason for row in dropped} == {"no_choice"}
+
+
 def test_each_draw_has_a_seed_of_its_own_that_follows_from_the_run(tmp_path: Path) -> None:
     seeds: list[int] = []
 
