@@ -115,8 +115,10 @@ class TrainingConfig(Section):
     Where such answers are many, a small model learns to end before it has said anything."""
     min_rows: int = Field(default=100, ge=1)
     """Fewer rows of the model's own than this are trained on with a warning; none end the run."""
-    start: Literal["base", "previous"] = "base"
-    """Each round trains a fresh adapter from the base, or continues the previous round's."""
+    start: Literal["base", "previous", "merged"] = "base"
+    """Each round trains a fresh adapter on the base, or continues the previous round's, or trains a
+    fresh one on the base with those of all rounds before merged into it. What ``merged`` leaves is
+    one adapter of the base itself, with ``lora_r`` ranks more each round."""
     lora_r: Count = 16
     """Rank of the adapter."""
     lora_alpha: Count = 32
@@ -178,6 +180,23 @@ class TrainingConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _merges_what_stays(self) -> TrainingConfig:
+        if self.start != "merged":
+            return self
+        if self.adapter == "none":
+            raise ValueError(
+                "start is 'merged', but without an adapter there is nothing to merge: the weights "
+                "go on; set start to previous"
+            )
+        for setting in ("weight_decay", "lora_dropout"):
+            if getattr(self, setting) or any(self.sweep.get(setting, ())):  # type: ignore[call-overload]
+                raise ValueError(
+                    f"start is 'merged', but {setting} would change what is merged too; set it to "
+                    "0, or start to previous"
+                )
+        return self
+
     @property
     def has_own_copy(self) -> bool:
         """Whether a copy of the model is loaded for the training and dropped after it."""
@@ -187,6 +206,17 @@ class TrainingConfig(Section):
     def of_answers(self) -> TrainingConfig:
         """The settings of the training on answers alone; nothing about pairs bears on it."""
         return self.model_copy(update={"method": "sft", "preference": PreferenceConfig()})
+
+    @property
+    def after_answers(self) -> TrainingConfig:
+        """The settings of the training on pairs that goes on from one on answers."""
+        # What that one has merged is in the adapter that it leaves.
+        goes_on = {"start": "previous"} if self.start == "merged" else {}
+        return self.model_copy(update=goes_on)
+
+    def most_ranks(self, rounds: int) -> int:
+        """Ranks of the widest adapter that so many rounds leave."""
+        return self.lora_r * (rounds if self.start == "merged" else 1)
 
     @property
     def trainings(self) -> tuple[TrainingConfig, ...]:

@@ -84,7 +84,7 @@ def make_engine(
                 source=model_source(config.model),
                 revision=config.model.revision,
                 dtype=str(model.dtype).removeprefix("torch."),
-                lora_rank=config.training.lora_r,
+                lora_rank=config.training.most_ranks(config.rounds),
             )
 
 

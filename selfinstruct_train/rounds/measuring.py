@@ -117,7 +117,7 @@ def _contaminated(
     opened: OpenedRun, config: Config, number: int, suite: Suite
 ) -> tuple[ContaminatedRow, ...]:
     # A suite may join a run whose rounds were trained without regard to it.
-    first = 0 if config.training.start == "previous" else number
+    first = number if config.training.start == "base" else 0
     rounds = (
         opened.run.round(trained).training(config.training.name)
         for trained in range(first, number + 1)

@@ -167,7 +167,8 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     faults.check(lambda: _check_writer(config))
     faults.check(lambda: _check_trackers(config))
     faults.check(lambda: share_out(config.training, world))
-    faults.check(lambda: check_launcher(config.training.method, config.training.adapter))
+    training = config.training
+    faults.check(lambda: check_launcher(training.method, training.adapter, training.start))
     if config.training.adapter == "qlora":
         faults.check(check_four_bit)
     model = faults.check(lambda: describe_model(config.model))
@@ -285,7 +286,8 @@ def count_parameters(config: Config, model: ModelDescription) -> tuple[int, int]
     """Put an adapter on the model's outline, which takes no memory.
 
     Returns:
-        Parameters of the base, and those that are trained: the adapter's, or without one all.
+        Parameters of the base, and those that are trained: the adapter's, at its widest where it
+        grows from round to round, or without one all.
 
     Raises:
         ConfigError: no causal language model, or the adapter finds no place in it.
@@ -309,7 +311,10 @@ def count_parameters(config: Config, model: ModelDescription) -> tuple[int, int]
         parameters = base.num_parameters()
         if config.training.adapter == "none":
             return parameters, parameters
-        tuned = attach_adapter(base, config.training, 0, None)
+        widest = config.training.model_copy(
+            update={"lora_r": config.training.most_ranks(config.rounds)}
+        )
+        tuned = attach_adapter(base, widest, 0, None)
     return parameters, sum(p.numel() for p in tuned.parameters() if p.requires_grad)
 
 

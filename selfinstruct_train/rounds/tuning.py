@@ -68,7 +68,7 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
             mixed += replay_rows(opened, config, directory, wanted)
         rows = TrainingRows(lambda: mixed)
     start = None
-    if number > 0 and config.training.start == "previous":
+    if number > 0 and config.training.start != "base":
         before = opened.rows.last_live(number)
         start = None if before is None else before.training(name).tuned
     stage = f"{describe(config, number)} training"
@@ -195,7 +195,7 @@ def _tune(
         result = train_on_pairs(
             model,
             pairs,
-            training,
+            training.after_answers if results else training,
             directory,
             answers=opened.pack.answers,
             seed=config.seed,

@@ -7,12 +7,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from selfinstruct_train.config import TrainingConfig
@@ -20,22 +22,94 @@ from selfinstruct_train.errors import ConfigError, RunError
 from selfinstruct_train.models.adapters import without_advice
 from selfinstruct_train.run.stores import write_atomically
 
+_RANK = {"lora_A": 0, "lora_B": 1}
+"""Which dimension of an adapter's matrices counts its ranks."""
+
 
 def attach_adapter(base: Any, config: TrainingConfig, seed: int, start: Path | None) -> PeftModel:
-    """Wrap the base in a fresh adapter, or in the one in ``start`` to go on from it.
+    """Wrap the base in a fresh adapter, alone or beside the one in ``start``, or go on from that.
+
+    Of an adapter that has more ranks than ``lora_r`` the last ones alone are trained: the others
+    are of earlier rounds, and stay as they are.
 
     Raises:
         ConfigError: ``target_modules`` names no module of the model.
-        RunError: there is no adapter to go on from.
+        RunError: there is no adapter to go on from, or one of other ranks.
     """
-    if start is not None:
-        if not (start / "adapter_config.json").exists():
-            raise RunError(
-                f"{start}: no adapter there to go on from; finish the round before, or set "
-                "training.start=base"
-            )
-        with without_advice():
-            return PeftModel.from_pretrained(base, str(start), is_trainable=True)
+    if start is None:
+        return _fresh(base, config, seed)
+    if not (start / "adapter_config.json").exists():
+        raise RunError(
+            f"{start}: no adapter there to go on from; finish the round before, or set "
+            "training.start=base"
+        )
+    if config.start == "merged":
+        return _fresh_beside(base, config, seed, start)
+    with without_advice():
+        tuned = PeftModel.from_pretrained(base, str(start), is_trainable=True)
+    _hold(tuned, LoraConfig.from_pretrained(str(start)).r - config.lora_r)
+    return tuned
+
+
+def _fresh_beside(base: Any, config: TrainingConfig, seed: int, start: Path) -> PeftModel:
+    """A fresh adapter as further ranks of one that stays: the base with that merged, and a new one.
+
+    W + s B A + s B' A' is W + s [B B'] [A; A']. So what is trained and saved is an adapter of the
+    base itself, nothing is rounded by a merge, and weights in 4 bits will do too.
+    """
+    before = LoraConfig.from_pretrained(str(start))
+    if (
+        before.r % config.lora_r
+        or before.lora_alpha * config.lora_r != config.lora_alpha * before.r
+    ):
+        raise RunError(
+            f"{start}: was trained with another training.lora_r or lora_alpha; set these as they "
+            "were, or set training.start=base"
+        )
+    ranks = {
+        "lora_r": before.r + config.lora_r,
+        "lora_alpha": before.lora_alpha + config.lora_alpha,
+    }
+    tuned = _fresh(base, config.model_copy(update=ranks), seed)
+    weights = load_file(start / "adapter_model.safetensors")
+    with torch.no_grad():
+        for name, parameter, dimension in _matrices(tuned):
+            # Files leave out the name that peft gives to a model's one adapter.
+            kept = weights.pop(name.replace(".default.", "."))
+            parameter.narrow(dimension, 0, before.r).copy_(kept)
+    if weights:
+        tuned.unload()
+        raise RunError(
+            f"{start}: was trained with other training.target_modules; set these as they were, or "
+            "set training.start=base"
+        )
+    _hold(tuned, before.r)
+    return tuned
+
+
+def _hold(tuned: PeftModel, ranks: int) -> None:
+    """Keep the first ranks of an adapter as they are: no gradient reaches them."""
+    if ranks > 0:
+        for _, parameter, dimension in _matrices(tuned):
+            hook = partial(_without_first, ranks=ranks, dimension=dimension)
+            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _without_first(gradient: torch.Tensor, ranks: int, dimension: int) -> torch.Tensor:
+    held = gradient.clone()
+    held.narrow(dimension, 0, ranks).zero_()
+    return held
+
+
+def _matrices(tuned: PeftModel) -> Iterator[tuple[str, torch.nn.Parameter, int]]:
+    """The matrices of an adapter, each with the dimension that counts its ranks."""
+    for name, parameter in tuned.named_parameters():
+        for kind, dimension in _RANK.items():
+            if f".{kind}." in name:
+                yield name, parameter, dimension
+
+
+def _fresh(base: Any, config: TrainingConfig, seed: int) -> PeftModel:
     # peft draws the first weights from the global generator.
     set_seed(seed)
     modules = config.target_modules

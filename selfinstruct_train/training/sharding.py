@@ -35,12 +35,13 @@ def is_sharded(model: Any) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def check_launcher(method: str, adapter: str) -> None:
+def check_launcher(method: str, adapter: str, start: str) -> None:
     """See that the launcher's settings are those that a sharded training here can take.
 
     Args:
         method: of the training.
         adapter: what is trained.
+        start: what each round starts from.
 
     Raises:
         ConfigError: they are not.
@@ -61,6 +62,11 @@ def check_launcher(method: str, adapter: str) -> None:
         raise ConfigError(
             "training.adapter: weights in 4 bits are not sharded here; set it to lora, or launch "
             "with configs/accelerate/ddp.yaml"
+        )
+    if start == "merged":
+        raise ConfigError(
+            "training.start: weights that are sharded have nothing merged into them here; set it "
+            "to base or previous, or launch with configs/accelerate/ddp.yaml"
         )
     if method != "sft":
         raise ConfigError(

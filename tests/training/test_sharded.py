@@ -86,6 +86,7 @@ def test_sharded_weights_end_as_those_of_one_process(
         ({"FSDP_VERSION": "1"}, "fsdp_version: is 1"),
         ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading"),
         ({"adapter": "qlora"}, r"training\.adapter: weights in 4 bits are not sharded"),
+        ({"start": "merged"}, r"training\.start: weights that are sharded have nothing merged"),
         ({"method": "sft+dpo"}, r"training\.method: 'sft\+dpo' cannot be trained with sharded"),
     ],
 )
@@ -93,12 +94,13 @@ def test_a_launcher_that_cannot_be_served_is_refused_before_anything_is_done(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
 ) -> None:
     method, adapter = variables.get("method", "sft"), variables.get("adapter", "lora")
-    sharding.check_launcher(method, adapter)
+    start = variables.get("start", "base")
+    sharding.check_launcher(method, adapter, start)
     asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} | variables
     for name, value in asked.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
-        sharding.check_launcher(method, adapter)
+        sharding.check_launcher(method, adapter, start)
 
 
 def test_a_cpu_on_which_accelerate_would_not_shard_is_not_passed_over(
