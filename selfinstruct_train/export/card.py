@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -14,7 +16,13 @@ from huggingface_hub import DatasetCard, DatasetCardData, hf_hub_download
 from selfinstruct_train.config import Config, ModelConfig
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.export.folder import TAG
-from selfinstruct_train.export.rows import DataFormat, DataRows, Split
+from selfinstruct_train.export.rows import (
+    DataFormat,
+    DataRows,
+    RowLabels,
+    Split,
+    label_columns,
+)
 from selfinstruct_train.models.describe import model_source
 from selfinstruct_train.models.gguf import is_gguf, smollm2_file
 from selfinstruct_train.packs.pack import BUILT_IN
@@ -34,6 +42,9 @@ _COLUMNS = {
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
+_MOST_LABELS = 20
+"""Labels that the card counts one by one."""
+
 
 class DataFigures(NamedTuple):
     """What a data set is made of; shares as ``12 of 40``, means over the rows."""
@@ -51,6 +62,9 @@ class DataFigures(NamedTuple):
     input_words: str
     """Over the rows that have one."""
     output_words: str
+    categories: str
+    """Rows of each, most frequent first; empty where no row has one. So are the next."""
+    task_types: str
 
 
 def data_card(
@@ -70,8 +84,8 @@ def data_card(
         _data_metadata(config, len(data.rows), split, format, licence),
         template_str=(_HERE / "data_card.md").read_text("utf-8"),
         title=f"{run.path.resolve().name}: instruction data",
-        figures=data_figures(split),
-        columns=_COLUMNS[format],
+        figures=data_figures(split, data.labels),
+        columns=_columns(data, format),
         samples=_samples(split.train),
         model=f"`{public_name(config.model.name_or_path)}`",
         model_licence=model_licence(config.model) or "not known here; see its own card",
@@ -88,8 +102,13 @@ def data_card(
     return card
 
 
-def data_figures(split: Split) -> DataFigures:
-    """Count what a data set is made of."""
+def data_figures(split: Split, labels: Mapping[str, RowLabels]) -> DataFigures:
+    """Count what a data set is made of.
+
+    Args:
+        split: its rows.
+        labels: of rows, by their ids.
+    """
     rows = (*split.train, *split.test)
     inputs = [row.input for row in rows if row.input.strip()]
     return DataFigures(
@@ -105,6 +124,8 @@ def data_figures(split: Split) -> DataFigures:
         instruction_words=_mean_words([row.instruction for row in rows]),
         input_words=_mean_words(inputs),
         output_words=_mean_words([row.output for row in rows]),
+        categories=_counted([one.category if (one := labels.get(r.id)) else None for r in rows]),
+        task_types=_counted([one.task_type if (one := labels.get(r.id)) else None for r in rows]),
     )
 
 
@@ -182,6 +203,26 @@ def _samples(rows: Sequence[TrainingRow]) -> str:
         json.dumps({"instruction": row.instruction, "input": row.input, "output": row.output})
         for row in chosen
     )
+
+
+def _columns(data: DataRows, format: DataFormat) -> str:
+    labels = label_columns(data) if format != "parquet" else []
+    return " and ".join((_COLUMNS[format], *(f"`{name}`" for name in labels)))
+
+
+def _counted(labels: Sequence[str | None]) -> str:
+    """How many rows have each label, as a cell of a table; empty where none has any."""
+    counts = Counter(label for label in labels if label is not None)
+    if not counts:
+        return ""
+    # The words are the seeds' authors': one line, and neither a column nor a tag.
+    shown = [
+        f"{escape(' '.join(label.split())).replace('|', '&#124;')} {number}"
+        for label, number in counts.most_common(_MOST_LABELS)
+    ]
+    others = len(counts) - len(shown)
+    more = [f"{others} others"] if others > 0 else []
+    return ", ".join((*shown, *more, f"none {len(labels) - counts.total()}"))
 
 
 def _mean_words(texts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,16 +15,30 @@ from selfinstruct_train.errors import RunError
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.packs.parts import AnswerFormat
-from selfinstruct_train.records import GeneratedInstance, Instruction, TrainingRow
+from selfinstruct_train.records import (
+    GeneratedInstance,
+    Instruction,
+    Labelled,
+    SeedTask,
+    TrainingRow,
+)
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import LiveRows
+from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import choose_variant, completion_text, encode, user_message
-from selfinstruct_train.training.dataset import training_rows
+from selfinstruct_train.training.dataset import seed_row_id, training_rows
 from selfinstruct_train.training.mix import mix_rows, own_training_rows, too_many_short
 
 DataFormat = Literal["sft", "alpaca", "messages", "sharegpt", "parquet"]
+
+
+class RowLabels(NamedTuple):
+    """What a row is about, and what kind of work it is; None where nothing says so."""
+
+    category: str | None
+    task_type: str | None
 
 
 class DataRows(NamedTuple):
@@ -36,7 +50,10 @@ class DataRows(NamedTuple):
     generated: dict[str, GeneratedInstance]
     """By id: where the machine-written ones come from."""
     instructions: dict[str, Instruction]
-    """By id: what their instructions were drawn for, and what they are about."""
+    """By id: what their instructions were drawn for."""
+    labels: dict[str, RowLabels]
+    """By id of the row: of a seed its own, of a machine-written row those of its instruction, or
+    where that has none the model's own. Rows that have neither are not in it."""
     contamination: Contamination
 
 
@@ -82,7 +99,8 @@ def read_data(run: RunDirectory) -> DataRows:
     kept = tuple(row for place, row in enumerate(rows) if place not in contamination.left_out)
     generated = {row.id: row for row in instances}
     instructions = {row.id: row for row in live.instructions(rounds)}
-    return DataRows(config, kept, generated, instructions, contamination)
+    labels = _labels(run, seeds, instances, instructions)
+    return DataRows(config, kept, generated, instructions, labels, contamination)
 
 
 def split_rows(rows: Sequence[TrainingRow], share: float, seed: int) -> Split:
@@ -130,11 +148,45 @@ def write_rows(
     if format == "parquet":
         return _write_parquet(path.with_suffix(".parquet"), rows, data)
     shape = _shape(format, data.config, answers)
-    target = path.with_suffix(".jsonl")
+    target, columns = path.with_suffix(".jsonl"), label_columns(data)
     with target.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(shape(row), ensure_ascii=False) + "\n")
+            labels = data.labels.get(row.id)
+            # A column is in every row, or readers differ in what they make of it.
+            beside = {name: getattr(labels, name, None) for name in columns}
+            file.write(json.dumps(shape(row) | beside, ensure_ascii=False) + "\n")
     return target
+
+
+def _labels(
+    run: RunDirectory,
+    seeds: Sequence[SeedTask],
+    instances: Sequence[GeneratedInstance],
+    instructions: Mapping[str, Instruction],
+) -> dict[str, RowLabels]:
+    said = {
+        row.id: row
+        for directory in run.rounds()
+        for row in RowStore(directory.labels, Labelled, writable=False).stream()
+    }
+    found = {
+        seed_row_id(task, number): RowLabels(task.category, task.task_type)
+        for task in seeds
+        for number in range(len(task.instances))
+    }
+    for row in instances:
+        own, by_model = instructions[row.instruction_id], said.get(row.instruction_id)
+        found[row.id] = RowLabels(
+            own.category or (by_model.category if by_model else None),
+            own.task_type or (by_model.task_type if by_model else None),
+        )
+    return {row_id: labels for row_id, labels in found.items() if any(labels)}
+
+
+def label_columns(data: DataRows) -> list[str]:
+    """Which of ``category`` and ``task_type`` any row of the data has."""
+    labels = data.labels.values()
+    return [name for name in RowLabels._fields if any(getattr(one, name) for one in labels)]
 
 
 def _shape(
@@ -191,7 +243,12 @@ def _write_parquet(path: Path, rows: Iterable[TrainingRow], data: DataRows) -> P
         + [(name, text) for name in ("operation", "category", "task_type")]
         + [("attributes", pa.list_(text))]
     )
-    found = [row.model_dump() | _origin(data, row.id) for row in rows]
+    found = [
+        row.model_dump()
+        | _origin(data, row.id)
+        | (labels._asdict() if (labels := data.labels.get(row.id)) else {})
+        for row in rows
+    ]
     pq.write_table(pa.Table.from_pylist(found, schema), path, compression="zstd")
     return path
 
@@ -218,7 +275,5 @@ def _steered(instruction: Instruction | None) -> dict[str, Any]:
         return {}
     return {
         "operation": instruction.provenance.operation,
-        "category": instruction.category,
-        "task_type": instruction.task_type,
         "attributes": [f"{one.name}: {one.value}" for one in instruction.provenance.attributes],
     }

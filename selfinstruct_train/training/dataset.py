@@ -90,7 +90,7 @@ def training_rows(
         for task in seed_tasks if include_seeds else ():
             for number, instance in enumerate(task.instances):
                 yield TrainingRow(
-                    id=f"{task.id}#{number}",
+                    id=seed_row_id(task, number),
                     source="seed",
                     instruction=task.instruction,
                     input=instance.input,
@@ -114,6 +114,11 @@ def training_rows(
             "is off; look into rejected/ for the reasons, or set training.include_seeds=true"
         )
     return TrainingRows(read)
+
+
+def seed_row_id(task: SeedTask, number: int) -> str:
+    """Id of the training row of one of a seed task's instances, counted from 0."""
+    return f"{task.id}#{number}"
 
 
 def write_dataset(rows: Iterable[TrainingRow], directory: RoundDirectory) -> DatasetCounts:

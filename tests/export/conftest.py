@@ -27,8 +27,8 @@ def provenance(number: int = 0) -> Provenance:
     )
 
 
-def write_run(path: Path, **settings: object) -> RunDirectory:
-    """A run whose model wrote ten instructions, with two instances each."""
+def write_run(path: Path, category: str | None = "music", **settings: object) -> RunDirectory:
+    """A run whose model wrote ten instructions of a category, with two instances each."""
     run = RunDirectory(path)
     run.open(
         Config.model_validate(
@@ -50,7 +50,7 @@ def write_run(path: Path, **settings: object) -> RunDirectory:
             provenance=provenance(n).model_copy(
                 update={"attributes": (Attribute(name="mood", value="glad"),)}
             ),
-            category="music",
+            category=category,
         )
         for n in range(10)
     )

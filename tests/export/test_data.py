@@ -1,6 +1,7 @@
 """Data that leaves a run: every format is read by `datasets`, with a card that says what it is."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -15,14 +16,14 @@ from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.export.data import export_data
 from selfinstruct_train.export.hub import check_push, push
 from selfinstruct_train.packs.pack import load_answers
-from selfinstruct_train.records import GeneratedInstance
+from selfinstruct_train.records import GeneratedInstance, Labelled
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.rows import Pruned
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.sources.fetch import resolve
 from selfinstruct_train.sources.reader import read_seed_tasks
 from selfinstruct_train.templates import encode
-from tests.export.conftest import HOSTILE, provenance
+from tests.export.conftest import HOSTILE, provenance, write_run
 from tests.helpers.hub import hub
 
 SEED_ROWS = sum(len(t.instances) for t in read_seed_tasks(resolve("microworld-seeds")))
@@ -47,10 +48,11 @@ def test_datasets_reads_every_format_with_all_rows(
     match format:
         case "sft":
             prompt = encode("plain", row.instruction, row.input, load_answers("en"))
-            assert found == {"prompt": prompt, "completion": " " + row.output}
+            given = {"prompt": prompt, "completion": " " + row.output, "category": "music"}
+            assert found == given
         case "alpaca":
             given = {"instruction": row.instruction, "input": row.input, "output": row.output}
-            assert found == given
+            assert found == given | {"category": "music"}
         case "messages":
             roles = [(m["role"], m["content"]) for m in found["messages"]]
             assert roles == [("user", asked), ("assistant", row.output)]
@@ -62,6 +64,45 @@ def test_datasets_reads_every_format_with_all_rows(
             assert found["demonstrations"] == ["mw_seed_0", "mw_seed_1"]
             assert (found["category"], found["attributes"]) == ("music", ["mood: glad"])
             assert found["operation"] is None is found["task_type"]
+    seed = next(i for i, row in enumerate(split.train) if row.source == "seed")
+    assert train[seed]["category"] is None
+
+
+@pytest.mark.parametrize("format", ["alpaca", "parquet"])
+def test_labels_are_those_of_seeds_of_instructions_and_else_of_the_model(
+    tmp_path: Path, format: str
+) -> None:
+    seeds = [
+        task.model_copy(update={"category": f"<b>{n % 2}|", "task_type": "a\nkind"} if n else {})
+        for n, task in enumerate(read_seed_tasks(resolve("microworld-seeds"))[:5])
+    ]
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(task.model_dump_json() + "\n" for task in seeds), "utf-8")
+    run = write_run(tmp_path / "run", seeds={"path": str(path)})
+    directory = run.round(0)
+    directory.store(directory.labels, Labelled).append(
+        [Labelled(id="i1", category="sport", task_type="a\nkind")]
+    )
+    split = export_data(run, format, 0.0, tmp_path / "out")
+    rows = zip(split.train, load(tmp_path / "out", tmp_path / "cache"), strict=True)
+    found = {row.id.partition("#")[0]: (r["category"], r["task_type"]) for row, r in rows}
+    wanted = {task.id: (task.category, task.task_type) for task in seeds}
+    wanted |= {f"i{n}": ("music", "a\nkind" if n == 1 else None) for n in range(10)}
+    assert found == wanted, "the tasks in the prompt say it before the model does"
+    told = DatasetCard.load(tmp_path / "out" / "README.md").text
+    counted = Counter(task.category for task in seeds for _ in task.instances)
+    assert "| rows by category | music 20, " in told and f"none {counted[None]} |" in told
+    assert f"&lt;b&gt;0&#124; {counted['<b>0|']}" in told and "<b>" not in told
+    assert "| rows by kind of task | a kind " in told
+    assert ("`category` and `task_type`" in told) == (format == "alpaca")
+
+
+def test_without_labels_no_column_is_added(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", category=None)
+    export_data(run, "alpaca", 0.0, tmp_path / "out")
+    row = json.loads((tmp_path / "out/train.jsonl").read_text("utf-8").splitlines()[0])
+    assert row.keys() == {"instruction", "input", "output"}
+    assert "rows by category" not in (tmp_path / "out/README.md").read_text("utf-8")
 
 
 def test_no_instruction_is_in_both_parts_and_a_repetition_gives_the_same(
