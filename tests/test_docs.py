@@ -1,11 +1,14 @@
 """What README and docs tell the user to do exists and works."""
 
+import ast
+import importlib.util
 import json
 import re
 import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,10 +18,11 @@ from typer.testing import CliRunner
 
 from dev import architecture
 from selfinstruct_train.cli.app import app
-from selfinstruct_train.config import Config, all_keys
+from selfinstruct_train.config import Config, all_keys, load_config
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.packs.operations import Operation
 from selfinstruct_train.records import SeedTask
+from selfinstruct_train.sources.reader import read_seed_tasks
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -41,6 +45,16 @@ _LINE = re.compile(r"^[#\s]*(?:[A-Z]\w+:\s+)?(selfinstruct [a-z].*)$", re.MULTIL
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _KEY = re.compile(r"`((?:model|seeds|generation|training|evaluation)\.[a-z0-9_.]+?)[=:`\s]")
 _FENCE = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_OVERRIDE = re.compile(r"(?<![\w.-])[a-z_]+(?:\.[a-z_0-9]+)*=[^\s`|]+")
+_LEAST: dict[str, object] = {
+    "model": {"name_or_path": "embedded"},
+    "seeds": {"path": "microworld-seeds"},
+    "evaluation": {"suites": ["microworld-dev"]},
+    "output_dir": "run",
+}
+"""The settings that a config must have."""
 _NOTATION = str.maketrans({"[": " ", "]": " ", "…": " "})
 
 
@@ -115,6 +129,84 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     )
     unknown = named - set(all_keys())
     assert {name for name in unknown if not name.startswith(free)} == set(), page
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.suffix == ".md"], ids=lambda p: p.name)
+def test_every_example_of_settings_is_a_config_that_holds(page: Path) -> None:
+    known = {key.rpartition(".")[2] for key in all_keys()}
+    for block in _YAML.findall(page.read_text("utf-8")):
+        first = re.match(r"(\s*)(\w+):", block)
+        assert first is not None, block
+        if first[1]:  # goes on with the block before it
+            assert set(re.findall(r"^\s*(\w+):", block, re.MULTILINE)) <= known, block
+        elif first[2] in Config.model_fields:
+            Config.model_validate(joined(_LEAST, yaml.safe_load(block)))
+
+
+def joined(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+    """Two configs in one; what the second says goes."""
+    found = dict(below)
+    for key, value in above.items():
+        under = found.get(key)
+        both = isinstance(under, dict) and isinstance(value, dict)
+        found[key] = joined(under, value) if both else value  # type: ignore[arg-type]
+    return found
+
+
+def test_what_a_page_of_examples_would_not_let_pass() -> None:
+    whole = joined({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "d": {"e": 5}})
+    assert whole == {"a": {"b": 1, "c": 4}, "d": {"e": 5}}
+    blocks = [b for page in PAGES for b in _YAML.findall(page.read_text("utf-8"))]
+    assert len(blocks) >= 20 and any("toxicity" in block for block in blocks)
+
+
+@pytest.mark.parametrize(("page", "text"), [(p, c) for p, c in COMMANDS if _OVERRIDE.search(c)])
+def test_every_setting_on_a_command_line_is_taken(page: str, text: str, tmp_path: Path) -> None:
+    overrides = [found for found in _OVERRIDE.findall(text) if found != "key=value"]
+    named = re.search(r"configs/[\w.-]+\.yaml", text)
+    config = ROOT / (named[0] if named else "configs/quickstart.yaml")
+    load_config(config, [f"output_dir={tmp_path}", *overrides])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.suffix == ".md"], ids=lambda p: p.name)
+def test_every_launcher_and_module_on_a_command_line_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for file in re.findall(r"--config_file (\S+)", text):
+        assert (ROOT / file.strip("`")).is_file(), file
+    for module in re.findall(r"-m (selfinstruct_train[\w.]*\w)", text):
+        assert importlib.util.find_spec(module) is not None, module
+    for module in re.findall(r"python -m (benchmarks[\w.]*\w)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for file in re.findall(r"^ *(?:sbatch|docker build .*-f|bash) (\S+)", text, re.MULTILINE):
+        assert (ROOT / file).is_file(), file
+
+
+def test_python_on_the_pages_runs() -> None:
+    found = {
+        page.name: block for page in PAGES for block in _PYTHON.findall(page.read_text("utf-8"))
+    }
+    assert found.keys() == {"better-answers.md", "export.md"}, "write a test for the new one"
+    program: dict[str, Any] = {}
+    exec(found["better-answers.md"], program)
+    assert [program["score"]("Ask.", "", said) for said in ("Yes.", "Yes")] == [1.0, 0.0]
+    # tests/export/test_data.py reads every export in this way.
+    (imported, _) = ast.parse(found["export.md"]).body
+    exec(ast.unparse(imported), program)
+    assert callable(program["load_dataset"])
+
+
+def test_rows_on_the_pages_are_read(tmp_path: Path) -> None:
+    def row_of(name: str) -> Path:
+        page = (ROOT / "docs" / name).read_text("utf-8")
+        row = next(b for b in _FENCE.findall(page) if b.lstrip().startswith('{"id"'))
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(" ".join(row.split()) + "\n", "utf-8")
+        return path
+
+    (item,) = load_suite(str(row_of("evaluation.md"))).items
+    assert item.target.startswith("Dear Ann")
+    (seed,) = read_seed_tasks(row_of("tutorial.md"))
+    assert seed.instances[0].output == "2 euros"
 
 
 def test_the_examples_of_an_operation_and_of_a_labelled_seed_are_read() -> None:
