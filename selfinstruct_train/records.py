@@ -20,6 +20,11 @@ def _is_empty(value: object) -> bool:
     return not value
 
 
+def _is_none(value: object) -> bool:
+    """The same of a number, which may be 0."""
+    return value is None
+
+
 class Instance(Row):
     """One worked example of a task."""
 
@@ -117,6 +122,9 @@ class Provenance(Row):
     """The operation by which an instruction was made of the one demonstration; None of a list."""
     passage: TextPlace | None = Field(default=None, exclude_if=_is_empty)
     """The passage of the user's own texts that it was written for; None of all other rows."""
+    entailment: float | None = Field(default=None, exclude_if=_is_none)
+    """Log P(Yes) - log P(No) of the writer, asked whether the passage says what the answer says;
+    None where it stands there word for word, and of all other rows."""
 
 
 class Neighbour(Row):
@@ -227,13 +235,13 @@ class LeftOutRow(Row):
 
     id: str
     """Of the instance."""
-    reason: Literal["too_close", "over_budget"]
-    """Its instruction resembles one of a better row, or as many better rows as wanted were
-    taken."""
+    reason: Literal["too_close", "same_meaning", "over_budget"]
+    """Its instruction has the words or the meaning of a better row's, or as many better rows as
+    wanted were taken."""
     score: float
     """Weighted sum of its standardised scores."""
     nearest: Neighbour | None = None
-    """The taken row that it is too close to."""
+    """The taken row that it is too close to; of ``same_meaning`` the score is the cosine."""
 
 
 class Rejection(Row):

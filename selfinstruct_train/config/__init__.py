@@ -6,9 +6,9 @@ from selfinstruct_train.config.evaluation import (
     HarnessConfig,
     JudgeConfig,
 )
+from selfinstruct_train.config.filters import FilterConfig, PersonalDataKind, ToxicityConfig
 from selfinstruct_train.config.generation import (
     ClassificationStep,
-    FilterConfig,
     GenerationConfig,
     InstanceStep,
     InstructionStep,
@@ -55,11 +55,13 @@ __all__ = [
     "MixConfig",
     "ModelConfig",
     "PassageStep",
+    "PersonalDataKind",
     "PreferenceConfig",
     "Section",
     "ScoreWeights",
     "SeedsConfig",
     "SelectConfig",
+    "ToxicityConfig",
     "TrainingConfig",
     "all_keys",
     "config_schema",

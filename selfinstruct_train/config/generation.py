@@ -20,6 +20,7 @@ from selfinstruct_train.bounds import (
     TopP,
     Weights,
 )
+from selfinstruct_train.config.filters import FilterConfig
 from selfinstruct_train.config.model import EngineConfig
 from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.steering import AugmentConfig
@@ -29,9 +30,6 @@ Style = Literal["completion", "chat", "magpie"]
 
 DemonstrationSampling = Literal["uniform", "balanced", "rare_first"]
 """Which tasks of the pool are shown together in a prompt of step 1."""
-
-PersonalDataKind = Literal["card", "iban", "email", "phone"]
-"""Personal data that show by their form."""
 
 PassageTask = Literal["instruction", "question"]
 """What a passage of the user's own texts is asked for."""
@@ -215,7 +213,11 @@ class PassageStep(Section):
     tasks: tuple[PassageTask, ...] = ("instruction",)
     """What each passage is asked for. ``instruction``: the instruction that it is the answer to
     (instruction backtranslation, arXiv 2308.06259). ``question``: a question with the passage as
-    its input, whose answer must stand in the passage word for word."""
+    its input, whose answer must be found in the passage, see ``answers``."""
+    answers: Literal["exact_span", "judged"] = "exact_span"
+    """Which answers to questions are kept: those that stand in the passage word for word; or
+    ``judged``, those too of which the writer, asked few-shot, says that the passage says so, by
+    log-probabilities calibrated on the pack's ``entailment.jsonl``."""
     share: Fraction = 1.0
     """Most of a round's instructions that come from texts; step 1 writes the others. A round goes
     on where the one before it stopped; no passage is asked about twice."""
@@ -238,35 +240,13 @@ class PassageStep(Section):
     def _has_passages(self) -> PassageStep:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError("tasks must name 'instruction', 'question' or both, none twice")
+        if self.answers == "judged" and "question" not in self.tasks:
+            raise ValueError("answers is 'judged', but no question is asked; add it to tasks")
         if self.min_words > self.max_words:
             raise ValueError(
                 f"min_words is {self.min_words}, above max_words ({self.max_words}); lower it"
             )
         return self
-
-
-class FilterConfig(Section):
-    """What may enter the pool."""
-
-    novelty_threshold: Fraction | Literal["auto"] = "auto"
-    """Highest ROUGE-L F1 against the pool that is still new; ``auto`` takes the pack's: 0.7 in
-    English (paper), 0.8 in Chinese."""
-    tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
-    """``rouge`` sees ASCII letters and digits only; ``unicode`` serves other languages; ``auto``
-    takes the pack's, or where the pack names none chooses by the script of the seeds, and of each
-    suite: ``rouge`` for English."""
-    min_words: int = Field(default=4, ge=1)
-    """Fewest words of an instruction (paper: more than 3); the pack may count characters."""
-    max_words: Count = 150
-    """Most words of an instruction (paper: 150); the pack may count characters."""
-    allow_programs: bool = True
-    """Keep instructions that begin with "Write a program" (the original scripts drop them)."""
-    max_repeats: Count = 4
-    """A text that says one n-gram more often than this in a row is a loop."""
-    personal_data: tuple[PersonalDataKind, ...] = ()
-    """Drops rows that hold such data, with right check digits where the kind has any: ``card``,
-    ``iban``, ``email``, ``phone``. Off by default: models make most of them up, and tasks about
-    letters, forms and extraction hold them rightly."""
 
 
 class ScoreWeights(Section):
@@ -307,13 +287,18 @@ class SelectConfig(Section):
     diversity: Fraction | None = None
     """Passes over a row whose instruction has a higher ROUGE-L F1 than this with one already taken
     (the rule of DEITA, arXiv 2312.15685). Of several rows of one instruction the best stays."""
+    meaning: Fraction | None = None
+    """Passes over a row whose instruction means nearly what that of one already taken means: whose
+    mean hidden states, of the model itself and standardised over the round, have a higher cosine
+    than this with those of the other. Beside or without ``diversity``."""
     requests_per_batch: Count = 64
     """Rows scored at once: the unit of progress and of resuming."""
 
     @property
     def is_on(self) -> bool:
         """Whether rows are scored or left out at all."""
-        return bool(self.by.asked) or self.diversity is not None
+        limits = (self.diversity, self.meaning)
+        return bool(self.by.asked) or any(limit is not None for limit in limits)
 
     @model_validator(mode="after")
     def _knows_the_best(self) -> SelectConfig:

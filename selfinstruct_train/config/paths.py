@@ -16,6 +16,7 @@ _SETTINGS = (
     "generation.prompts",
     "generation.personas",
     "generation.texts",
+    "generation.filters.toxicity.model",
     "generation.instances.chooser_program",
     "training.replay_prompts",
     "evaluation.suites",

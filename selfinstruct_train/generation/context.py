@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
@@ -15,6 +18,7 @@ from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Engine, Request
 from selfinstruct_train.generation.steering import Steering
 from selfinstruct_train.generation.topic import Topic
+from selfinstruct_train.generation.toxicity import ToxicityGate
 from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import ProgressUpdate, Report
 from selfinstruct_train.records import Provenance, Rejection
@@ -43,6 +47,11 @@ class StageContext(NamedTuple):
     """Of the model, for the steps that ask in it."""
     topic: Topic | None = None
     """What rows are held against; None where no domain is set."""
+    toxicity: ToxicityGate | None = None
+    """Drops what a classifier finds toxic; None where none is asked."""
+    meanings: Callable[[Sequence[str]], NDArray[np.float32]] | None = None
+    """Texts -> (texts, hidden size) of the base's mean hidden states; None where no weights are at
+    hand."""
     steering: Steering | None = None
     """Draws what the tasks of each request shall be like; None where that is left to the model."""
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import regex
 
-from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.config.generation import PersonalDataKind
+from selfinstruct_train.config import FilterConfig, PersonalDataKind
 from selfinstruct_train.generation.faults import TextFaults, text_faults
 from selfinstruct_train.generation.personal_data import find_personal_data
 from selfinstruct_train.generation.reading import find_label

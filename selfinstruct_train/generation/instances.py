@@ -96,7 +96,8 @@ class InstanceWriter:
         counts = self._counts
         sorted_out = []
         for row in written:
-            kept, dropped = _rows(self._hold_against_topic(self._hold_against_parent(row)))
+            harmless = self._hold_against_toxicity(self._hold_against_parent(row))
+            kept, dropped = _rows(self._hold_against_topic(harmless))
             if self._parents is not None:
                 self._parents.learn(kept)
             sorted_out.append((kept, dropped))
@@ -129,6 +130,19 @@ class InstanceWriter:
             return written
         held = [
             found._replace(fault=found.fault or parents.fault(parent, found.instance))
+            for found in written.instances
+        ]
+        return written._replace(instances=held)
+
+    def _hold_against_toxicity(self, written: Written) -> Written:
+        """Drop what the classifier finds toxic, where one is asked."""
+        gate, text = self._context.toxicity, written.task.row.instruction
+        if gate is None:
+            return written
+        held = [
+            found._replace(
+                fault=found.fault or gate.fault(text, found.instance.input, found.instance.output)
+            )
             for found in written.instances
         ]
         return written._replace(instances=held)

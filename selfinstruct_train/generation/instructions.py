@@ -60,6 +60,7 @@ class InstructionWriter:
         self._requests = self._candidates = self._unused_room = 0
         # Of these, candidates and accepted ones that others found.
         self._others = self._others_kept = 0
+        self._noted: dict[str, float | int | str | None] = {}
 
     def admit(self, found: Sequence[Found], tokens: int) -> list[Entry | None]:
         """Screen candidates that others found; those that are new join the round and the pool.
@@ -78,6 +79,10 @@ class InstructionWriter:
         self._others += len(found)
         self._others_kept += len(kept)
         return [kept.get(n) for n in range(before, self._candidates)]
+
+    def note(self, figures: dict[str, float | int | str | None]) -> None:
+        """Keep figures of those who found others for the completion mark."""
+        self._noted = figures
 
     def write(self, target: int) -> list[Entry]:
         """Go on until the round has so many instructions.
@@ -136,6 +141,7 @@ class InstructionWriter:
             completion_tokens=counts.tokens,
             trimmed_prompts=counts.trimmed,
             **self._of_texts(),
+            **self._noted,
         )
         counts.show(counts.kept, None, note=reason)
 
@@ -220,6 +226,9 @@ class FinishedInstructions:
         self._taken += sum(entry is not None for entry in kept)
         return kept
 
+    def note(self, figures: dict[str, float | int | str | None]) -> None:
+        """Nothing: the completion mark is there."""
+
     def write(self, target: int) -> Sequence[Entry]:
         """Those up to the target, as when they were written; in the end all that are left."""
         rows = self._rows[self._taken : target] or self._rows[self._taken :]
@@ -242,7 +251,10 @@ def _screen(
     dropped: list[tuple[Rejection, int]] = []
     passed: list[tuple[Found, Candidate, int]] = []
     for number, one in enumerate(found, first):
-        if fault := one.fault or screen.fault(one.text):
+        fault = one.fault or screen.fault(one.text)
+        if fault is None and context.toxicity is not None:
+            fault = context.toxicity.fault(one.text)
+        if fault is not None:
             dropped.append((_rejection(one, fault), number))
         else:
             row_id = _row_id(context.round, number)

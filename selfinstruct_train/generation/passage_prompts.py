@@ -23,7 +23,7 @@ _OUTER_MARKS = " \t\n*_\"'“”‘’«».。!！"
 """What models set around an answer."""
 
 
-class Written(NamedTuple):
+class ReadPassage(NamedTuple):
     """What was read for a passage."""
 
     instruction: str
@@ -103,7 +103,7 @@ def passage_stop(task: PassageTask, wording: Wording) -> tuple[str, ...]:
 
 def read_passage(
     task: PassageTask, wording: Wording, reply: str, passage: str, truncated: bool
-) -> Written:
+) -> ReadPassage:
     """What the model wrote for a passage.
 
     Args:
@@ -118,14 +118,14 @@ def read_passage(
     said, _, rest = _after(first, text).partition("\n")
     instruction = one_line(without_bold(said.strip()))
     if task == "instruction":
-        return Written(instruction, Instance(input="", output=passage), True)
+        return ReadPassage(instruction, Instance(input="", output=passage), True)
     answer = ""
     if _label(wording.answer).match(rest.lstrip()):
         answer = _after(wording.answer, rest.lstrip()).partition("\n")[0]
     # What is kept is what the passage says, in its own capitals and without the model's marks.
     found = span(answer, passage)
     instance = Instance(input=passage, output=found or answer.strip())
-    return Written(instruction, instance, found is not None)
+    return ReadPassage(instruction, instance, found is not None)
 
 
 def span(answer: str, passage: str) -> str | None:

@@ -15,6 +15,7 @@ from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.generation.classification import Task
 from selfinstruct_train.generation.context import Counts, StageContext
+from selfinstruct_train.generation.entailment import Claim, Entailment
 from selfinstruct_train.generation.filters import FilterResult
 from selfinstruct_train.generation.fitting import fit_prompt
 from selfinstruct_train.generation.instructions import (
@@ -23,6 +24,7 @@ from selfinstruct_train.generation.instructions import (
     InstructionWriter,
 )
 from selfinstruct_train.generation.passage_prompts import (
+    ReadPassage,
     demonstrations_for,
     passage_prompt,
     passage_stop,
@@ -33,6 +35,10 @@ from selfinstruct_train.generation.reanswer import Written, WrittenInstance, fil
 from selfinstruct_train.records import Provenance, Sampling
 from selfinstruct_train.sources.texts import Passage
 from selfinstruct_train.text.novelty import NoveltyIndex
+
+_DIGITS = 4
+_SHOWN = 80
+"""Characters of an answer that a rejection shows."""
 
 
 class PassageWriter:
@@ -68,6 +74,8 @@ class PassageWriter:
         )
         self._shown = NoveltyIndex(threshold=threshold, tokenizer=context.tokenizer)
         self._shown.extend((task.id, task.instruction) for task in context.pack.passages)
+        judges = context.config.generation.passages.answers == "judged"
+        self._entailment = Entailment(context.engine, context.pack) if judges else None
 
     def write(self) -> Iterator[list[Written]]:
         """Ask about passages, batch after batch.
@@ -91,6 +99,8 @@ class PassageWriter:
             self._next += len(batch)
             counts.kept += sum(any(i.fault is None for i in row.instances) for row in written)
             counts.show(counts.kept, most)
+            if self._entailment is not None:
+                self._instructions.note(self._entailment.figures)
             yield written
             if len(self._recent) == self._recent.maxlen:
                 share = sum(self._recent) / len(self._recent)
@@ -106,9 +116,15 @@ class PassageWriter:
                 asked.append((task, passage, request, shown))
         completions = self._journal.ask([request for _, _, request, _ in asked], None)
         self._counts.tokens += sum(one.completion_tokens for one in completions)
+        read = [
+            self._read(task, passage, completion)
+            for (task, passage, _, _), completion in zip(asked, completions, strict=True)
+        ]
         found = [
-            self._read(task, passage, self._provenance(passage, request, shown), completion)
-            for (task, passage, request, shown), completion in zip(asked, completions, strict=True)
+            self._found(one, self._provenance(passage, request, shown), margin)
+            for (_, passage, request, shown), one, margin in zip(
+                asked, read, self._margins(read), strict=True
+            )
         ]
         tokens = sum(one.completion_tokens for one in completions)
         written = []
@@ -148,20 +164,45 @@ class PassageWriter:
         return made.model_copy(update=own)
 
     def _read(
-        self,
-        task: PassageTask,
-        passage: Passage,
-        provenance: Provenance,
-        completion: StoredCompletion,
-    ) -> Found:
-        cut, wording = completion.finish_reason == "length", self._context.pack.wording
-        read = read_passage(task, wording, completion.text, passage.text, cut)
-        fault = None
+        self, task: PassageTask, passage: Passage, completion: StoredCompletion
+    ) -> ReadPassage:
+        cut = completion.finish_reason == "length"
+        wording = self._context.pack.wording
+        return read_passage(task, wording, completion.text, passage.text, cut)
+
+    def _margins(self, read: Sequence[ReadPassage]) -> list[float | None]:
+        """What the writer says of the answers that do not stand in their passage as they are."""
+        if self._entailment is None:
+            return [None] * len(read)
+        asks = [bool(not one.grounded and one.instruction and one.instance.output) for one in read]
+        claims = [
+            Claim(one.instance.input, one.instruction, one.instance.output)
+            for one, ask in zip(read, asks, strict=True)
+            if ask
+        ]
+        found = iter(self._entailment.margins(claims))
+        return [next(found) if ask else None for ask in asks]
+
+    def _found(self, read: ReadPassage, provenance: Provenance, margin: float | None) -> Found:
+        if margin is not None:
+            margin = round(margin, _DIGITS)
+            provenance = provenance.model_copy(update={"entailment": margin})
+        fault = self._not_said(read, margin)
         near = self._shown.search([read.instruction])[0]
-        if not read.grounded:
-            fault = FilterResult("answer_not_in_text", read.instance.output[:80])
-        elif near.score > self._shown.threshold:
+        if fault is None and near.score > self._shown.threshold:
             # A small model names the task of a demonstration, whatever the passage is about.
             seen = f"ROUGE-L {near.score:.3f} with {near.nearest[0].id}"
             fault = FilterResult("copies_demonstration", seen)
         return Found(read.instruction, provenance, instance=read.instance, fault=fault)
+
+    def _not_said(self, read: ReadPassage, margin: float | None) -> FilterResult | None:
+        """Why an answer is not of its passage; None where it is, or where none was asked for."""
+        if read.grounded:
+            return None
+        said = read.instance.output[:_SHOWN]
+        if self._entailment is None or margin is None:
+            return FilterResult("answer_not_in_text", said)
+        if margin > (threshold := self._entailment.calibration.threshold):
+            return None
+        seen = f"{said} (margin {margin:+.2f}, the text says so above {threshold:+.2f})"
+        return FilterResult("answer_not_entailed", seen)

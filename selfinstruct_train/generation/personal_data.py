@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import regex
 
-from selfinstruct_train.config.generation import PersonalDataKind
+from selfinstruct_train.config import PersonalDataKind
 
 _CARD = regex.compile(r"(?<![\p{N}.,])\d(?:[ -]?\d){12,18}(?![\p{N}]|[.,]\d)")
 _IBAN = regex.compile(r"(?<![\p{L}\p{N}])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]){11,30}(?![\p{L}\p{N}])")

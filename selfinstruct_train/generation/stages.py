@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Engine
@@ -22,6 +25,7 @@ from selfinstruct_train.generation.scores import score_rows
 from selfinstruct_train.generation.selection import select_rows
 from selfinstruct_train.generation.steering import Steering
 from selfinstruct_train.generation.topic import Topic
+from selfinstruct_train.generation.toxicity import ToxicityGate
 from selfinstruct_train.packs.pack import load_pack, require_demonstrations
 from selfinstruct_train.progress import Report
 from selfinstruct_train.records import Instruction, SeedTask
@@ -47,6 +51,7 @@ def generate_round(
     report: Report,
     chat: ChatTemplate | None = None,
     passages: Sequence[Passage] = (),
+    meanings: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
 ) -> None:
     """Write the data of one round, or what is missing of it.
 
@@ -70,10 +75,12 @@ def generate_round(
         chat: the model's chat template, for the steps that ask in it; without it all ask by
             completion.
         passages: of the user's own texts, to write instructions for.
+        meanings: texts -> (texts, hidden size) of the base's mean hidden states, for the selection.
 
     Raises:
         ConfigError: the pack is missing or malformed.
-        EngineError: the engine failed, or a prompt cannot fit the context.
+        EngineError: the engine failed, a prompt cannot fit the context, or the classifier of what
+            is toxic cannot be loaded.
         DataError: a file of an earlier round is damaged.
     """
     directory = run.round(number)
@@ -90,11 +97,13 @@ def generate_round(
     tokenizer = choose_tokenizer(asked, (task.instruction for task in seeds))
     context = StageContext(
         config, engine, directory, number, pack, adapter, tuned_prompt, report, tokenizer, chat
-    )._replace(steering=Steering(config, pack.wording))
+    )._replace(steering=Steering(config, pack.wording), meanings=meanings)
     if config.seeds.domain is not None:
         everyday = read_seed_tasks(resolve(pack.rules.everyday_seeds))
         context = context._replace(topic=Topic(seeds, everyday))
     if not set(STAGES).isdisjoint(open_stages):
+        if (toxicity := config.generation.filters.toxicity) is not None:
+            context = context._replace(toxicity=ToxicityGate(toxicity))
         _write(context, run, seeds, open_stages, passages)
     if "labels" in open_stages:
         directory.begin("labels")

@@ -69,12 +69,22 @@ def _prefix(engine: Engine, wording: Wording, tasks: Sequence[SeedTask]) -> str:
             f"{_question(wording, right._replace(output=other.output))}{wording.gap}{wording.no}\n",
         ]
         shown += pair if i % 2 == 0 else reversed(pair)
-    while shown:
-        prefix = "".join((wording.arbiter_header, "\n", *shown))
+    return fitted_prefix(engine, wording.arbiter_header, shown)
+
+
+def fitted_prefix(engine: Engine, header: str, shown: Sequence[str]) -> str:
+    """Header and as many pairs of demonstrations, the last ones, as half of the context holds.
+
+    Args:
+        engine: whose context.
+        header: opens the prompt.
+        shown: two texts for each demonstration, one that is answered Yes and one No.
+    """
+    for first in range(0, len(shown), 2):
+        prefix = "".join((header, "\n", *shown[first:]))
         if engine.count_tokens([prefix])[0] * 2 <= engine.context_length:
             return prefix
-        del shown[:2]
-    return wording.arbiter_header + "\n"
+    return header + "\n"
 
 
 def _question(wording: Wording, answer: Answered) -> str:

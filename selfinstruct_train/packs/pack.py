@@ -8,7 +8,9 @@ the judge; and three JSONL files hold the demonstrations for classification
 where own texts are asked about: in a task without input the output is the passage that the
 instruction asks for, in one with input the output stands in the input word for word. So is a fifth,
 ``reasoned.jsonl``, where the writer is to reason: its outputs hold the reasoning, and the answer
-after the label ``answer`` on a line of its own.
+after the label ``answer`` on a line of its own. A sixth, ``entailment.jsonl``, shows the writer
+what a passage says and what it does not: two answers to a question about it, the first right, in
+other words than those of the passage, the second wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _OF_PASSAGES = {"passage_header", "question_header", "passage", "question", "ans
 _NOT_IN_PROMPTS = {
     *_OF_PASSAGES,
     *("input_variants", "output_variants", "label_variants", "no_input"),
-    *("arbiter_header", "arbiter"),
+    *("arbiter_header", "arbiter", "entailment_header", "entailment"),
     # Rows say which of these stood in their prompt, and how it was worded.
     *("attributes", "attribute", "attribute_gap", "persona"),
     # Labels are asked for apart.
@@ -63,12 +65,15 @@ class Pack(NamedTuple):
     """Demonstrations for passages; none in a pack without ``passages.jsonl``."""
     reasoned: tuple[SeedTask, ...] = ()
     """Demonstrations of reasoning; none in a pack without ``reasoned.jsonl``."""
+    entailment: tuple[SeedTask, ...] = ()
+    """Questions about a passage, each with an answer that it holds and one that it does not; none
+    in a pack without ``entailment.jsonl``."""
 
     @property
     def demonstrations(self) -> tuple[SeedTask, ...]:
         """All of them, of whatever prompt."""
         shown = *self.classification, *self.input_first, *self.output_first
-        return *shown, *self.passages, *self.reasoned
+        return *shown, *self.passages, *self.reasoned, *self.entailment
 
     @property
     def passages_hash(self) -> str:
@@ -180,7 +185,10 @@ def load_pack(name_or_path: str) -> Pack:
         read_seed_tasks(folder / f"{name}.jsonl")
         for name in ("classification", "input_first", "output_first")
     )
-    passages, reasoned = folder / "passages.jsonl", folder / "reasoned.jsonl"
+    passages, reasoned, entailment = (
+        read_seed_tasks(path) if (path := folder / f"{name}.jsonl").is_file() else ()
+        for name in ("passages", "reasoned", "entailment")
+    )
     return Pack(
         file.wording,
         file.rules,
@@ -189,8 +197,9 @@ def load_pack(name_or_path: str) -> Pack:
         input_first,
         output_first,
         read_operations(folder),
-        read_seed_tasks(passages) if passages.is_file() else (),
-        read_seed_tasks(reasoned) if reasoned.is_file() else (),
+        passages,
+        reasoned,
+        entailment,
     )
 
 

@@ -214,6 +214,8 @@ def _wrote(written: _Written, wrote: Provenance) -> Iterator[str]:
     drawn = wrote.sampling
     if wrote.passage is not None:
         yield f"for a passage of your texts: {wrote.passage.words}"
+    if wrote.entailment is not None:
+        yield f"which says what the answer says, the writer holds: margin {wrote.entailment:+.2f}"
     others = sum(
         row.provenance is not None and row.provenance.request == wrote.request
         for row in written.rejections

@@ -71,6 +71,9 @@ def left_out_words(row: LeftOutRow) -> str:
         case "too_close":
             near = f"{row.nearest.id} (ROUGE-L {row.nearest.score:.2f})" if row.nearest else "one"
             why = f"too close to {near}, which scores higher and was taken"
+        case "same_meaning":
+            near = f"{row.nearest.id} (cosine {row.nearest.score:.2f})" if row.nearest else "one"
+            why = f"means nearly what {near} means, which scores higher and was taken"
     return f"left out by the selection: {why}; weighted score {row.score:+.2f}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from selfinstruct_train.config import Config, EngineConfig
+from selfinstruct_train.config import Config, EngineConfig, ToxicityConfig
 from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.judging.ask import load_judge_prompts
@@ -58,6 +58,8 @@ def read_contents(
         "training.replay_prompts": _of_rows(replay_prompts),
         "pruned rows": _of_texts(sorted(pruned)),
         "steering": _steering(config),
+        "generation.filters.toxicity": _toxicity(config.generation.filters.toxicity),
+        "meanings": "none" if config.generation.select.meaning is None else model,
         "scores": ", ".join(config.generation.select.by.asked),
     }
     if config.generation.engine.kind != "server":
@@ -90,6 +92,14 @@ def _steering(config: Config) -> str:
     if generation.augment.share:
         offered["operations"] = generation.augment.operations
     return json.dumps(offered, ensure_ascii=False)
+
+
+def _toxicity(config: ToxicityConfig | None) -> str:
+    """What drops as toxic, wherever its model lies."""
+    if config is None:
+        return "none"
+    identity = model_identity(str(Path(config.model).expanduser()), config.revision)
+    return _of_texts([identity, config.label, str(config.threshold)])
 
 
 def _who_answers(engine: EngineConfig, name: str, here: str) -> str:

@@ -58,6 +58,7 @@ class Loop:
             self.progress,
             opened.chat,
             opened.passages,
+            opened.meanings,
         )
         require_own_rows(opened.rows, self.run.round(number))
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selfinstruct_train.chat import ChatTemplate
 from selfinstruct_train.config import DEFAULT_TRAINING, Config
@@ -18,6 +22,7 @@ from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.prompting import few_shot_prompt
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.models.meaning import mean_hidden_states
 from selfinstruct_train.models.precision import Precision, settle_precision
 from selfinstruct_train.models.tokenizer import freeze_clock
 from selfinstruct_train.packs.pack import Pack
@@ -147,6 +152,11 @@ class OpenedRun:
         self.engine.close()
         if "evaluation_engine" in vars(self):
             self.evaluation_engine.close()
+
+    def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Mean hidden states of the base, (texts, hidden size); engines make room for it."""
+        self.close_engines()
+        return mean_hidden_states(self.model, texts)
 
     def question(self, instruction: str, given: str) -> str:
         """The prompt in the template that models are tuned in."""

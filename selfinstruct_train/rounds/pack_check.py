@@ -11,6 +11,7 @@ from selfinstruct_train.config import FilterConfig, JudgeConfig
 from selfinstruct_train.config.generation import PassageTask
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.evaluation.metrics import exact_match, rouge_l
+from selfinstruct_train.generation.entailment import entailment_faults
 from selfinstruct_train.generation.filters import InstructionFilter, check_instances
 from selfinstruct_train.generation.passage_prompts import passage_prompt, read_passage
 from selfinstruct_train.generation.prompting import (
@@ -64,7 +65,7 @@ def check_pack(name_or_path: str) -> PackReport:
     # With labels that cannot be told apart nothing reads back.
     faults += [] if faults else [*_demonstration_faults(pack), *_reading_faults(pack)]
     faults += _operation_faults(pack)
-    faults += _passage_faults(pack)
+    faults += [*_passage_faults(pack), *entailment_faults(pack)]
     faults += _answer_faults(pack.answers, pack.input_first)
     faults += _judge_faults(name_or_path)
     kept = ""
@@ -94,7 +95,7 @@ def _label_faults(pack: Pack) -> Iterator[str]:
         name: getattr(wording, name).strip()
         for name in (
             *("task", "example", "input", "output", "label", "classification"),
-            *("passage", "question", "answer"),
+            *("passage", "question", "answer", "entailment"),
         )
     }
     for name, label in labels.items():

@@ -25,11 +25,13 @@ from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.evaluation.suites import Suite, load_suite
 from selfinstruct_train.evaluation.win_rate import judge_config
 from selfinstruct_train.generation.chooser_program import check_program
+from selfinstruct_train.generation.entailment import require_entailment
 from selfinstruct_train.generation.passage_prompts import require_passage_demonstrations
 from selfinstruct_train.generation.reasoning import require_reasoned
 from selfinstruct_train.generation.steering import read_personas
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.judging.ask import load_judge_prompts
+from selfinstruct_train.models.classifier import TextClassifier
 from selfinstruct_train.models.describe import ModelDescription, check_weights, describe_model
 from selfinstruct_train.models.four_bit import check_four_bit
 from selfinstruct_train.models.load import require_cache
@@ -139,6 +141,8 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
     if seeds is not None and seeds.held_out:
         suites.append(held_out_suite(seeds.held_out))
     faults.check(lambda: read_personas(generation.personas))
+    if "generate" in stages and (toxicity := generation.filters.toxicity) is not None:
+        faults.check(lambda: TextClassifier(toxicity))
     if pack is not None and generation.augment.share:
         asked, operations = list(generation.augment.operations), pack.operations
         faults.check(lambda: require_operations(operations, asked, generation.prompts))
@@ -178,7 +182,8 @@ def preflight(config: Config, stages: tuple[Stage, ...] = STAGES, world: World =
         faults.check(lambda: settle_style(config, known))
         if config.training.template == "chat":
             faults.check(lambda: encode_chat("Say hello.", "", known.tokenizer))
-        if generation.engine.kind == "transformers" or set(stages) != {"generate"}:
+        reads = generation.select.meaning is not None
+        if generation.engine.kind == "transformers" or reads or set(stages) != {"generate"}:
             faults.check(lambda: check_weights(config.model, known))
         sizes = faults.check(lambda: count_parameters(config, known))
     if sizes is not None:
@@ -217,6 +222,8 @@ def _read_passages(config: Config, pack: Pack) -> tuple[Passage, ...]:
     generation = config.generation
     step = generation.passages
     require_passage_demonstrations(step.tasks, pack, generation.prompts)
+    if step.answers == "judged":
+        require_entailment(pack, generation.prompts)
     assert generation.texts is not None
     return read_passages(generation.texts, pack.rules.units, step.min_words, step.max_words)
 

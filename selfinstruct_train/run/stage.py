@@ -55,6 +55,7 @@ STAGES = (
             "seeds.path",
             "generation.prompts",
             "generation.texts",
+            "generation.filters.toxicity",
             "writer",
             "steering",
             ROLLED_BACK,
@@ -73,8 +74,13 @@ STAGES = (
     Stage("scores", (), ("scores",), ("instances",)),
     Stage(
         "selection",
-        ("generation.select.by", "generation.select.keep", "generation.select.diversity"),
-        (),
+        (
+            "generation.select.by",
+            "generation.select.keep",
+            "generation.select.diversity",
+            "generation.select.meaning",
+        ),
+        ("meanings",),
         ("scores",),
     ),
     Stage(
@@ -117,6 +123,7 @@ FREE = (
     # Whether the model is asked for labels too; what it said stands.
     "generation.labels",
     "generation.texts",
+    "generation.filters.toxicity",
     "generation.engine.server_model",
     "evaluation.suites",
     # How much of it: more rounds and measures may join a finished run. A decision stands once it is

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinstruct_train.config import FilterConfig
-from selfinstruct_train.config.generation import PersonalDataKind
+from selfinstruct_train.config import FilterConfig, PersonalDataKind
 from selfinstruct_train.generation.filters import InstructionFilter, check_instances
 from selfinstruct_train.generation.personal_data import (
     find_personal_data,
