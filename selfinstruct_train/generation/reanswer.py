@@ -242,6 +242,7 @@ def hold_against_program(context: StageContext, written: Sequence[Written]) -> l
         for row, place in places
         for found in (row.instances[place].instance,)
     ]
+    assert step.chooser_program is not None
     scores = score_answers(step.chooser_program, answered, step.chooser_seconds)
     for (row, place), score in zip(places, scores, strict=True):
         if score <= 0:
