@@ -72,17 +72,18 @@ def _fresh_beside(base: Any, config: TrainingConfig, seed: int, start: Path) -> 
     }
     tuned = _fresh(base, config.model_copy(update=ranks), seed)
     weights = load_file(start / "adapter_model.safetensors")
-    with torch.no_grad():
-        for name, parameter, dimension in _matrices(tuned):
-            # Files leave out the name that peft gives to a model's one adapter.
-            kept = weights.pop(name.replace(".default.", "."))
-            parameter.narrow(dimension, 0, before.r).copy_(kept)
-    if weights:
+    matrices = list(_matrices(tuned))
+    # Files leave out the name that peft gives to a model's one adapter.
+    if weights.keys() != {name.replace(".default.", ".") for name, _, _ in matrices}:
         tuned.unload()
         raise RunError(
             f"{start}: was trained with other training.target_modules; set these as they were, or "
             "set training.start=base"
         )
+    with torch.no_grad():
+        for name, parameter, dimension in matrices:
+            kept = weights[name.replace(".default.", ".")]
+            parameter.narrow(dimension, 0, before.r).copy_(kept)
     _hold(tuned, before.r)
     return tuned
 

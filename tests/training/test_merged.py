@@ -165,6 +165,7 @@ def test_pairs_go_on_with_the_new_ranks_alone(
         ({"lora_r": 3}, "another training.lora_r or lora_alpha"),
         ({"lora_alpha": 8}, "another training.lora_r or lora_alpha"),
         ({"target_modules": ["q_proj"]}, "other training.target_modules"),
+        ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, "other training.target_modules"),
     ],
 )
 def test_an_adapter_of_another_form_is_not_merged(
