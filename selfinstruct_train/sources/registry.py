@@ -170,14 +170,14 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "orders-test",
         "suite",
-        "50 orders to note by the same rules, scored by the whole note; written by a language "
+        "100 orders to note by the same rules, scored by the whole note; written by a language "
         "model for this project, Apache-2.0",
         own_file="data/orders/test.jsonl",
     ),
     Source(
         "orders-dev",
         "suite",
-        "25 more orders, for every choice; written by a language model for this project, "
+        "75 more orders, for every choice; written by a language model for this project, "
         "Apache-2.0",
         own_file="data/orders/dev.jsonl",
     ),
