@@ -17,10 +17,8 @@ from selfinstruct_train.distributed import join_world
 from selfinstruct_train.engines.base import Completion, Request, followed_by
 from selfinstruct_train.engines.local.prefixes import agreement
 from selfinstruct_train.errors import ConfigError, EngineError
+from selfinstruct_train.models.adapters import vllm_ranks
 from selfinstruct_train.records import Sampling
-
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM reserves room for."""
 
 
 class VllmSampling(NamedTuple):
@@ -93,7 +91,7 @@ class VllmEngine:
         self._source = source
         self._revision = revision
         self._dtype = dtype
-        self._lora_rank = min((r for r in _LORA_RANKS if r >= lora_rank), default=lora_rank)
+        self._lora_rank = vllm_ranks(lora_rank)
         self._adapters: dict[tuple[Path, int], int] = {}
         self._llm: Any = None
 

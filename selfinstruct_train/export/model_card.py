@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from selfinstruct_train.evaluation.compare import (
 from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.export.card import language_of, model_licence, public_name
 from selfinstruct_train.export.folder import TAG
+from selfinstruct_train.models.adapters import vllm_ranks
 from selfinstruct_train.models.describe import EMBEDDED
 from selfinstruct_train.models.gguf import is_gguf
 from selfinstruct_train.models.whole import is_whole
@@ -25,6 +27,8 @@ from selfinstruct_train.records import Comparison, PairedComparison, Rejection, 
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
 
+_RANKS = 16
+"""Of the widest adapter that vLLM takes unasked."""
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 _MEASURES = {
     "rouge_l": "ROUGE-L",
@@ -93,7 +97,7 @@ def model_card(run: RunDirectory, config: Config, trained: Trained, files: Model
         asking=_asking(config),
         has_folder=files.merged or not files.gguf,
         python=_python(config, files),
-        vllm=_vllm(base, files),
+        vllm=_vllm(base, files, trained),
         gguf=files.gguf,
         licence=licence or "not known here; see its own card",
         data=_data(trained),
@@ -181,10 +185,13 @@ def _python(config: Config, files: ModelFiles) -> str:
     return "\n".join([*head, "", *load, _ASK])
 
 
-def _vllm(base: str, files: ModelFiles) -> str:
+def _vllm(base: str, files: ModelFiles, trained: Trained) -> str:
     if files.merged:
         return "vllm serve ."
     adapter = "--enable-lora --lora-modules tuned=."
+    settings = trained.directory.adapter / "adapter_config.json"
+    if settings.is_file() and (ranks := json.loads(settings.read_text("utf-8"))["r"]) > _RANKS:
+        adapter += f" --max-lora-rank {vllm_ranks(ranks)}"
     return f"vllm serve {base} {adapter} --chat-template chat_template.jinja"
 
 

@@ -17,6 +17,13 @@ from selfinstruct_train.models.whole import is_whole, put_back, put_weights, wei
 _WEIGHTS = "adapter_model.safetensors"
 _KEPT = 2
 """Adapters kept in memory: the best round so far, and the one being measured against it."""
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM reserves room for."""
+
+
+def vllm_ranks(ranks: int) -> int:
+    """The ``max_lora_rank`` with which vLLM takes an adapter of so many ranks."""
+    return min((known for known in _VLLM_RANKS if known >= ranks), default=ranks)
 
 
 @contextmanager

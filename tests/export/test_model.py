@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_the_python_on_the_card_asks_the_model_and_the_card_has_its_scores(
     request = Request("0", asked, Sampling(max_tokens=128))
     expected = next(engine.generate([request], tuned.round(0).adapter)).text
     assert said.getvalue() == expected.strip() + "\n"
+
+
+@pytest.mark.parametrize(("ranks", "option"), [(16, None), (24, "32"), (64, "64")])
+def test_the_card_has_vllm_take_as_many_ranks_as_the_adapter_has(
+    tuned: RunDirectory,
+    tmp_path: Path,
+    ranks: int,
+    option: str | None,
+) -> None:
+    settings = tuned.round(0).adapter / "adapter_config.json"
+    known = settings.read_text("utf-8")
+    settings.write_text(json.dumps(json.loads(known) | {"r": ranks}), "utf-8")
+    try:
+        export_model(tuned, tmp_path / "out")
+    finally:
+        settings.write_text(known, "utf-8")
+    told = (tmp_path / "out" / "README.md").read_text("utf-8")
+    found = re.findall(r"--lora-modules tuned=\. (?:--max-lora-rank (\d+) )?--chat", told)
+    assert found == [option or ""]
 
 
 @pytest.fixture(params=["f16", "q8_0"])
