@@ -50,6 +50,6 @@ def test_each_round_leaves_an_adapter_of_the_base_that_holds_the_rounds_before(
         assert written.returncode == 0, written.stderr
     exported = load_file(run / "export/model/adapter_model.safetensors")
     assert all(torch.equal(exported[name], weight) for name, weight in second.items())
-    again = execute(command(*cli("run"), suite=suite, run=run, more=MERGED))
+    again = execute(command(*cli("run"), suite=suite, run=run, more=MERGED), timeout=900)
     assert again.returncode == 0, again.stderr
     assert (load_file(adapters[1] / "adapter_model.safetensors")[name] == second[name]).all()
