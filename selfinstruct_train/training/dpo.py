@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from trl import DPOTrainer
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
@@ -39,9 +38,11 @@ from selfinstruct_train.training.pairs import (
     write_pairs,
 )
 from selfinstruct_train.training.progress import OnStep
+from selfinstruct_train.training.trainer import PairTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from trl import DPOTrainer
 
     from selfinstruct_train.models.load import LoadedModel
 
@@ -52,13 +53,6 @@ _REFERENCE_TOLERANCE = 1e-4
 _REFERENCE_TOLERANCE_HALF = 2e-2
 """The same where the model computes with 16 bits."""
 _PAIRS_COMPARED = 2
-
-
-class _PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """Takes the pairs as they were tokenized here, rather than tokenizing their texts again."""
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
-        return dataset
 
 
 def train_on_pairs(
@@ -123,7 +117,7 @@ def train_on_pairs(
     parts = Parts(
         write=lambda: write_pairs(pairs, kept, encoded, directory),
         arguments=lambda: dpo_arguments(loaded, config, directory, seed, world),
-        trainer=lambda tuned, arguments, recorder: _PairTrainer(
+        trainer=lambda tuned, arguments, recorder: PairTrainer(
             model=tuned,
             ref_model=copy.deepcopy(tuned) if config.adapter == "none" else None,
             args=arguments,

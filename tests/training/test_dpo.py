@@ -216,7 +216,7 @@ def test_the_gate_names_a_pair_that_is_not_what_it_should_be(
 def test_a_reference_that_is_not_the_model_is_refused(
     small: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true = dpo.DPOTrainer.compute_ref_log_probs
+    true = dpo.PairTrainer.compute_ref_log_probs
 
     def shifted(self: Any, *args: Any) -> Any:
         chosen, rejected = true(self, *args)
@@ -224,7 +224,7 @@ def test_a_reference_that_is_not_the_model_is_refused(
 
     # In 16 bits so small a shift is rounding.
     monkeypatch.setattr(arguments, "has_fast_bf16", lambda device: False)
-    monkeypatch.setattr(dpo.DPOTrainer, "compute_ref_log_probs", shifted)
+    monkeypatch.setattr(dpo.PairTrainer, "compute_ref_log_probs", shifted)
     with pytest.raises(TrainingError, match="reference"):
         tune(small, tmp_path)
     assert not (tmp_path / "adapter").exists()
