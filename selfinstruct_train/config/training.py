@@ -142,7 +142,8 @@ class TrainingConfig(Section):
     batch_size: Count = 16
     """Rows of one optimizer step over all processes."""
     micro_batch_size: Count = 16
-    """Rows that one process puts through the model at once."""
+    """Rows that one process puts through the model at once. Those of a step that go together are
+    alike in length, so smaller ones have less padding; the step is the same."""
     max_length: Count = 1024
     """Most tokens of prompt and answer; longer rows are dropped and counted, never cut."""
     packing: bool = False

@@ -190,6 +190,18 @@ def calibrate_arbiter(arbiter: Arbiter, pack: Pack, seeds: Sequence[SeedTask]) -
     Raises:
         EngineError: the engine failed or gives no log-probabilities.
     """
+    answers, labels = calibration_answers(pack, seeds)
+    fits = arbiter.fits(answers)
+    kept = [
+        (answer, label) for answer, label, fit in zip(answers, labels, fits, strict=True) if fit
+    ]
+    free = arbiter.margins([Answered(text, "", text) for text in CONTENT_FREE])
+    margins = arbiter.margins([answer for answer, _ in kept])
+    return calibrate(margins, [label for _, label in kept], free)
+
+
+def calibration_answers(pack: Pack, seeds: Sequence[SeedTask]) -> tuple[list[Answered], list[bool]]:
+    """Answers to seeds, their own and those of others, and whether each is right."""
     shown = {task.instruction for task in pack.input_first}
     others = [task for task in seeds if task.instruction not in shown]
     asked = others if len(others) >= _FEWEST else list(seeds)
@@ -201,10 +213,4 @@ def calibrate_arbiter(arbiter: Arbiter, pack: Pack, seeds: Sequence[SeedTask]) -
         if other.output != own.output:
             answers.append(Answered(task.instruction, own.input, other.output))
             labels.append(False)
-    fits = arbiter.fits(answers)
-    kept = [
-        (answer, label) for answer, label, fit in zip(answers, labels, fits, strict=True) if fit
-    ]
-    free = arbiter.margins([Answered(text, "", text) for text in CONTENT_FREE])
-    margins = arbiter.margins([answer for answer, _ in kept])
-    return calibrate(margins, [label for _, label in kept], free)
+    return answers, labels

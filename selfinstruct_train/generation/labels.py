@@ -60,9 +60,7 @@ def label_instructions(context: StageContext, seeds: Sequence[SeedTask]) -> None
     rng = derived_rng(context.config.seed, "demonstrations of labels")
     shuffled = rng.sample(list(seeds), len(seeds))
     labellers = [
-        Labeller(context.engine, context.pack.wording, kind, shuffled)
-        for kind in _KINDS
-        if len({getattr(task, kind) for task in seeds} - {None}) > 1
+        Labeller(context.engine, context.pack.wording, kind, shuffled) for kind in kinds_of(seeds)
     ]
     while batch := list(islice(rows, size)):
         found = {one.kind: one.labels([row.instruction for row in batch]) for one in labellers}
@@ -93,9 +91,9 @@ class Labeller:
         """
         self.kind = kind
         self._engine, self._wording = engine, wording
-        self._known = [task for task in seeds if getattr(task, kind) is not None]
-        self.names = list(dict.fromkeys(self._label(task) for task in self._known))
-        self._shown = self._demonstrations()
+        self._known = known_of(kind, seeds)
+        self.names = list(dict.fromkeys(_label(kind, task) for task in self._known))
+        self._shown = shown_of(kind, self._known)
         self._prior = self._scores(CONTENT_FREE).mean(axis=0)
 
     def labels(self, texts: Sequence[str]) -> list[Label]:
@@ -113,7 +111,7 @@ class Labeller:
 
     def figures(self) -> dict[str, float]:
         """Share of the seeds that get their own label, and of those that have the commonest."""
-        given = [self._label(task) for task in self._known]
+        given = [_label(self.kind, task) for task in self._known]
         found = self.labels([task.instruction for task in self._known])
         right = sum(label.name == own for label, own in zip(found, given, strict=True))
         commonest = Counter(given).most_common(1)[0][1]
@@ -122,45 +120,59 @@ class Labeller:
             f"{self.kind}_share_of_commonest": commonest / len(given),
         }
 
-    def _label(self, task: SeedTask) -> str:
-        found: str = getattr(task, self.kind)
-        return found
-
-    def _demonstrations(self) -> list[SeedTask]:
-        """As many of each label as there are of the rarest, and a few at most."""
-        by_label: dict[str, list[SeedTask]] = defaultdict(list)
-        for task in self._known:
-            by_label[self._label(task)].append(task)
-        each = max(1, min(_SHOWN, *map(len, by_label.values())))
-        chosen = {id(task) for group in by_label.values() for task in group[:each]}
-        return [task for task in self._known if id(task) in chosen]
-
     def _scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Log-probability of each label (columns) after each text (rows)."""
         gap = self._wording.gap
         asked = []
         for text in texts:
             # A seed that is shown with its label would tell nothing of how it is labelled.
-            prompt = self._prompt([t for t in self._shown if t.instruction != text], text)
+            others = [task for task in self._shown if task.instruction != text]
+            prompt = label_prompt(self._wording, self.kind, others, text)
             fitted, _ = fit_prompt(self._engine, prompt, max_tokens=16)
             asked.append((fitted.prefix, fitted.question))
         return np.array(score_few_shot(self._engine, asked, [gap + n for n in self.names]))
 
-    def _prompt(self, shown: Sequence[SeedTask], text: str) -> Prompt:
-        wording = self._wording
-        header, label = (
-            (wording.category_header, wording.category)
-            if self.kind == "category"
-            else (wording.task_type_header, wording.task_type)
-        )
 
-        def ask(instruction: str) -> str:
-            return f"\n{wording.task}{wording.gap}{one_line(instruction)}\n{label}"
+def kinds_of(seeds: Sequence[SeedTask]) -> list[Kind]:
+    """The kinds of labels in which some seeds differ."""
+    return [kind for kind in _KINDS if len({getattr(task, kind) for task in seeds} - {None}) > 1]
 
-        demonstrations = tuple(
-            f"{ask(task.instruction)}{wording.gap}{self._label(task)}\n" for task in shown
-        )
-        return Prompt(header + "\n", demonstrations, ask(text))
+
+def known_of(kind: Kind, seeds: Sequence[SeedTask]) -> list[SeedTask]:
+    """The seeds that have a label of a kind."""
+    return [task for task in seeds if getattr(task, kind) is not None]
+
+
+def shown_of(kind: Kind, known: Sequence[SeedTask]) -> list[SeedTask]:
+    """As many of each label as there are of the rarest, and a few at most."""
+    by_label: dict[str, list[SeedTask]] = defaultdict(list)
+    for task in known:
+        by_label[_label(kind, task)].append(task)
+    each = max(1, min(_SHOWN, *map(len, by_label.values())))
+    chosen = {id(task) for group in by_label.values() for task in group[:each]}
+    return [task for task in known if id(task) in chosen]
+
+
+def label_prompt(wording: Wording, kind: Kind, shown: Sequence[SeedTask], text: str) -> Prompt:
+    """Ask for the label of an instruction, after tasks that have theirs."""
+    header, label = (
+        (wording.category_header, wording.category)
+        if kind == "category"
+        else (wording.task_type_header, wording.task_type)
+    )
+
+    def ask(instruction: str) -> str:
+        return f"\n{wording.task}{wording.gap}{one_line(instruction)}\n{label}"
+
+    demonstrations = tuple(
+        f"{ask(task.instruction)}{wording.gap}{_label(kind, task)}\n" for task in shown
+    )
+    return Prompt(header + "\n", demonstrations, ask(text))
+
+
+def _label(kind: Kind, task: SeedTask) -> str:
+    found: str = getattr(task, kind)
+    return found
 
 
 def _labelled(row_id: str, place: int, found: dict[Kind, list[Label]]) -> Labelled:

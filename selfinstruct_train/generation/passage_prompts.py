@@ -81,7 +81,7 @@ def passage_prompt(
     """
     header = wording.question_header if task == "question" else wording.passage_header
     first = wording.question if task == "question" else wording.task
-    shown = [_shown(task, wording, one) for one in demonstrations]
+    shown = [shown_passage(task, wording, one) for one in demonstrations]
     if template is not None:
         turns = tuple(
             Turn(_labelled(wording, text), f"{first}{wording.gap}{said}") for text, said in shown
@@ -149,7 +149,7 @@ def span(answer: str, passage: str) -> str | None:
     return None
 
 
-def _shown(task: PassageTask, wording: Wording, one: SeedTask) -> tuple[str, str]:
+def shown_passage(task: PassageTask, wording: Wording, one: SeedTask) -> tuple[str, str]:
     """The passage of a demonstration, and what is said about it."""
     instance = one.instances[0]
     if task == "instruction":

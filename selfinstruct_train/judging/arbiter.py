@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import SeedTask
+
+
+class Counting(Protocol):
+    """What is known of a context without asking a model: an engine, as a rule."""
+
+    @property
+    def context_length(self) -> int:
+        """In tokens."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        ...
 
 
 class Answered(NamedTuple):
@@ -29,13 +42,13 @@ class Arbiter:
     def __init__(self, engine: Engine, pack: Pack) -> None:
         self._engine = engine
         self._wording = pack.wording
-        self._prefix = _prefix(engine, pack.wording, pack.input_first)
+        self._prefix = arbiter_prefix(engine, pack.wording, pack.input_first)
 
     def fits(self, answers: Sequence[Answered]) -> list[bool]:
         """Whether the context has room for the question about each answer."""
         wording = self._wording
         asked = [
-            f"{self._prefix}{_question(wording, a)}{wording.gap}{wording.yes}" for a in answers
+            f"{self._prefix}{question_about(wording, a)}{wording.gap}{wording.yes}" for a in answers
         ]
         room = self._engine.context_length
         return [tokens <= room for tokens in self._engine.count_tokens(asked)]
@@ -51,43 +64,45 @@ class Arbiter:
         wording = self._wording
         rows = self._engine.score(
             self._prefix,
-            [_question(wording, answer) for answer in answers],
+            [question_about(wording, answer) for answer in answers],
             [f"{wording.gap}{wording.yes}", f"{wording.gap}{wording.no}"],
         )
         return [yes - no for yes, no in rows]
 
 
-def _prefix(engine: Engine, wording: Wording, tasks: Sequence[SeedTask]) -> str:
+def arbiter_prefix(counting: Counting, wording: Wording, tasks: Sequence[SeedTask]) -> str:
     """Header and as many demonstrations as half of the context has room for."""
     shown: list[str] = []
     for i, task in enumerate(tasks):
         own, other = task.instances[0], tasks[(i + 1) % len(tasks)].instances[0]
         right = Answered(task.instruction, own.input, own.output)
+        wrong = right._replace(output=other.output)
         # Right and wrong take turns in coming first, lest their order be what is learned.
         pair = [
-            f"{_question(wording, right)}{wording.gap}{wording.yes}\n",
-            f"{_question(wording, right._replace(output=other.output))}{wording.gap}{wording.no}\n",
+            f"{question_about(wording, right)}{wording.gap}{wording.yes}\n",
+            f"{question_about(wording, wrong)}{wording.gap}{wording.no}\n",
         ]
         shown += pair if i % 2 == 0 else reversed(pair)
-    return fitted_prefix(engine, wording.arbiter_header, shown)
+    return fitted_prefix(counting, wording.arbiter_header, shown)
 
 
-def fitted_prefix(engine: Engine, header: str, shown: Sequence[str]) -> str:
+def fitted_prefix(counting: Counting, header: str, shown: Sequence[str]) -> str:
     """Header and as many pairs of demonstrations, the last ones, as half of the context holds.
 
     Args:
-        engine: whose context.
+        counting: whose context.
         header: opens the prompt.
         shown: two texts for each demonstration, one that is answered Yes and one No.
     """
     for first in range(0, len(shown), 2):
         prefix = "".join((header, "\n", *shown[first:]))
-        if engine.count_tokens([prefix])[0] * 2 <= engine.context_length:
+        if counting.count_tokens([prefix])[0] * 2 <= counting.context_length:
             return prefix
     return header + "\n"
 
 
-def _question(wording: Wording, answer: Answered) -> str:
+def question_about(wording: Wording, answer: Answered) -> str:
+    """What is asked about an answer, after the demonstrations."""
     instruction = " ".join(answer.instruction.split())
     given = f"{wording.input}{wording.gap}{answer.input}\n" if answer.input else ""
     return (

@@ -46,22 +46,28 @@ def forecast_of(run: RunDirectory, rounds: int) -> Forecast:
     """What is expected of so many rounds of a run's config."""
     plan = make_plan(run.config().model_copy(update={"rounds": rounds}))
     figures = {
-        "step 1: requests": _asked(plan, "instructions")[0],
-        "step 1: tokens written": _asked(plan, "instructions")[1],
-        "step 3: tokens written": _asked(plan, "instances")[1],
+        "step 1: requests": _requests(plan, "instructions"),
+        # The marks of both steps count what was written for texts, and in place of wrong answers.
+        "step 1: tokens written": _written(plan, "passages", "instructions"),
+        "step 3: tokens written": _written(plan, "instances", "fixing"),
         "steps of training": _steps(plan, "training"),
         "steps on seeds only": _steps(plan, "seeds-only training"),
         "training: seconds": _seconds(plan, "training", "seeds-only training"),
         "evaluation: seconds": _seconds(plan, "evaluation"),
     }
+    if of_texts := _requests(plan, "passages"):
+        figures["own texts: requests"] = of_texts
     if plan.served_prompt_tokens is None:  # how fast a server is nobody knows
-        figures["steps 1 to 3: seconds"] = _seconds(plan, *WRITING)
+        figures["steps 1 to 3: seconds"] = _seconds(plan, *WRITING, "passages", "fixing")
     return Forecast(basis=plan.expected.basis, figures=figures)
 
 
-def _asked(plan: Plan, stage: str) -> tuple[int, int]:
-    found = [(w.requests, w.completion_tokens) for w in plan.asked if w.stage == stage]
-    return found[0] if found else (0, 0)
+def _requests(plan: Plan, stage: str) -> int:
+    return sum(work.requests for work in plan.asked if work.stage == stage)
+
+
+def _written(plan: Plan, *stages: str) -> int:
+    return sum(work.completion_tokens for work in plan.asked if work.stage in stages)
 
 
 def _steps(plan: Plan, stage: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Literal
 
 from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.errors import RunError
@@ -11,6 +12,10 @@ from selfinstruct_train.run.directory import RoundDirectory, RunDirectory
 from selfinstruct_train.run.marks import Mark
 
 RECORDED = "the recorded quickstart of the embedded model (docs/log.md)"
+
+
+Assumed = Literal["kept_of_texts", "held_wrong", "right_again", "kept_of_replay"]
+"""Figures that the recorded quickstart does not have, for it does without what they are of."""
 
 
 class Expected(Row):
@@ -33,11 +38,22 @@ class Expected(Row):
     written_instances: float = 2.4
     """Complete instances written for one instruction."""
     kept_instances: float = 2.0
-    """Instances kept of one instruction, before ``max_per_instruction`` is applied."""
+    """Instances kept of one instruction, before ``max_per_instruction`` is applied and before the
+    arbiter judges their answers."""
     instruction_length: float = 1.03
     """Tokens of a list item relative to a seed's instruction with its number."""
     instances_length: float = 0.9
     """Tokens that step 3 writes for an instruction, relative to as many of the seeds' instances."""
+    kept_of_texts: float = 0.4
+    """What is kept of all that is written for passages (SmolLM2-135M, docs/log.md: 9 of 22)."""
+    held_wrong: float = 0.2
+    """Answers that the arbiter holds wrong."""
+    right_again: float = 0.5
+    """Of these, answers that it holds right when they are written again."""
+    kept_of_replay: float = 0.9
+    """Answers to prompts of replay that are neither cut nor dropped."""
+    assumed: tuple[Assumed, ...] = ("kept_of_texts", "held_wrong", "right_again", "kept_of_replay")
+    """Figures above that are not of the source but assumed."""
 
     @property
     def sentence(self) -> str:
@@ -66,6 +82,15 @@ class Yield(Row):
     """Mean tokens of a list item."""
     instances_tokens: float
     """Mean tokens that step 3 wrote for an instruction, answers that were asked again left out."""
+    asked_of_texts: int = 0
+    """Requests about passages."""
+    kept_of_texts: int = 0
+    judged: int = 0
+    """Answers that the arbiter was asked about, where the run had it judge."""
+    right_again: int = 0
+    """Answers that were held wrong, and right when they were written again."""
+    wrong_again: int = 0
+    """Those that were held wrong twice, and so are not among the kept."""
 
 
 def read_yield(run: RunDirectory) -> Yield:
@@ -100,22 +125,39 @@ def read_yield(run: RunDirectory) -> Yield:
         kept=sum(total[6] for total in totals),
         item_tokens=sum(row.completion_tokens for row in lists) / max(1, candidates),
         instances_tokens=fmean(texts) if texts else 0.0,
+        asked_of_texts=sum(_int(first, "candidates_of_texts") for _, (first, _, _) in found),
+        kept_of_texts=sum(_int(first, "accepted_of_texts") for _, (first, _, _) in found),
+        judged=sum(
+            total[6] + _int(third, "not_fixed")
+            for total, (_, (_, _, third)) in zip(totals, found, strict=True)
+            if "fixed" in third.figures
+        ),
+        right_again=sum(_int(third, "fixed") for _, (_, _, third) in found),
+        wrong_again=sum(_int(third, "not_fixed") for _, (_, _, third) in found),
     )
 
 
 def expected_from(
-    found: Yield, source: str, room: int, item_tokens: float, instance_tokens: float
+    found: Yield, source: str, room: float, item_tokens: float, instance_tokens: float
 ) -> Expected:
     """The ratios of an earlier run.
 
     Args:
         found: what it yielded.
         source: its name.
-        room: items that one of its lists had room for.
+        room: items that one of its requests had room for.
         item_tokens: of a seed's instruction as a list item.
         instance_tokens: of a seed's instance as step 3 writes it.
     """
     accepted, written = max(1, found.accepted), found.written / max(1, found.accepted)
+    seen: dict[Assumed, float] = {}
+    if found.asked_of_texts:
+        seen["kept_of_texts"] = found.kept_of_texts / found.asked_of_texts
+    wrong = found.right_again + found.wrong_again
+    if found.judged:
+        seen["held_wrong"] = wrong / found.judged
+    if wrong:
+        seen["right_again"] = found.right_again / wrong
     return Expected(
         basis=source,
         list_fill=found.candidates / max(1, found.requests * room),
@@ -123,9 +165,11 @@ def expected_from(
         with_instance=found.with_instance / accepted,
         classification=found.classification / accepted,
         written_instances=written,
-        kept_instances=found.kept / accepted,
+        kept_instances=(found.kept + found.wrong_again) / accepted,
         instruction_length=found.item_tokens / item_tokens,
         instances_length=found.instances_tokens / max(1.0, instance_tokens * written),
+        assumed=tuple(name for name in Expected().assumed if name not in seen),
+        **seen,
     )
 
 

@@ -62,6 +62,7 @@ def measured(run: RunDirectory, rounds: Sequence[RoundDirectory]) -> dict[str, f
     evaluated = [part.read_mark("evaluate") for part in rounds]
     lists, instances = ([row[i] for row in marks] for i in (0, 2))
     return {
+        "own texts: requests": _sum(lists, "candidates_of_texts"),
         "step 1: requests": _sum(lists, "requests"),
         "step 1: tokens written": _sum(lists, "completion_tokens"),
         "step 3: tokens written": _sum(instances, "completion_tokens"),

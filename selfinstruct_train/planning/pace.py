@@ -27,6 +27,10 @@ class Pace(NamedTuple):
         """The factor of a stage that asks."""
         return self.factors.get(stage, self.factors.get("instances", 1.0))
 
+    def of_request(self, stage: str) -> float:
+        """Seconds of a request of a stage to a server."""
+        return self.a_request.get(stage, self.a_request["instances"])
+
 
 def pace_of(
     probed: Probe,

@@ -21,6 +21,8 @@ from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16, settle_precision
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
 from selfinstruct_train.planning.expected import Expected, Yield, expected_from, read_yield
+from selfinstruct_train.planning.further_sizes import FurtherSizes, measure_further
+from selfinstruct_train.planning.further_work import assumptions, further_work
 from selfinstruct_train.planning.hardware import (
     Hardware,
     Machine,
@@ -39,6 +41,7 @@ from selfinstruct_train.planning.memory import (
 from selfinstruct_train.planning.pace import Pace, pace_of
 from selfinstruct_train.planning.probe import Probe
 from selfinstruct_train.planning.sizes import ModelSize, TextSizes, measure, model_size
+from selfinstruct_train.planning.training_work import rows_by_round, training_work
 from selfinstruct_train.planning.workload import (
     Asked,
     SuiteSize,
@@ -46,11 +49,12 @@ from selfinstruct_train.planning.workload import (
     evaluation_work,
     generation_work,
     room,
-    training_work,
+    room_of_request,
 )
 from selfinstruct_train.records import Row
 from selfinstruct_train.rounds.held_out import held_out_suite
 from selfinstruct_train.rounds.preflight import count_parameters
+from selfinstruct_train.rounds.replay import BATCH
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.sources.lenient import read_own
 from selfinstruct_train.sources.seeds import read_seeds, split_seeds
@@ -90,6 +94,8 @@ class Plan(Row):
     """Jobs of a vendor's Batch API, where they are asked in such: most take half the price."""
     left_out: tuple[str, ...]
     """Settings whose work is not in the figures."""
+    assumptions: tuple[str, ...]
+    """What nothing was measured of."""
     hours: float
     cost: float | None
     """Hours times the price of one, where a price was given."""
@@ -102,6 +108,7 @@ class _Measured(NamedTuple):
     size: ModelSize
     weight_bytes: int
     texts: TextSizes
+    further: FurtherSizes
     suites: tuple[SuiteSize, ...]
     seeds: int
     own: int
@@ -136,8 +143,12 @@ def make_plan(
     if probed is not None:
         name = f"a probe of {probed.seconds:.0f} s"
         expected = _expected(probed.found, name, known, per_list)
-    trained = training_work(config, expected, known.texts, per_list, known.own)
-    generated = generation_work(config, expected, known.texts, per_list)
+    work = (config, expected, known.texts, per_list)
+    trained = training_work(*work, known.own, known.further)
+    generated = generation_work(*work, known.further)
+    rows = rows_by_round(*work, known.own, known.further)
+    replayed = [one.replay for one in rows for _ in config.training.trainings]
+    generated += further_work(*work, known.further, replayed)
     tuned_on_seeds = sum(w.trainings for w in trained if w.stage == "seeds-only training")
     evaluated = evaluation_work(config, known.texts, known.suites, tuned_on_seeds)
     asked = (*generated, evaluated)
@@ -147,17 +158,18 @@ def make_plan(
     here = (evaluated,) if served else asked
     pace = Pace()
     if probed is not None:
-        rows = config.generation.engine.max_batch_size
-        pace = pace_of(probed, known.texts, machine, (size, known.weight_bytes), rows, served)
+        slots = config.generation.engine.max_batch_size
+        pace = pace_of(probed, known.texts, machine, (size, known.weight_bytes), slots, served)
     times = [
         (w.stage, pace.of(w.stage) * asking_seconds(w, machine, size, known.weight_bytes))
         for w in here
     ]
     if served and probed is not None:
-        times += [(work.stage, pace.a_request[work.stage] * work.requests) for work in generated]
+        times += [(work.stage, pace.of_request(work.stage) * work.requests) for work in generated]
     times += [(work.stage, training_seconds(work, machine, size)) for work in trained]
     hours = sum(seconds for _, seconds in times) / 3600
-    longest = min(max(known.texts.rows), config.training.max_length)
+    passages = known.further.passages.rows if known.further.passages else ()
+    longest = min(max(*known.texts.rows, *passages), config.training.max_length)
     shapes = (size, known.weight_bytes)
     step = training_memory(config, *shapes, training_bytes, longest)
     short = training_shortage(config, *shapes, training_bytes, longest, machine)
@@ -178,6 +190,7 @@ def make_plan(
         served_completion_tokens=sum(w.completion_tokens for w in generated) if served else None,
         batches=_batches(config, generated),
         left_out=_left_out(config),
+        assumptions=tuple(assumptions(config, expected)),
         hours=round(hours, 4),
         cost=None if price is None else round(hours * price, 2),
     )
@@ -208,6 +221,7 @@ def _measure(config: Config, on: Machine) -> _Measured:
         size,
         2 if halved else _BYTES[described.dtype],
         measure(within, pack, seeds, tokenizer),
+        measure_further(within, pack, seeds, tokenizer),
         tuple(_suite_size(config, suite, pack, tokenizer) for suite in suites),
         len(seeds),
         0 if config.data is None else len(read_own(config.data)),
@@ -231,7 +245,8 @@ def _mean(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> float:
 
 
 def _expected(found: Yield, source: str, known: _Measured, per_list: int) -> Expected:
-    return expected_from(found, source, per_list, known.texts.item, known.texts.instance)
+    room = room_of_request(known.config, per_list)
+    return expected_from(found, source, room, known.texts.item, known.texts.instance)
 
 
 def _machine(config: Config, on: Machine, weight_bytes: int, training_bytes: int) -> Hardware:
@@ -246,18 +261,27 @@ def _batches(config: Config, asked: Sequence[Asked]) -> int | None:
     if generation.engine.kind != "server" or generation.engine.server_mode != "batch":
         return None
     together = {
+        "passages": generation.passages.requests_per_batch,
         "instructions": generation.instructions.requests_per_batch,
         "classification": generation.classification.requests_per_batch,
         "instances": generation.instances.requests_per_batch,
+        "fixing": generation.instances.requests_per_batch,
+        "labels": generation.classification.requests_per_batch,
+        "replay": BATCH,
     }
     return sum(math.ceil(work.requests / together[work.stage]) for work in asked)
 
 
 def _left_out(config: Config) -> tuple[str, ...]:
-    evaluation = config.evaluation
+    evaluation, generation = config.evaluation, config.generation
+    step = generation.instances
+    scores = step.best_of > 1 and step.chooser in ("likelihood", "arbiter")
     asked = {
-        "evaluation.judge": evaluation.judge,
-        "evaluation.harness": evaluation.harness,
-        "evaluation.held_out_text": evaluation.held_out_text,
+        "generation.instances.reasoning": step.reasoning != "none",
+        "generation.instances.chooser": scores,
+        "generation.select.by": bool(generation.select.by.asked),
+        "evaluation.judge": evaluation.judge is not None,
+        "evaluation.harness": evaluation.harness is not None,
+        "evaluation.held_out_text": evaluation.held_out_text is not None,
     }
-    return tuple(name for name, value in asked.items() if value is not None)
+    return tuple(name for name, is_set in asked.items() if is_set)

@@ -34,7 +34,7 @@ from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.records import Row, SeedTask
 from selfinstruct_train.templates import completion_text, encode
 
-_SAMPLED = 32
+SAMPLED = 32
 """Seeds whose prompts are measured."""
 
 
@@ -131,12 +131,12 @@ def measure(
         tokenizer: the model's.
     """
     rng = derived_rng(config.seed, "plan")
-    sampled = rng.sample(list(seeds), min(_SAMPLED, len(seeds)))
+    sampled = rng.sample(list(seeds), min(SAMPLED, len(seeds)))
     shown = choose_demonstrations(config, pack, seeds)
     prompts = _Prompts(config, pack, tokenizer)
 
     def size(texts: Sequence[str], max_tokens: int, context: int | None) -> PromptSize:
-        return _size([tokenizer(text)["input_ids"] for text in texts], max_tokens, context)
+        return prompt_size([tokenizer(text)["input_ids"] for text in texts], max_tokens, context)
 
     generation, context = config.generation, config.model.context_length
     written, answered = generation.instances.max_tokens, config.evaluation.max_tokens
@@ -223,7 +223,8 @@ class _Prompts:
         return few_shot_prompt(self._pack.wording, shown, task.instruction, given).text
 
 
-def _size(prompts: Sequence[list[int]], max_tokens: int, context: int | None) -> PromptSize:
+def prompt_size(prompts: Sequence[list[int]], max_tokens: int, context: int | None) -> PromptSize:
+    """Mean tokens of some prompts, cut to what a context leaves, and what all of them share."""
     # A longer prompt gives up demonstrations, see `fit_prompt`.
     room = context - min(max_tokens, context // 2) if context else None
     shared = min(

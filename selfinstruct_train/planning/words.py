@@ -62,6 +62,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             f"asked in about {plan.batches:,} batches, one after another: most vendors take half "
             "the price for them, and up to 24 h each"
         )
+    for assumption in plan.assumptions:
+        yield f"assumed: {assumption}"
     if plan.left_out:
         yield f"not counted: {', '.join(plan.left_out)}"
     cost = "" if plan.cost is None else f", {plan.cost:,.2f} at that price"

@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from selfinstruct_train.config import Config, TrainingConfig
+from selfinstruct_train.config import Config
 from selfinstruct_train.generation.calibration import CONTENT_FREE
-from selfinstruct_train.generation.pool import derived_rng
 from selfinstruct_train.planning.expected import Expected
+from selfinstruct_train.planning.further_sizes import FurtherSizes, PassageSizes
 from selfinstruct_train.planning.sizes import PromptSize, TextSizes
 from selfinstruct_train.records import Row
-from selfinstruct_train.training.arguments import seeds_only_lengths
 
 StageName = Literal[
-    "instructions", "classification", "instances", "training", "seeds-only training", "evaluation"
+    "passages",
+    "instructions",
+    "classification",
+    "instances",
+    "fixing",
+    "labels",
+    "replay",
+    "training",
+    "seeds-only training",
+    "evaluation",
 ]
 
 
@@ -56,6 +64,11 @@ class Trained(Row):
     where DPO asks the reference."""
 
 
+Kind = tuple[float, PromptSize, float]
+"""Requests of one kind: how many, their prompts, and tokens of an answer."""
+NOTHING = FurtherSizes()
+
+
 class SuiteSize(NamedTuple):
     """A suite in tokens."""
 
@@ -75,16 +88,52 @@ def room(config: Config, seeds: int) -> int:
     return step.last_item - 1 - shown
 
 
-def accepted_instructions(config: Config, expected: Expected, per_list: int) -> float:
-    """Instructions of one round that join the pool."""
+def room_of_request(config: Config, per_list: int) -> float:
+    """The same of a request, which may ask for an operation and so for one instruction."""
+    return per_list + config.generation.augment.share * (1 - per_list)
+
+
+class OfTexts(NamedTuple):
+    """What one round takes from own texts."""
+
+    passages: int
+    """Asked about."""
+    kept: float
+    """Instructions with their instance."""
+
+
+def of_texts(config: Config, expected: Expected, known: PassageSizes | None) -> list[OfTexts]:
+    """What each round takes from own texts: its share, as long as there are passages."""
+    step, left = config.generation.passages, known.number if known else 0
+    most = round(step.share * config.generation.instructions_per_round)
+    found = []
+    for _ in range(config.rounds):
+        each = len(step.tasks) * expected.kept_of_texts
+        passages = min(left, math.ceil(most / each)) if each else left
+        found.append(OfTexts(passages, min(float(most), passages * each)))
+        left -= passages
+    return found
+
+
+def accepted_by_round(
+    config: Config, expected: Expected, per_list: int, texts: Sequence[OfTexts]
+) -> list[float]:
+    """Instructions of each round that join the pool, those of own texts left out."""
     generation = config.generation
-    wanted = generation.instructions_per_round / expected.with_instance
-    most = generation.max_requests * per_list * expected.list_fill * expected.acceptance
-    return min(wanted, most) if config.generates else 0.0
+    room = room_of_request(config, per_list)
+    most = generation.max_requests * room * expected.list_fill * expected.acceptance
+    wanted = [generation.instructions_per_round - found.kept for found in texts]
+    return [
+        min(count / expected.with_instance, most) if config.generates else 0.0 for count in wanted
+    ]
 
 
 def generation_work(
-    config: Config, expected: Expected, sizes: TextSizes, per_list: int
+    config: Config,
+    expected: Expected,
+    sizes: TextSizes,
+    per_list: int,
+    further: FurtherSizes = NOTHING,
 ) -> tuple[Asked, ...]:
     """Requests of steps 1 to 3 over all rounds.
 
@@ -93,35 +142,32 @@ def generation_work(
         expected: what the model yields.
         sizes: measured lengths.
         per_list: see `room`.
+        further: measured lengths of what is asked beyond these steps.
     """
     if not config.generates:
         return ()
     generation, rounds = config.generation, config.rounds
-    accepted = accepted_instructions(config, expected, per_list)
+    texts = of_texts(config, expected, further.passages)
+    accepted = accepted_by_round(config, expected, per_list, texts)
     first, second, third = generation.instructions, generation.classification, generation.instances
     slots = generation.engine.max_batch_size
-    items = per_list * expected.list_fill
-    # An operation asks for one instruction.
-    items += generation.augment.share * (expected.list_fill - items)
-    listed = min(items * sizes.item * expected.instruction_length, first.max_tokens)
     calibrating = sizes.calibrated + len(CONTENT_FREE) if second.calibrate else 0
-    lists = accepted / expected.acceptance / items
     return (
-        _asked(
+        add_up(
             "instructions",
-            [(lists * rounds, sizes.instructions, listed)],
+            _lists(config, expected, sizes, per_list, sum(accepted), further.operation),
             rounds,
             min(slots, first.requests_per_batch),
             first.max_tokens,
         ),
-        _asked(
+        add_up(
             "classification",
-            [(accepted * rounds + calibrating, sizes.classification, 0.0)],
+            [(sum(accepted) + calibrating, sizes.classification, 0.0)],
             rounds,
             min(slots, second.requests_per_batch),
             0,
         ),
-        _asked(
+        add_up(
             "instances",
             _instances(config, expected, sizes, accepted),
             rounds,
@@ -131,26 +177,42 @@ def generation_work(
     )
 
 
+def _lists(
+    config: Config,
+    expected: Expected,
+    sizes: TextSizes,
+    per_list: int,
+    accepted: float,
+    operation: PromptSize | None,
+) -> list[Kind]:
+    """Requests of step 1: lists, and operations that ask for one instruction each."""
+    most, share = config.generation.instructions.max_tokens, config.generation.augment.share
+    one = expected.list_fill * sizes.item * expected.instruction_length
+    requests = accepted / expected.acceptance
+    requests /= room_of_request(config, per_list) * expected.list_fill
+    found = [(requests * (1 - share), sizes.instructions, min(per_list * one, most))]
+    if operation is not None:
+        found.append((requests * share, operation, min(one, most)))
+    return found
+
+
 def _instances(
-    config: Config, expected: Expected, sizes: TextSizes, accepted: float
-) -> list[tuple[float, PromptSize, float]]:
-    """Kinds of requests of step 3 in all rounds: how many, their prompts, tokens of the answer."""
-    step, rounds = config.generation.instances, config.rounds
+    config: Config, expected: Expected, sizes: TextSizes, accepted: Sequence[float]
+) -> list[Kind]:
+    """Requests of step 3 in all rounds."""
+    step, total = config.generation.instances, sum(accepted)
     own = (step.style or config.generation.style) == "magpie"
     written = 1.0 if own else expected.written_instances
     each = written * sizes.instance * expected.instances_length
     each = min(sizes.output if own else each, step.max_tokens)
-    labelled, others = accepted * expected.classification, accepted * (1 - expected.classification)
-    found = [
-        (others * rounds, sizes.input_first, each),
-        (labelled * rounds, sizes.output_first, each),
-    ]
+    labelled, others = total * expected.classification, total * (1 - expected.classification)
+    found = [(others, sizes.input_first, each), (labelled, sizes.output_first, each)]
     answer = min(sizes.output, step.max_tokens)
     if step.answers != "as_written" or step.best_of > 1:
-        found.append((others * written * step.best_of * rounds, sizes.answer, answer))
+        found.append((others * written * step.best_of, sizes.answer, answer))
     tuned_writes = config.generation.instance_writer == "tuned"
     if step.consistency or tuned_writes:
-        later = accepted * written * (rounds - 1)
+        later = sum(accepted[1:]) * written
         found.append((later, PromptSize(fmean(sizes.rows) - sizes.output, 0.0), answer))
     return found
 
@@ -177,12 +239,12 @@ def evaluation_work(
         if evaluation.few_shot_demonstrations:
             kinds.append((float(suite.items), sizes.few_shot, answer))
     slots = config.generation.engine.max_batch_size
-    return _asked("evaluation", kinds, len(suites), slots, evaluation.max_tokens)
+    return add_up("evaluation", kinds, len(suites), slots, evaluation.max_tokens)
 
 
-def _asked(
+def add_up(
     stage: StageName,
-    kinds: Sequence[tuple[float, PromptSize, float]],
+    kinds: Sequence[Kind],
     times: int,
     at_once: int,
     limit: int,
@@ -202,98 +264,3 @@ def _asked(
         longest=limit
         + math.ceil(max((prompt.tokens - prompt.shared for _, prompt, _ in kinds), default=0.0)),
     )
-
-
-def training_rows(
-    config: Config, expected: Expected, sizes: TextSizes, per_list: int, own: int, number: int
-) -> int:
-    """Rows that round ``number`` is trained on."""
-    most = config.generation.instances.max_per_instruction
-    each = min(expected.kept_instances, most)
-    written = accepted_instructions(config, expected, per_list) * each * (number + 1)
-    seeds = len(sizes.rows) if config.training.include_seeds else 0
-    if (mix := config.training.mix) is None:
-        return round(written + seeds + own)
-    kinds = [(mix.own, own), (mix.seeds, len(sizes.rows)), (mix.generated, written)]
-    unit = min(count / weight for weight, count in kinds if weight)
-    return round(unit * (sum(weight for weight, _ in kinds) + mix.replay))
-
-
-def training_work(
-    config: Config, expected: Expected, sizes: TextSizes, per_list: int, own: int
-) -> tuple[Trained, ...]:
-    """Trainings on all data, and on the seeds alone.
-
-    Args:
-        config: the settings.
-        expected: what the model yields.
-        sizes: measured lengths.
-        per_list: see `room`.
-        own: rows of the user's own.
-    """
-    counts = [
-        training_rows(config, expected, sizes, per_list, own, number)
-        for number in range(config.rounds)
-    ]
-    all_steps = [
-        _steps(training, rows) for rows in counts for training in config.training.trainings
-    ]
-    found = [_trained(config, "training", counts[-1], all_steps, sizes)]
-    if config.training.method != "sft":
-        preference, batch = config.training.preference, config.training.batch_size
-        pairs = [preference.max_steps or _passes(preference.epochs, rows, batch) for rows in counts]
-        # A pair is two rows.
-        doubled = [2 * steps for steps in pairs for _ in config.training.trainings]
-        found.append(_trained(config, "training", counts[-1], doubled, sizes, reference=True))
-        found = found[1:] if config.training.method == "dpo" else found
-    if config.evaluation.seeds_only:
-        lengths = seeds_only_steps(config, sizes, all_steps)
-        found.append(_trained(config, "seeds-only training", len(sizes.rows), lengths, sizes))
-    return tuple(found)
-
-
-def seeds_only_steps(config: Config, sizes: TextSizes, most: Sequence[int]) -> list[int]:
-    """Steps of each training on the seeds alone, given those of the trainings on all data."""
-    epochs, batch = config.evaluation.seeds_only_epochs, config.training.batch_size
-    return sorted(
-        {n for steps in most for n in seeds_only_lengths(epochs, len(sizes.rows), batch, steps)}
-    )
-
-
-def _steps(training: TrainingConfig, rows: int) -> int:
-    return training.max_steps or _passes(training.epochs, rows, training.batch_size)
-
-
-def _passes(epochs: float, rows: int, batch: int) -> int:
-    return math.ceil(epochs * math.ceil(rows / batch))
-
-
-def _trained(
-    config: Config,
-    stage: StageName,
-    rows: int,
-    steps: Sequence[int],
-    sizes: TextSizes,
-    reference: bool = False,
-) -> Trained:
-    training = config.training
-    tokens = sum(steps) * training.batch_size * fmean(sizes.rows)
-    padded = 1.0 if training.packing else padding_factor(sizes.rows, training.micro_batch_size)
-    return Trained(
-        stage=stage,
-        trainings=len(steps),
-        rows=rows,
-        steps=sum(steps),
-        tokens=round(tokens),
-        computed_tokens=round(tokens * padded),
-        row_tokens=fmean(sizes.rows),
-        passes=2 + (training.adapter == "none") + training.gradient_checkpointing + reference,
-    )
-
-
-def padding_factor(lengths: Sequence[int], micro_batch: int) -> float:
-    """Tokens with padding relative to those without, in micro-batches drawn at random."""
-    rng = derived_rng(0, "padding")
-    drawn = [rng.choice(lengths) for _ in range(64 * micro_batch)]
-    starts = range(0, len(drawn), micro_batch)
-    return sum(max(drawn[i : i + micro_batch]) for i in starts) * micro_batch / sum(drawn)

@@ -24,7 +24,7 @@ from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.mix import ranked
 
-_BATCH = 128
+BATCH = 128
 """Prompts that are asked, and kept, together."""
 _SHARE_OF_CONTEXT = 3
 """A prompt that takes more than one part in so many of the context is not asked: an answer and a
@@ -58,11 +58,11 @@ def replay_rows(
     prompts = ranked(fitting, config.seed, lambda task: task.id)
     found: list[TrainingRow] = []
     began, tokens = time.monotonic(), 0
-    for start in range(0, len(prompts), _BATCH):
+    for start in range(0, len(prompts), BATCH):
         missing = wanted - len(found)
         if missing <= 0:
             break
-        few = prompts[start : start + _BATCH]
+        few = prompts[start : start + BATCH]
         completions = journal.ask([_request(opened, config, task) for task in few], None)
         tokens += sum(completion.completion_tokens for completion in completions)
         found += _rows(opened, config, few, completions)[:missing]

@@ -25,14 +25,13 @@ from selfinstruct_train.planning.memory import (
 )
 from selfinstruct_train.planning.plan import Plan, make_plan
 from selfinstruct_train.planning.sizes import ModelSize, PromptSize, TextSizes, model_size
+from selfinstruct_train.planning.training_work import padding_factor, training_work
 from selfinstruct_train.planning.words import plan_lines
 from selfinstruct_train.planning.workload import (
     Asked,
     Trained,
     generation_work,
-    padding_factor,
     room,
-    training_work,
 )
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.training.adapter import attach_adapter
@@ -111,9 +110,11 @@ def test_the_cap_on_requests_caps_what_is_written() -> None:
     assert lists.requests == 10
 
 
-def test_padding_is_none_for_rows_of_one_length() -> None:
-    assert padding_factor((40, 40), 16) == 1.0
-    assert padding_factor((10, 90), 16) > 1.5
+def test_padding_is_none_for_rows_of_one_length_and_less_where_a_step_is_cut() -> None:
+    assert padding_factor((40, 40), 16, 16) == 1.0
+    assert padding_factor((10, 90), 16, 16) > 1.5
+    assert 1.0 < padding_factor((10, 90), 16, 4) < 1.3
+    assert padding_factor((10, 90), 16, 1) == 1.0
 
 
 def test_seconds_are_those_worked_out_by_hand() -> None:

@@ -83,7 +83,7 @@ def asked(tmp_path: Path, wanted: int, engine: ScriptedEngine, count: int = 40) 
 def test_there_are_as_many_rows_as_are_wanted_and_each_is_the_bases_own_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "_BATCH", 8)
+    monkeypatch.setattr(replay, "BATCH", 8)
     engine = ScriptedEngine(answers)
     found, told = asked(tmp_path, 7, engine)
     assert len(found) == 7 and not told
