@@ -6,16 +6,16 @@
 Every side trains LoRA of the same rank on all linear layers, on the same rows, for as many steps of
 eight rows, all eight at once, on one thread. They take turns, each time in a process of its own:
 
-- ``ours``: a training as a run does it, its precision, its checks before and after;
+- ``ours``: a training as a run does it, its precision and its checks before the first step;
 - ``packed``: the same with ``training.packing``;
 - ``trl``: SFTTrainer as its quick start has it, given prompts and completions: a model in float32,
   mixed precision, gradient checkpointing;
 - ``trl-kept``: the same without gradient checkpointing, which a user would turn off.
 
 Useful tokens are those of rows, padding left out. Both clocks run from the end of the first step to
-that of the last; CPU time is what a busy machine stretches least. Peaks are of the whole process,
-libraries and checks included. ``ACCELERATE_DYNAMO_BACKEND=INDUCTOR`` compiles the model of all
-sides (``torch.compile``).
+that of the last, where a side ends; CPU time is what a busy machine stretches least. Peaks are of
+the whole process, libraries included. ``ACCELERATE_DYNAMO_BACKEND=INDUCTOR`` compiles the model of
+all sides (``torch.compile``).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple, get_args
@@ -46,7 +47,7 @@ from selfinstruct_train.models.describe import describe_model  # noqa: E402
 from selfinstruct_train.models.load import LoadedModel, load_model  # noqa: E402
 from selfinstruct_train.models.precision import settle_precision  # noqa: E402
 from selfinstruct_train.packs.pack import load_answers  # noqa: E402
-from selfinstruct_train.records import GeneratedInstance  # noqa: E402
+from selfinstruct_train.records import GeneratedInstance, TrainingStep  # noqa: E402
 from selfinstruct_train.run.directory import RoundDirectory  # noqa: E402
 from selfinstruct_train.sources.seeds import read_seeds  # noqa: E402
 from selfinstruct_train.templates import completion_text, encode  # noqa: E402
@@ -71,7 +72,7 @@ class Measured(NamedTuple):
     wall: float
     """Seconds."""
     peak: int
-    """Bytes of the process, up to its end."""
+    """Bytes of the process."""
     loaded: int
     """Bytes of the process once the model was loaded."""
 
@@ -121,6 +122,10 @@ class _Stepped(TrainerCallback):  # type: ignore[misc]
         self._meter.stepped()
 
 
+class _EndedError(Exception):
+    """The last step is taken."""
+
+
 def peak_of_this_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -136,7 +141,7 @@ def rows_of(model: str, file: Path | None) -> TrainingRows:
 
 
 def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
-    """A training as a run does it, from its precision to the check of what it saved."""
+    """A training as a run does it, up to its last step."""
     config = ModelConfig(name_or_path=model, device="cpu", threads=1)
     precision = settle_precision(config, describe_model(config))
     if precision is not None:
@@ -152,7 +157,13 @@ def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
         packing=packing,
         logging_steps=1,
     )
-    with tempfile.TemporaryDirectory() as folder:
+
+    def stepped(row: TrainingStep, total: int) -> None:
+        meter.stepped()
+        if row.step == total:
+            raise _EndedError
+
+    with tempfile.TemporaryDirectory() as folder, suppress(_EndedError):
         train(
             loaded,
             rows,
@@ -161,7 +172,7 @@ def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
             answers=load_answers("en"),
             seed=1,
             world=ALONE,
-            on_step=lambda row, total: meter.stepped(),
+            on_step=stepped,
         )
     return meter.measured()
 
@@ -277,6 +288,7 @@ def main() -> None:
     for _ in range(arguments.repeats):
         for side in arguments.sides:
             found[side].append(run_once(side, arguments))
+            print(f"{side}: {found[side][-1]}", file=sys.stderr)
     for line in lines(found):
         print(line)
 
