@@ -276,7 +276,9 @@ def _left_out(config: Config) -> tuple[str, ...]:
     evaluation, generation = config.evaluation, config.generation
     step = generation.instances
     scores = step.best_of > 1 and step.chooser in ("likelihood", "arbiter")
+    judged = generation.texts is not None and generation.passages.answers == "judged"
     asked = {
+        "generation.passages.answers": judged,
         "generation.instances.reasoning": step.reasoning != "none",
         "generation.instances.chooser": scores,
         "generation.select.by": bool(generation.select.by.asked),
