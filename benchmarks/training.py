@@ -58,6 +58,8 @@ Side = Literal["ours", "packed", "trl", "trl-kept"]
 BATCH = 8
 """Rows of a step: the default of TRL."""
 _RANK, _ALPHA = 16, 32
+_SEED = 42
+"""The default of TRL, so that the steps of all sides have the same rows."""
 
 
 class Measured(NamedTuple):
@@ -170,7 +172,7 @@ def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
             training,
             RoundDirectory(Path(folder) / "round-0"),
             answers=load_answers("en"),
-            seed=1,
+            seed=_SEED,
             world=ALONE,
             on_step=stepped,
         )
