@@ -153,7 +153,11 @@ def shown_answers(
 
 
 def chat_answer(
-    demonstrations: Sequence[SeedTask], instruction: str, given: str, template: ChatTemplate
+    demonstrations: Sequence[SeedTask],
+    instruction: str,
+    given: str,
+    template: ChatTemplate,
+    header: str = "",
 ) -> ChatTurns:
     """The answer alone to an instruction and its input, after answers to others."""
     turns = tuple(
@@ -162,7 +166,7 @@ def chat_answer(
         for instance in d.instances[:1]
     )
     asked = _asked(instruction, Instance(input=given, output=""))
-    return ChatTurns("", turns, asked, template)
+    return ChatTurns(header, turns, asked, template)
 
 
 def _worked_examples(

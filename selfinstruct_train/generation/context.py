@@ -75,6 +75,12 @@ class StageContext(NamedTuple):
         assert self.chat is not None
         return self.chat
 
+    @property
+    def own_template(self) -> ChatTemplate:
+        """The same for the style ``magpie``, whose prompts have no header to name a domain in."""
+        named = self.pack.wording.of_domain(self.config.seeds.domain)
+        return self.template.with_system(named) if named else self.template
+
     def journal(self, stage: str) -> Journal:
         """The journal of a stage's completions."""
         path = self.directory.completions(stage)

@@ -49,8 +49,11 @@ def for_domain(
     """
     wording = pack.wording
     if config.domain is not None:
-        named = wording.domain.replace("{domain}", config.domain)
+        named = wording.of_domain(config.domain)
         headers = {name: f"{named}\n{getattr(wording, name)}" for name in _HEADERS}
+        # This one is filled in once more, for which a domain's own braces stay as they are.
+        kept = named.replace("{", "{{").replace("}", "}}")
+        headers["chat_instructions"] = f"{kept}\n{wording.chat_instructions}"
         operations = {
             name: one.model_copy(update={"header": f"{named}\n{one.header}"})
             for name, one in pack.operations.items()

@@ -240,7 +240,7 @@ def _prompt(context: StageContext, task: Task) -> Prompt | ChatTurns:
             ask = chat_output_first if task.is_classification else chat_input_first
             return ask(wording, demonstrations, text, context.template)
         case "magpie":
-            return chat_answer(demonstrations, text, "", context.template)
+            return chat_answer(demonstrations, text, "", context.own_template)
 
 
 def _read(context: StageContext, task: Task, completion: StoredCompletion) -> list[Instance]:

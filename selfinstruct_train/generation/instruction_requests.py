@@ -57,7 +57,7 @@ def ask_instructions(context: StageContext, pool: Pool, index: int) -> AskedInst
     drawn = steering.draw(context.round, "instructions", index) if steering else ()
     said = steering.said(drawn) if steering else ""
     if context.style("instructions") == "magpie":
-        template = context.template.with_system(said) if said else context.template
+        template = context.own_template.with_system(said) if said else context.own_template
         request = _request(context, index, template.user_prefix(), _stop(context))
         provenance = _provenance(context, request, (), drawn)
         return AskedInstructions(request, provenance, 0, Group(), False)

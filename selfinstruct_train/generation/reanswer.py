@@ -110,6 +110,7 @@ def _tuned_writes(context: StageContext) -> bool:
 def _base(context: StageContext, replaces: bool) -> Reanswer:
     wording, style = context.pack.wording, context.style("instances")
     step = context.config.generation.instances
+    named = wording.of_domain(context.config.seeds.domain)
     reasons = step.reasoning != "none"
     if reasons:
         # Nobody reasons in a way that is read without being shown.
@@ -120,7 +121,9 @@ def _base(context: StageContext, replaces: bool) -> Reanswer:
     def ask(text: str, given: str) -> Prompt | ChatTurns:
         if style == "completion":
             return few_shot_prompt(wording, shown, text, given)
-        return chat_answer(shown, text, given, context.template)
+        if style == "magpie":
+            return chat_answer(shown, text, given, context.own_template)
+        return chat_answer(shown, text, given, context.template, named)
 
     return Reanswer(
         "base",

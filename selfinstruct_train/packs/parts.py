@@ -90,6 +90,10 @@ class Wording(BaseModel):
         """What ends a few-shot answer: the next task or the next example."""
         return f"\n{self.task}", f"\n{self.example} "
 
+    def of_domain(self, domain: str | None) -> str:
+        """The sentence that names a domain; empty where there is none."""
+        return "" if domain is None else self.domain.replace("{domain}", domain)
+
     @field_validator("domain", "attributes", "attribute", "persona")
     @classmethod
     def _has_a_place(cls, text: str, info: ValidationInfo) -> str:

@@ -173,6 +173,8 @@ class _Prompts:
         self._generation, self._pack = config.generation, pack
         self._shown_in_evaluation = config.evaluation.few_shot_demonstrations
         self._template = ChatTemplate(tokenizer, pack.wording.system)
+        named = pack.wording.of_domain(config.seeds.domain)
+        self._own_template = self._template.with_system(named) if named else self._template
 
     def instructions(self, seeds: Sequence[SeedTask], rng: random.Random) -> str:
         step = self._generation.instructions
@@ -183,7 +185,7 @@ class _Prompts:
                 wording = self._pack.wording
                 return chat_instructions(wording, shown, step.last_item, self._template).text
             case "magpie":
-                return self._template.user_prefix()
+                return self._own_template.user_prefix()
             case _:
                 return instruction_prompt(self._pack.wording, shown).text
 
@@ -203,7 +205,7 @@ class _Prompts:
                 return ask(wording, shown, task.instruction, self._template).text
             case "magpie":
                 shown = shown_answers(self._pack.input_first, step, "magpie")
-                return chat_answer(shown, task.instruction, "", self._template).text
+                return chat_answer(shown, task.instruction, "", self._own_template).text
             case _:
                 make = output_first_prompt if labelled else input_first_prompt
                 return make(wording, shown, task.instruction).text

@@ -12,6 +12,7 @@ from selfinstruct_train.generation.classification import (
     choose_demonstrations,
     score_kinds,
 )
+from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.seed_check import KindFigures
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.describe import describe_model
@@ -45,7 +46,7 @@ def classification_figures(
     config = config.model_copy(update={"generation": asked})
     here = asked.engine.kind == "transformers"
     engine = make_engine(config, load_model(config.model, described) if here else described)
-    pack = load_pack(config.generation.prompts)
+    pack = shown_pack(load_pack(config.generation.prompts), config, seeds)
     require_demonstrations(pack, config.generation.prompts)
     shown = choose_demonstrations(config, pack, seeds)
     step = config.generation.classification

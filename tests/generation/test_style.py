@@ -208,6 +208,35 @@ def test_a_round_in_chat_asks_in_messages_with_the_demonstrations_as_turns(tmp_p
     assert {row.provenance.prompt_hash for row in rows} == {EN.chat_hash} != {EN.hash}
 
 
+@pytest.mark.parametrize("style", ["completion", "chat", "magpie"])
+@pytest.mark.parametrize("answers", ["as_written", "asked_again"])
+def test_every_prompt_of_every_style_names_the_domain(
+    tmp_path: Path, style: str, answers: str
+) -> None:
+    prompts: list[str] = []
+
+    def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        prompts.append(str(request.prompt))
+        if "-instructions-" in request.id:
+            text = f"Tell me what {len(prompts)} cats with {{2}} tails say"
+            first = {"completion": f" {text}\n", "chat": f"7. {text}\n", "magpie": text}
+            return ScriptedAnswer(first[style], "stop")
+        return ScriptedAnswer("Input: a cat\nOutput: It purrs.", "stop")
+
+    def score(prompt: str, text: str) -> float:
+        prompts.append(prompt)
+        return float(text.strip() == "No")
+
+    config = settings(
+        tmp_path, f"generation.style={style}", f"generation.instances.answers={answers}",
+        "generation.instructions_per_round=1", "seeds.domain=cats of {one} house",
+    )  # fmt: skip
+    run_generation(config, ScriptedEngine(answer, score), ChatTemplate(chat_tokenizer()))
+    assert len(prompts) >= 3
+    for prompt in prompts:
+        assert prompt.count("All of these tasks are for cats of {one} house.") == 1, prompt
+
+
 @pytest.mark.parametrize(
     ("answers", "again", "kept", "dropped"),
     [
