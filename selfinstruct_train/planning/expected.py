@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Literal
 
+from selfinstruct_train.config import Config
 from selfinstruct_train.engines.asking import StoredCompletion
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.records import Row
@@ -44,6 +45,8 @@ class Expected(Row):
     """Tokens of a list item relative to a seed's instruction with its number."""
     instances_length: float = 0.9
     """Tokens that step 3 writes for an instruction, relative to as many of the seeds' instances."""
+    own_answer: float = 0.4
+    """Tokens of an answer in the style ``magpie``, relative to the limit at which it is cut."""
     kept_of_texts: float = 0.4
     """What is kept of all that is written for passages (SmolLM2-135M, docs/log.md: 9 of 22)."""
     held_wrong: float = 0.2
@@ -64,6 +67,32 @@ class Expected(Row):
             f"{self.kept_instances:.2g} kept an instruction, {self.with_instance:.0%} of "
             f"instructions with one, {self.classification:.0%} classification"
         )
+
+
+MAGPIE = Expected(
+    basis="200 rows that SmolLM2-135M-Instruct wrote in the style magpie (docs/log.md)",
+    list_fill=0.95,
+    acceptance=0.93,
+    with_instance=0.6,
+    classification=0.24,
+    written_instances=1.0,
+    kept_instances=0.6,
+    instruction_length=1.36,
+)
+"""Where instructions and instances both come of a chat model's own accord."""
+
+
+def recorded(config: Config) -> Expected:
+    """The ratios of the recorded run that asks as the config does.
+
+    Args:
+        config: the settings, their style settled.
+    """
+    generation = config.generation
+    styles = {
+        step.style or generation.style for step in (generation.instructions, generation.instances)
+    }
+    return MAGPIE if styles == {"magpie"} else Expected()
 
 
 class Yield(Row):
@@ -138,7 +167,12 @@ def read_yield(run: RunDirectory) -> Yield:
 
 
 def expected_from(
-    found: Yield, source: str, room: float, item_tokens: float, instance_tokens: float
+    found: Yield,
+    source: str,
+    room: float,
+    item_tokens: float,
+    instance_tokens: float,
+    most_tokens: int,
 ) -> Expected:
     """The ratios of an earlier run.
 
@@ -148,6 +182,7 @@ def expected_from(
         room: items that one of its requests had room for.
         item_tokens: of a seed's instruction as a list item.
         instance_tokens: of a seed's instance as step 3 writes it.
+        most_tokens: at which step 3 cuts an answer.
     """
     accepted, written = max(1, found.accepted), found.written / max(1, found.accepted)
     seen: dict[Assumed, float] = {}
@@ -168,6 +203,7 @@ def expected_from(
         kept_instances=(found.kept + found.wrong_again) / accepted,
         instruction_length=found.item_tokens / item_tokens,
         instances_length=found.instances_tokens / max(1.0, instance_tokens * written),
+        own_answer=min(1.0, found.instances_tokens / most_tokens),
         assumed=tuple(name for name in Expected().assumed if name not in seen),
         **seen,
     )

@@ -20,7 +20,13 @@ from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16, settle_precision
 from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
-from selfinstruct_train.planning.expected import Expected, Yield, expected_from, read_yield
+from selfinstruct_train.planning.expected import (
+    Expected,
+    Yield,
+    expected_from,
+    read_yield,
+    recorded,
+)
 from selfinstruct_train.planning.further_sizes import FurtherSizes, measure_further
 from selfinstruct_train.planning.further_work import assumptions, further_work
 from selfinstruct_train.planning.hardware import (
@@ -137,7 +143,7 @@ def make_plan(
     known = _measure(config, on)
     config, size = known.config, known.size
     per_list = room(config, known.seeds)
-    expected = Expected()
+    expected = recorded(config)
     if earlier is not None:
         expected = _expected(read_yield(RunDirectory(earlier)), str(earlier), known, per_list)
     if probed is not None:
@@ -246,7 +252,8 @@ def _mean(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> float:
 
 def _expected(found: Yield, source: str, known: _Measured, per_list: int) -> Expected:
     room = room_of_request(known.config, per_list)
-    return expected_from(found, source, room, known.texts.item, known.texts.instance)
+    most = known.config.generation.instances.max_tokens
+    return expected_from(found, source, room, known.texts.item, known.texts.instance, most)
 
 
 def _machine(config: Config, on: Machine, weight_bytes: int, training_bytes: int) -> Hardware:

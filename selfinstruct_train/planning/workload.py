@@ -203,8 +203,9 @@ def _instances(
     step, total = config.generation.instances, sum(accepted)
     own = (step.style or config.generation.style) == "magpie"
     written = 1.0 if own else expected.written_instances
-    each = written * sizes.instance * expected.instances_length
-    each = min(sizes.output if own else each, step.max_tokens)
+    each = min(written * sizes.instance * expected.instances_length, step.max_tokens)
+    if own:  # how long a chat model's answers are has nothing to do with the seeds'
+        each = expected.own_answer * step.max_tokens
     labelled, others = total * expected.classification, total * (1 - expected.classification)
     found = [(others, sizes.input_first, each), (labelled, sizes.output_first, each)]
     answer = min(sizes.output, step.max_tokens)

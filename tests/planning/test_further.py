@@ -165,6 +165,7 @@ class Forecast:
             room_of_request(config, per_list),
             self.sizes.item,
             self.sizes.instance,
+            config.generation.instances.max_tokens,
         )
         work = (config, self.expected, self.sizes, per_list)
         (self.rows,) = rows_by_round(*work, 0, self.further)

@@ -15,7 +15,7 @@ from selfinstruct_train.cli.app import app
 from selfinstruct_train.config import dump_config, load_config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.planning.compare import compare, write_forecast
-from selfinstruct_train.planning.expected import Expected
+from selfinstruct_train.planning.expected import Expected, recorded
 from selfinstruct_train.planning.hardware import Hardware, asking_seconds, gpu, training_seconds
 from selfinstruct_train.planning.measured import compared
 from selfinstruct_train.planning.memory import (
@@ -96,6 +96,18 @@ def test_requests_and_tokens_are_those_worked_out_by_hand() -> None:
     assert training.tokens == 200 * 16 * 40
     # Three passes over two rows are one step of sixteen.
     assert (seeds.trainings, seeds.steps) == (2, 200 + 1)
+
+
+def test_what_a_chat_model_writes_of_its_own_accord_is_planned_by_what_one_wrote() -> None:
+    style = ["generation.instructions.style=magpie", "generation.instances.style=magpie"]
+    config = load_config(QUICKSTART, ["generation.instructions_per_round=60", "rounds=1", *style])
+    expected = recorded(config)
+    assert expected != Expected() == recorded(load_config(QUICKSTART, style[:1]))
+    assert room(config, seeds=175) == 1
+    lists, _, instances = generation_work(config, expected, TEXTS, 1)
+    # 60 with an instance are 100 accepted, of which 76 are asked again; the limit is 160 tokens.
+    assert lists.requests == round(100 / expected.acceptance / expected.list_fill)
+    assert instances.completion_tokens == round(100 * expected.own_answer * 160) + 76 * 5
 
 
 def test_a_run_of_less_than_half_a_list_takes_a_request() -> None:
