@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_TORCH = ("PytorchStreamWriter", "inline_container", "iostream")
+
 
 class SelfInstructError(Exception):
     """A fault that the user can fix; its text names the place and the fix."""
@@ -25,3 +30,15 @@ class RunError(SelfInstructError):
 
 class TrainingError(SelfInstructError):
     """Training would not do, or did not do, what the settings promise."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether something could not be written for want of room, whoever says so.
+
+    Torch writes its archives by itself, safetensors and tokenizers write in Rust: of these the
+    first tells no number, and the others tell it in words, one of them in a bare ``Exception``.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    words = (*_OF_TORCH, *(f"os error {number}" for number in _NO_ROOM))
+    return any(word in str(error) for word in words)

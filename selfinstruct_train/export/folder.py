@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfinstruct_train.errors import RunError
+from selfinstruct_train.errors import RunError, is_disk_full
 
 CARD = "README.md"
 TAG = "selfinstruct-train"
@@ -39,10 +39,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.rmtree(target)
         scratch.rename(target)
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{target}: cannot be written ({error.strerror or error}); make room, or give another "
-            "folder with --output"
+            f"{target}: cannot be written ({reason}); make room, or give another folder with "
+            "--output"
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from selfinstruct_train.errors import EngineError
+from selfinstruct_train.errors import EngineError, is_disk_full
 from selfinstruct_train.sources.fetch import cache_folder
 
 if TYPE_CHECKING:
@@ -100,10 +100,13 @@ def _make_once(folder: Path, write: Callable[[Path], None]) -> None:
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 _make(folder, write)
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise EngineError(
-            f"{folder.parent}: cannot be written ({error.strerror or error}); make room, or name "
-            "another cache folder in SELFINSTRUCT_CACHE"
+            f"{folder.parent}: cannot be written ({reason}); make room, or name another cache "
+            "folder in SELFINSTRUCT_CACHE"
         ) from None
 
 

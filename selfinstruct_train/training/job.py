@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datasets
-from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from selfinstruct_train.config import TrainingConfig
 from selfinstruct_train.distributed import World
-from selfinstruct_train.errors import RunError, TrainingError
+from selfinstruct_train.errors import RunError, TrainingError, is_disk_full
 from selfinstruct_train.models.adapters import without_advice
 from selfinstruct_train.models.memory import is_out_of_memory
 from selfinstruct_train.records import Row
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
 
 _RESULT = "training.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TrainingResult(Row):
@@ -223,15 +220,15 @@ def _precision(trainer: Trainer) -> str:
 
 @contextmanager
 def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
-    """Say in one sentence that the disk is full; torch and safetensors each say it otherwise.
+    """Say in one sentence that the disk is full.
 
     Raises:
         RunError: a checkpoint or the tuned model could not be written.
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not _is_disk_full(error):
+    except Exception as error:
+        if not is_disk_full(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
@@ -239,16 +236,6 @@ def _room_on_disk(directory: RoundDirectory) -> Iterator[None]:
             f"({reason}); make room and run the same command again: it goes on from the last "
             "checkpoint"
         ) from None
-
-
-def _is_disk_full(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return True
-    # torch writes its archives by itself and safetensors in Rust; neither tells the number apart.
-    text = str(error)
-    if isinstance(error, SafetensorError):
-        return any(f"os error {number}" in text for number in _NO_ROOM)
-    return any(word in text for word in ("PytorchStreamWriter", "inline_container", "iostream"))
 
 
 def run_trainer(trainer: Trainer, checkpoint: Path | None, config: TrainingConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from selfinstruct_train.distributed import ALONE
-from selfinstruct_train.errors import DataError, RunError
+from selfinstruct_train.errors import DataError, RunError, is_disk_full
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
@@ -200,6 +203,31 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
         tune(small, path)
     tune(small, path)
     assert end(path) == end(undisturbed)
+
+
+def full(write: Callable[[Path], object]) -> Exception:
+    """What a writer raises where files may have no more than 100 bytes."""
+    with tempfile.TemporaryDirectory() as folder, room_for(100):
+        try:
+            write(Path(folder))
+        except Exception as error:
+            return error
+    raise AssertionError("it had room")
+
+
+def test_whoever_has_no_room_is_understood(small: ModuleType) -> None:
+    loaded = small.loaded_model()
+    weights = {"a": torch.zeros(1000)}
+    for write in (
+        lambda folder: loaded.tokenizer.save_pretrained(folder),
+        lambda folder: loaded.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json")),
+        lambda folder: save_file(weights, folder / "model.safetensors"),
+        lambda folder: torch.save(weights, folder / "model.pt"),
+        lambda folder: (folder / "text").write_text("a" * 1000),
+    ):
+        error = full(write)
+        assert is_disk_full(error), repr(error)
+    assert not is_disk_full(ValueError("28"))
 
 
 def test_a_damaged_result_is_named(tmp_path: Path, small: ModuleType, undisturbed: Path) -> None:
