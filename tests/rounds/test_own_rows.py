@@ -88,6 +88,7 @@ def opened(run: RunDirectory, config: Config, said: list[str], *suites: SuiteTas
         chat=None,
         passages=(),
         replay_prompts=(),
+        meanings=None,
         close_engines=lambda: None,
     )
 
