@@ -42,3 +42,10 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     words = (*_OF_TORCH, *(f"os error {number}" for number in _NO_ROOM))
     return any(word in str(error) for word in words)
+
+
+def write_fault(error: Exception) -> str | None:
+    """What the system says of something that cannot be written; None where the error is another."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if is_disk_full(error) else None

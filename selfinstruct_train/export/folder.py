@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfinstruct_train.errors import RunError, is_disk_full
+from selfinstruct_train.errors import RunError, write_fault
 
 CARD = "README.md"
 TAG = "selfinstruct-train"
@@ -40,9 +40,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(target)
         scratch.rename(target)
     except Exception as error:
-        if not isinstance(error, OSError) and not is_disk_full(error):
+        if (reason := write_fault(error)) is None:
             raise
-        reason = getattr(error, "strerror", None) or error
         raise RunError(
             f"{target}: cannot be written ({reason}); make room, or give another folder with "
             "--output"

@@ -85,7 +85,7 @@ class InstanceWriter:
                 written, drawn = ask_again(context, journal, reanswer, written, self._done, counts)
                 if self._draws:
                     self._drawn.emit(drawn)
-            written = hold_against_program(context, written)
+            hold_against_program(context, written)
             if self._fixer is not None:
                 written = self._fixer.fix(written, self._done, counts)
             self.store(written)

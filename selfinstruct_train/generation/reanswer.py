@@ -223,7 +223,7 @@ def ask_again(
     return result, drawn
 
 
-def hold_against_program(context: StageContext, written: Sequence[Written]) -> list[Written]:
+def hold_against_program(context: StageContext, written: Sequence[Written]) -> None:
     """Drop labels that were written before their inputs, and so not drawn, by the user's program.
 
     Raises:
@@ -231,27 +231,25 @@ def hold_against_program(context: StageContext, written: Sequence[Written]) -> l
     """
     step = context.config.generation.instances
     if step.chooser != "program" or step.best_of == 1 or _tuned_writes(context):
-        return list(written)
-    result = [row._replace(instances=list(row.instances)) for row in written]
-    places = [
-        (row, place)
-        for row in result
+        return
+    kept = [
+        (
+            row,
+            place,
+            Answered(row.task.row.instruction, found.instance.input, found.instance.output),
+        )
+        for row in written
         if row.task.is_classification
         for place, found in enumerate(row.instances)
         if found.fault is None
     ]
-    answered = [
-        Answered(row.task.row.instruction, found.input, found.output)
-        for row, place in places
-        for found in (row.instances[place].instance,)
-    ]
-    assert step.chooser_program is not None
-    scores = score_answers(step.chooser_program, answered, step.chooser_seconds)
-    for (row, place), score in zip(places, scores, strict=True):
+    assert step.chooser_program is not None  # the config has seen to it
+    answers = [answer for _, _, answer in kept]
+    scores = score_answers(step.chooser_program, answers, step.chooser_seconds)
+    for (row, place, _), score in zip(kept, scores, strict=True):
         if score <= 0:
-            fault = FilterResult("no_choice", f"the written label has {score:.2f} by program")
-            row.instances[place] = row.instances[place]._replace(fault=fault)
-    return result
+            seen = FilterResult("no_choice", f"the written label has {score:.2f} by program")
+            row.instances[place] = row.instances[place]._replace(fault=seen)
 
 
 class Picked(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from selfinstruct_train.errors import EngineError, is_disk_full
+from selfinstruct_train.errors import EngineError, write_fault
 from selfinstruct_train.sources.fetch import cache_folder
 
 if TYPE_CHECKING:
@@ -101,9 +101,8 @@ def _make_once(folder: Path, write: Callable[[Path], None]) -> None:
             if not folder.is_dir():
                 _make(folder, write)
     except Exception as error:
-        if not isinstance(error, OSError) and not is_disk_full(error):
+        if (reason := write_fault(error)) is None:
             raise
-        reason = getattr(error, "strerror", None) or error
         raise EngineError(
             f"{folder.parent}: cannot be written ({reason}); make room, or name another cache "
             "folder in SELFINSTRUCT_CACHE"

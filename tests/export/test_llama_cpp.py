@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +21,9 @@ from selfinstruct_train.models.load import load_model
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.directory import RunDirectory
 from tests.export.test_model import PROMPTS, greedy, tuned
+from tests.helpers.real_servers import LLAMA_PYTHON
 
 __all__ = ["tuned"]
-_HERE = importlib.util.find_spec("llama_cpp") is not None
-LLAMA_PYTHON = sys.executable if _HERE else os.environ.get("LLAMA_CPP_PYTHON")
 pytestmark = [
     pytest.mark.skipif(
         LLAMA_PYTHON is None,
