@@ -83,3 +83,15 @@ def contents(run: Path) -> dict[str, bytes | list[object]]:
         elif path.name not in _TIMED and path.name != "README.md":
             found[name] = path.read_bytes()
     return found
+
+
+def require_a_base_that_stays(run: Path) -> None:
+    """In both rounds of a run the base answers the same, and each tuned model in its own way."""
+    said = [
+        [
+            row["response"]
+            for row in map(json.loads, (run / f"round-{n}/eval/eight/{s}.jsonl").open())
+        ]
+        for n, s in ((0, "base"), (1, "base"), (0, "tuned"), (1, "tuned"))
+    ]
+    assert said[0] == said[1] and said[0] != said[2] != said[3], "the base stays as it was"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.recipes.conftest import cli, command, execute
+from tests.recipes.conftest import cli, command, execute, require_a_base_that_stays
 
 WHOLE = (
     "rounds=2",
@@ -32,14 +32,7 @@ def test_a_tuned_model_without_an_adapter_is_measured_writes_and_is_exported(
         assert not (folder / "adapter").exists() and not (folder / "checkpoints").exists()
     read = [json.loads(line) for line in (run / "round-1/instances.jsonl").open()]
     assert {row["provenance"]["adapter"] for row in read} == {"round-0/model"}
-    said = [
-        [
-            row["response"]
-            for row in map(json.loads, (run / f"round-{n}/eval/eight/{s}.jsonl").open())
-        ]
-        for n, s in ((0, "base"), (1, "base"), (0, "tuned"), (1, "tuned"))
-    ]
-    assert said[0] == said[1] and said[0] != said[2] != said[3], "the base stays as it was"
+    require_a_base_that_stays(run)
 
     written = execute([*cli("export", "model", str(run), "--round", "1")])
     assert written.returncode == 0, written.stderr
