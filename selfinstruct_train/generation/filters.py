@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import regex
 from selfinstruct_train.config import FilterConfig, PersonalDataKind
 from selfinstruct_train.generation.faults import TextFaults, text_faults
 from selfinstruct_train.generation.personal_data import find_personal_data
-from selfinstruct_train.generation.reading import find_label
+from selfinstruct_train.generation.prompt_labels import find_label
 from selfinstruct_train.packs.language import LanguageTest, language_test
 from selfinstruct_train.packs.parts import Rules, Wording
 from selfinstruct_train.records import Instance
@@ -166,44 +166,56 @@ def check_instances(
     found = list(instances)
     outputs: dict[str, set[str]] = {}
     for instance in found:
-        outputs.setdefault(instance.input, set()).add(instance.output)
+        outputs.setdefault(_given(instance), set()).add(_answer(instance.output))
     judged: list[CheckedInstance] = []
-    seen: Counter[Instance] = Counter()
+    seen: set[tuple[str, str]] = set()
     kept = 0
     first: str | None = None
     for instance in found:
         fault = check_instance(instruction, instance, max_repeats, wording, language, faults)
         fault = fault or _personal_data(personal_data, instance.output, instance.input)
-        answers = outputs[instance.input]
+        pair = _given(instance), _answer(instance.output)
+        answers = outputs[pair[0]]
         if fault is None and len(answers) > 1 and (instance.input or is_classification):
             fault = FilterResult("conflicting_outputs", f"{len(answers)} outputs for one input")
-        if fault is None and seen[instance]:
+        if fault is None and pair in seen:
             fault = FilterResult("duplicate", "same input and output")
         if fault is None and first is not None and _contradicts(instance, first):
             fault = FilterResult("second_answer", f"the first answer is {first[:80]!r}")
         if fault is None and kept >= most:
             fault = FilterResult("too_many", f"more than {most} for one instruction")
-        seen[instance] += 1
-        kept += fault is None
-        if fault is None and not instance.input and first is None:
-            first = instance.output
+        if fault is None:
+            seen.add(pair)
+            kept += 1
+            first = instance.output if first is None and not instance.input else first
         judged.append(CheckedInstance(instance, fault))
     return _without_one_label(judged) if is_classification and faults else judged
+
+
+def _given(instance: Instance) -> str:
+    """The input, its characters in one form and its blanks folded; case may matter to the task."""
+    visible = regex.sub(r"\p{Cf}", "", unicodedata.normalize("NFC", instance.input))
+    return " ".join(visible.split())
+
+
+def _answer(output: str) -> str:
+    """An output as two are compared that say the same in another case or with a full stop."""
+    return " ".join(unicodedata.normalize("NFC", output).casefold().split()).rstrip(".。")
 
 
 def _without_one_label(judged: list[CheckedInstance]) -> list[CheckedInstance]:
     """Of a classification task whose every input got the same label, nothing is kept."""
     labels = [instance.output for instance, fault in judged if fault is None]
-    if len(labels) < 2 or len(set(labels)) > 1:
+    if len(labels) < 2 or len(set(map(_answer, labels))) > 1:
         return judged
     one = FilterResult("one_label", f"all {len(labels)} inputs are {labels[0][:80]!r}")
     return [checked._replace(fault=checked.fault or one) for checked in judged]
 
 
 def _contradicts(instance: Instance, first: str) -> bool:
-    """Whether an answer without input differs from the first one, and one of them is short."""
+    """Whether an answer has no input, as the other one before it, and one of them is short."""
     lengths = (count_words(first), count_words(instance.output))
-    return not instance.input and instance.output != first and min(lengths) <= _SHORT_ANSWER
+    return not instance.input and min(lengths) <= _SHORT_ANSWER
 
 
 def _personal_data(kinds: Sequence[PersonalDataKind], *texts: str) -> FilterResult | None:

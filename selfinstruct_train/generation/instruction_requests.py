@@ -23,9 +23,9 @@ from selfinstruct_train.generation.augment import (
 from selfinstruct_train.generation.chat_prompting import ChatList, chat_instructions
 from selfinstruct_train.generation.context import StageContext
 from selfinstruct_train.generation.fitting import fit_prompt
+from selfinstruct_train.generation.list_items import read_instructions
 from selfinstruct_train.generation.pool import Entry, Group, Pool, derived_rng, derived_seed
 from selfinstruct_train.generation.prompting import Prompt, instruction_prompt, one_line
-from selfinstruct_train.generation.reading import read_instructions
 from selfinstruct_train.generation.replies import read_reply_list
 from selfinstruct_train.records import Attribute, Provenance, Sampling
 

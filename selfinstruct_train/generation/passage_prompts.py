@@ -11,8 +11,8 @@ from selfinstruct_train.chat import ChatTemplate, Turn
 from selfinstruct_train.config.generation import PassageTask
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.generation.chat_prompting import ChatTurns
+from selfinstruct_train.generation.prompt_labels import unix_lines
 from selfinstruct_train.generation.prompting import Prompt, one_line
-from selfinstruct_train.generation.reading import unix_lines
 from selfinstruct_train.generation.replies import unfenced, without_bold
 from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.packs.parts import Wording

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import regex
 
+from selfinstruct_train.generation.list_items import find_first_number, read_instructions
+from selfinstruct_train.generation.prompt_labels import Kind, find_first_label, unix_lines
 from selfinstruct_train.generation.prompting import one_line
-from selfinstruct_train.generation.reading import (
-    find_first_label,
-    read_input_first,
-    read_instructions,
-    read_output_first,
-    unix_lines,
-)
+from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance
 from selfinstruct_train.text.words import count_words, ends_with_colon
 
 _FENCE = r"[ \t]*(?:`{3,}|~{3,})"
 _FENCED = regex.compile(rf"\A{_FENCE}[^\n`]*\n(?P<inside>.*?)\n{_FENCE}[ \t]*\Z", regex.DOTALL)
+_BLOCK = regex.compile(rf"^{_FENCE}[^\n`]*\n(.*?)\n{_FENCE}[ \t]*$", regex.DOTALL | regex.MULTILINE)
 _FENCE_LINE = regex.compile(rf"^{_FENCE}[^\n`]*(?:\n|\Z)", regex.MULTILINE)
-_BULLET = regex.compile(r"^[ \t]{0,3}[-*+•][ \t]+(?=\S)", regex.MULTILINE)
-_NUMBERED = regex.compile(
-    r"^[ \t]{0,3}[*_#]{0,3}[ \t]?\d{1,3}[*_]{0,3}[.)][*_]{0,3}[ \t]", regex.MULTILINE
+_BULLET = regex.compile(
+    r"^[ \t]{0,3}(?:[-–—*+•·‣\p{So}]|(?:[a-z]|[ivx]{1,4})[.)])[ \t]+(?=\S)",
+    regex.MULTILINE | regex.IGNORECASE,
 )
 _TITLED = regex.compile(
     r"^(?:\*\*|__)[^*_]{1,80}?(?:\*\*[:：]|[:：]\*\*|__[:：]|[:：]__)[ \t]*(.+)$"
@@ -44,9 +41,8 @@ def read_reply_list(reply: str, truncated: bool, task: str) -> list[str]:
         task: the label that may stand before a number.
     """
     text = _FENCE_LINE.sub("", unix_lines(reply))
-    if first := _NUMBERED.search(text):
-        number = int(regex.search(r"\d+", first.group()).group())
-        items = read_instructions(text[first.end() :], number, truncated, task)
+    if first := find_first_number(text, task):
+        items = read_instructions(text[first.end :], first.number, truncated, task)
     elif _BULLET.search(text):
         items = [one_line(item.split("\n\n")[0]) for item in _BULLET.split(text)[1:]]
         items = items[:-1] if truncated else items
@@ -71,7 +67,11 @@ def read_reply_examples(
 ) -> list[Instance]:
     """The instances of a reply, input-first or output-first, with whatever stands around them."""
     text = unfenced(unix_lines(reply).strip())
-    mark = find_first_label(wording, text, "label" if is_classification else None)
+    kind: Kind | None = "label" if is_classification else None
+    mark = find_first_label(wording, text, kind)
+    if mark is None:  # or all of the examples stand in code blocks
+        text = "\n".join(_BLOCK.findall(text))
+        mark = find_first_label(wording, text, kind)
     if mark is None:
         return []
     if is_classification:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import unicodedata
 from string import Formatter
 from typing import Literal
 
@@ -83,7 +85,7 @@ class Wording(BaseModel):
     output_variants: tuple[str, ...] = ()
     label_variants: tuple[str, ...] = ()
     no_input: tuple[str, ...] = ()
-    """What models write where a task has no input, in lower case and without marks around it."""
+    """What models write where a task has no input, in any case, without accents and marks."""
 
     @property
     def few_shot_stop(self) -> tuple[str, ...]:
@@ -105,9 +107,22 @@ class Wording(BaseModel):
         return text
 
     def means_no_input(self, text: str) -> bool:
-        """Whether the text only says that there is no input, be it by a dash."""
-        said = regex.sub(r"^[\W_]+|[\W_]+$", "", text).casefold()
-        return said in self.no_input or bool(regex.fullmatch(r"\s*[-–—]+\s*", text))
+        """Whether the text only says that there is no input, be it twice or by a dash."""
+        dash = regex.fullmatch(r"\s*[-–—]+\s*", text)
+        return bool(dash or _any_of(self.no_input).fullmatch(_plain(text)))
+
+
+@functools.cache
+def _any_of(phrases: tuple[str, ...]) -> regex.Pattern[str]:
+    """Matches one or more of the phrases: "None (no input needed)" is two."""
+    known = "|".join(plain for said in phrases if (plain := _plain(said)))
+    return regex.compile(rf"(?:(?:{known})(?: |$))+" if known else r"(?!)")
+
+
+def _plain(text: str) -> str:
+    """The words of a text, in lower case and without accents, parted by single blanks."""
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    return " ".join(regex.findall(r"[\p{L}\p{N}]+", regex.sub(r"[\p{M}\p{Cf}]", "", folded)))
 
 
 class Rules(BaseModel):

@@ -108,10 +108,7 @@ def _label_faults(pack: Pack) -> Iterator[str]:
         yield "pack.yaml: wording.yes and wording.no are the same; step 2 compares them"
     for said in wording.no_input:
         if not wording.means_no_input(said):
-            yield (
-                f"pack.yaml: wording.no_input: '{said}' is never read; write it in lower case and "
-                "without marks around it"
-            )
+            yield f"pack.yaml: wording.no_input: '{said}' is never read; it holds no word"
 
 
 def _demonstration_faults(pack: Pack) -> Iterator[str]:

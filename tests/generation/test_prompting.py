@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.generation.list_items import read_instructions
 from selfinstruct_train.generation.prompting import (
     classification_prompt,
     few_shot_prompt,
@@ -12,17 +13,17 @@ from selfinstruct_train.generation.prompting import (
     instruction_prompt,
     output_first_prompt,
 )
-from selfinstruct_train.generation.reading import (
-    read_input_first,
-    read_instructions,
-    read_output_first,
-)
+from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Instance
 
 EN = load_pack("en")
 words = st.text(string.ascii_letters, min_size=1, max_size=8)
-lines = st.lists(words, min_size=1, max_size=8).map(" ".join)
+lines = (
+    st.lists(words, min_size=1, max_size=8)
+    .map(" ".join)
+    .filter(lambda line: not EN.wording.means_no_input(line))
+)
 
 
 @given(st.lists(lines, min_size=1, max_size=8), st.integers(1, 20))

@@ -5,17 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfinstruct_train.generation.filters import check_instance, check_instances
+from selfinstruct_train.generation.list_items import read_instructions
+from selfinstruct_train.generation.prompt_labels import find_label
 from selfinstruct_train.generation.prompting import (
     input_first_prompt,
     instruction_prompt,
     output_first_prompt,
 )
-from selfinstruct_train.generation.reading import (
-    find_label,
-    read_input_first,
-    read_instructions,
-    read_output_first,
-)
+from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance
@@ -25,7 +22,8 @@ PAIRS = [Instance(input="cat", output="Katze"), Instance(input="dog", output="Hu
 LABELLED = [Instance(input="cat", output="animal"), Instance(input="oak", output="plant")]
 PIECES = st.sampled_from(
     ["Input:", "Output:", "Label:", "Example 2", "Task:", "\n", "\r\n", " ", "**", "# ", "1.", "2.",
-     "3.", "10.", "9 -", "Input", "None", "a", "b c", "：", "- ", "\n\n", "Class label", "(none)"]
+     "3.", "10.", "9 -", "Input", "None", "a", "b c", "：", "- ", "\n\n", "Class label", "(none)",
+     "\n```\n", "```py\n", "\u200b", "\u2028", "\n---\n", "[", "]", "Example", "Question 2:"]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=14).map("".join))
 
@@ -52,6 +50,21 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=14).map("".join))
         ":\nInput: cat\nOutput (German): Katze\nExample 2:\nInput: dog\nOutput (German): Hund",
         "\nInput: cat\nOutput: Katze\nExample #2\nInput: dog\nOutput: Hund\nTask 3: Sing.",
         "\nInput: cat\nOutput: Katze\n(Example 2)\nInput: dog\nOutput: Hund\n**Task:** Sing.",
+        "\n\xa0Input\u202f: cat\n\u3000Output\xa0: Katze\n\u200bInput: dog\n\u200fOutput:\tHund",
+        "\x0bInput: cat\u2028Output: Katze\x85Input: dog\x0cOutput: Hund",
+        "\nInput 1) cat\nOutput 1. Katze\nInput [2]: dog\nOutput_2: Hund",
+        "\nInput A: cat\nOutput A: Katze\nInput II: dog\nOutput No. 2: Hund",
+        "\n[Input] cat\n[Output]: Katze\n(Input): dog\n>Output:: Hund",
+        "\n- [ ] Input: cat\n* - Output: Katze\n▪ Input: dog\n📤 Output: Hund",
+        "\n(1) Input: cat\na) Output: Katze\n**2. Input:** dog\niv. Output: Hund",
+        "\n** Input: ** cat\n~~Output:~~ Katze\n<b>Input:</b> dog\n### Output ###\nHund",
+        "\n**Input: cat**\n**Output: Katze**\nInput\n-----\ndog\nOutput -\nHund",
+        "\nInput ==> cat\nOutput ➜ Katze\nInput∶ dog\nOutput ⇒ Hund",
+        " - Input: cat\nOutput: Katze\nExample 2: Input: dog\nExample 2 Output: Hund",
+        "\nSample Input: cat\nExpected output: Katze\nInputs: dog\nModel Output: Hund",
+        "\nInput: cat\nOutput: Katze\n\n---\n\nExample B\nInput: dog\nOutput: Hund\n---",
+        "\nInput: cat\nOutput: Katze\nExample two (harder) -\nInput: dog\nOutput: Hund\n\n***",
+        "\nInput: cat\nOutput: Katze\nExample:\nInput: dog\nOutput: Hund\n### Task 3\nSing.",
     ],
 )
 def test_input_first_pairs_are_read_however_they_are_labelled(text: str) -> None:
@@ -95,7 +108,9 @@ def test_two_inputs_for_one_output_are_no_instance() -> None:
 @pytest.mark.parametrize(
     "said",
     ["None", "none.", "N/A", "n/a", "<noinput>", "No input needed.", "(none)", "[None]", "*None*",
-     "No input required", "Not applicable.", "", "<No Input>", "-", "—", "There is no input."],
+     "No input required", "Not applicable.", "", "<No Input>", "-", "—", "There is no input.",
+     "N / A", "<NO_INPUT>", "no-input", "N|A", "ｎｏｎｅ", "No\u00a0 input", "None provided.",
+     "None (no input required)", "N/A - not needed", "This task requires no input.", "null"],
 )  # fmt: skip
 def test_a_placeholder_is_an_empty_input(said: str) -> None:
     assert read_input_first(EN.wording, f"\nInput: {said}\nOutput: a", False) == [
@@ -116,8 +131,10 @@ def test_placeholders_belong_to_the_pack() -> None:
 
 @pytest.mark.parametrize(
     "output",
-    ["Katze Output: Hund", "Katze\nInput: dog\nOutput: Hund", "a\n**Label:** b", "a\nTask 3: b"],
-)
+    ["Katze Output: Hund", "Katze\nInput: dog\nOutput: Hund", "a\n**Label:** b", "a\nTask 3: b",
+     "a\nInput; b\nOutput; c", "a\n'Input': b\n'Output': c", "a\nINPUT- b\nOUTPUT- c",
+     "a\nInput=b\nOutput=c", "a\n```\nb\n```\nOutput: c", "```\nInput: b\nExample 2\nc\n```"],
+)  # fmt: skip
 def test_a_label_left_in_an_answer_drops_it(output: str) -> None:
     fault = check_instance("Say it.", Instance(output=output), 4, EN.wording)
     assert fault is not None and fault.reason == "leftover_label"
@@ -150,6 +167,17 @@ def test_words_that_are_no_labels_stay(output: str) -> None:
         " Name a fruit.\n9. Add two numbers.\n10. Sing.",
         " Name a fruit.\n10. Add two numbers.\n10. Sing.",
         " Name a fruit.\n12. Add two numbers.\n12. Sing.",
+        " Name a fruit.\n10.) Add two numbers.\n(11.) Sing.",
+        " Name a fruit.\n10:- Add two numbers.\n[11]. Sing.",
+        " Name a fruit.\n10- Add two numbers.\n11— Sing.",
+        " Name a fruit.\n\u200b10. Add two numbers.\n\u200f11\xa0- Sing.",
+        " Name a fruit.\u202810. Add two numbers.\x0b11. Sing.",
+        " Name a fruit.\n> 10. Add two numbers.\n– 11. Sing.",
+        " Name a fruit.\n10\\. Add two numbers.\n`11.` Sing.",
+        " Name a fruit.\n### Task 10\nAdd two numbers.\n**Task 11**\nSing.",
+        " Name a fruit.\n10. Task: Add two numbers.\nTask: 11. Sing.",
+        " Name a fruit.\nQuestion 10: Add two numbers.\nQ11: Sing.",
+        " Name a fruit.\nNo. 10: Add two numbers.\n<b>11.</b> Sing.",
     ],
 )
 def test_items_of_a_list_are_read_however_they_are_marked(text: str) -> None:
@@ -166,6 +194,10 @@ def test_items_of_a_list_are_read_however_they_are_marked(text: str) -> None:
         (" Meet at\n10:30 for tea.\n10. Sing.", 9, ["Meet at 10:30 for tea.", "Sing."]),
         (" In\n1984. Who?\n10. Sing.", 9, ["In 1984. Who?", "Sing."]),
         (" Sort:\n   9. b\n10. Sing.", 9, ["Sort: 9. b", "Sing."]),
+        (" Which?\n(1) b\n(2) c\n2. Sing.", 1, ["Which? (1) b (2) c", "Sing."]),
+        (" Sort:\n0. b\n1. c\n2. d\n2. Sing.", 1, ["Sort: 0. b 1. c 2. d", "Sing."]),
+        (" Sort:\n1. b\n2. a\nand:\n1. d\n2. c\n10. Sing.", 9, None),
+        (" Sort:\nStep 1: b\nStep 2: c\n2. Sing.", 1, ["Sort: Step 1: b Step 2: c", "Sing."]),
     ],
 )
 def test_a_list_inside_an_instruction_stays_whole(

@@ -5,12 +5,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from selfinstruct_train.generation.filters import check_instance
+from selfinstruct_train.generation.list_items import read_instructions
 from selfinstruct_train.generation.prompting import Prompt, input_first_prompt, output_first_prompt
-from selfinstruct_train.generation.reading import (
-    read_input_first,
-    read_instructions,
-    read_output_first,
-)
+from selfinstruct_train.generation.reading import read_input_first, read_output_first
 from selfinstruct_train.packs.pack import Pack, load_pack
 from selfinstruct_train.packs.parts import Wording
 from selfinstruct_train.records import Instance, SeedTask
@@ -33,6 +30,8 @@ PORTUGUESE = [Instance(input="gato", output="Katze"), Instance(input="cão", out
         "\n输入文本：猫\n输出（德语）：Katze\n示例 2\n输入文本：狗\n输出（德语）：Hund",
         "\nInput: 猫\nOutput: Katze\n示例 2\nInput：狗\nOutput：Hund",
         "\n输入\n猫\n输出\nKatze\n\n输入\n狗\n输出\nHund",
+        "\n\u3000輸入：猫\n\u3000輸出：Katze\n示例：\n[输入] 狗\n[输出] Hund",
+        "：输入：猫\n输出：Katze\n示例 2：输入：狗\n▪ 输出 → Hund",
     ],
 )
 def test_chinese_pairs_are_read_in_full_and_half_width(text: str) -> None:
@@ -69,6 +68,17 @@ def test_what_a_pack_says_where_there_is_no_input_is_an_empty_input(pack: Pack) 
         for shown in (said, f"（{said}）", f"<{said.upper()}>", f"{said}。"):
             text = f"\n{wording.input}{shown}\n{wording.output}x y"
             assert read_input_first(wording, text, False) == [Instance(output="x y")]
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        *((ZH, said) for said in ("無需輸入", "该任务不需要输入。", "无（不需要输入）")),
+        *((PT, said) for said in ("nao ha entrada", "NA\u0303O SE APLICA", "Não requer entrada.")),
+    ],
+)
+def test_no_input_is_known_in_any_spelling(pack: Pack, said: str) -> None:
+    assert pack.wording.means_no_input(said)
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,19 @@ def test_a_server_gets_messages_or_the_ids_of_the_prompt(start: StartServer) -> 
         "* Name a bird that swims\n\n* Sort these words by length",
         "```\n7. Name a bird that swims\n8. Sort these words by length\n```",
         "Here are the tasks:\nName a bird that swims\nSort these words by length",
+        "Here are 2:\n(1) Name a bird that swims\n(2) Sort these words by length",
+        "1: Name a bird that swims\n2: Sort these words by length",
+        "1 - Name a bird that swims\n2 - Sort these words by length",
+        "Sure:\nTask 1: Name a bird that swims\nTask 2: Sort these words by length",
+        "**Task 1:**\nName a bird that swims\n\n**Task 2:**\nSort these words by length",
+        "### Task 1\nName a bird that swims\n\n### Task 2\nSort these words by length",
+        "Instruction 1: Name a bird that swims\nInstruction 2: Sort these words by length",
+        "１．Name a bird that swims\n２．Sort these words by length",
+        "1、Name a bird that swims\n2、Sort these words by length",
+        "1.\xa0Name a bird that swims\n2.Sort these words by length",
+        "a) Name a bird that swims\nb) Sort these words by length",
+        "II. Name a bird that swims\nIII. Sort these words by length",
+        "– Name a bird that swims\n▪ Sort these words by length",
     ],
 )
 def test_a_list_is_read_however_a_chat_model_sets_it(said: str) -> None:
@@ -363,6 +376,8 @@ def test_a_list_is_read_however_a_chat_model_sets_it(said: str) -> None:
         "Example 1\nInput: a cat\nOutput: It purrs.",
         "Sure! Here is an example.\n\n**Input:** a cat\n**Output:** It purrs.",
         "```\nInput: a cat\nOutput: It purrs.\n```",
+        "Sure:\n```\nInput: a cat\nOutput: It purrs.\n```\nI hope that helps!",
+        "```\nInput: a cat\n```\n\n```\nOutput: It purrs.\n```",
         "### Example 1\n\nInput:\n```\na cat\n```\nOutput:\n```text\nIt purrs.\n```",
     ],
 )

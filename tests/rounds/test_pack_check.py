@@ -37,7 +37,7 @@ def test_the_packs_that_ship_are_in_order(name: str) -> None:
         ("pack.yaml", '"输入："', '"输入"', "wording.input must end in its colon"),
         ("pack.yaml", '"输入："', '"输出："', "wording.input and wording.output are the same"),
         ("pack.yaml", 'no: "否"', 'no: "是"', "wording.yes and wording.no are the same"),
-        ("pack.yaml", "[无, 没有", "[（无）, 没有", "'（无）' is never read; write it"),
+        ("pack.yaml", "[无, 没有", "[（）, 没有", "'（）' is never read; it holds no word"),
         ("pack.yaml", "[图片,", "[谜语, 图片,", "drop the instruction .unsuitable_word: 谜语."),
         ("pack.yaml", "scripts: [Han]", "scripts: [Latin]", "drop the instruction .foreign_lang"),
         ("pack.yaml", 'tie: "平"', 'tie: "平手"', "judge_pairwise.txt: does not tell .* '平手'"),
