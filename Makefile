@@ -15,7 +15,7 @@ real: $(VENV)/.installed-real  ## install, run the whole loop on a real model of
 	$(BIN)/selfinstruct run configs/smollm2-135m-cpu.yaml
 
 test: $(STAMP)  ## install, run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -p no:cacheprovider $(ARGS)
 
 check: $(STAMP)  ## lint, types
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ from selfinstruct_train.generation.prompting import (  # noqa: E402
     instruction_prompt,
 )
 from selfinstruct_train.models.adapters import AdapterSwitch  # noqa: E402
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS, describe_model  # noqa: E402
+from selfinstruct_train.models.describe import describe_model  # noqa: E402
 from selfinstruct_train.models.gguf import SMOLLM2  # noqa: E402
 from selfinstruct_train.models.load import (  # noqa: E402
     LoadedModel,
@@ -62,6 +62,7 @@ from selfinstruct_train.models.load import (  # noqa: E402
     load_model,
 )
 from selfinstruct_train.models.precision import settle_precision  # noqa: E402
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS  # noqa: E402
 from selfinstruct_train.packs.pack import load_pack  # noqa: E402
 from selfinstruct_train.records import Sampling  # noqa: E402
 from selfinstruct_train.sources.reader import read_seed_tasks  # noqa: E402

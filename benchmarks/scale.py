@@ -43,7 +43,7 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.evaluation.suites import load_suite
 from selfinstruct_train.generation.stages import generate_round
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import Instance, SeedTask

@@ -13,6 +13,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from selfinstruct_train.cli.options import shipped_config
@@ -20,15 +21,17 @@ from selfinstruct_train.cli.program import guard
 
 SERVE = "vllm serve {model} --served-model-name {name} --host {host} --port {port}"
 PACKAGE = "selfinstruct_train.recipes"
+LOOK_SECONDS = 0.2
 
 
 def main(arguments: argparse.Namespace) -> None:
     """The steps of each round."""
     # Imported here, because torch must find the environment that guard() prepares.
-    from selfinstruct_train.config import load_config
+    from selfinstruct_train.config import explaining_paths, load_config
     from selfinstruct_train.engines.server.serving import serve_command, serving
     from selfinstruct_train.errors import ConfigError
-    from selfinstruct_train.models.describe import model_source
+    from selfinstruct_train.models.source import model_source
+    from selfinstruct_train.rounds.inputs import read_inputs
     from selfinstruct_train.run.decisions import is_last
     from selfinstruct_train.run.directory import RunDirectory
 
@@ -40,6 +43,9 @@ def main(arguments: argparse.Namespace) -> None:
             f"{file}: this recipe starts one server, so set generation.engine.kind to server and "
             "its address as generation.engine.base_url"
         )
+    # What the steps would object to is told before the server is started.
+    with explaining_paths(file, config.model_dump(mode="json")):
+        read_inputs(config)
     source, name = str(model_source(config.model)), config.model.name_or_path
     command = serve_command(arguments.serve, engine, source, name)
     run = RunDirectory(config.output_dir)
@@ -64,7 +70,9 @@ def take(step: str, launcher: list[str], arguments: argparse.Namespace, rounds: 
         command += ["--output-dir", str(arguments.output_dir)]
     with subprocess.Popen([*command, *arguments.overrides, rounds]) as process:
         try:
-            code = process.wait()
+            # Whoever sleeps until the end sees a signal that arrived just before at the end.
+            while (code := process.poll()) is None:
+                time.sleep(LOOK_SECONDS)
         except BaseException:
             process.terminate()  # Ctrl-C has reached it already, SIGTERM has not
             raise

@@ -289,21 +289,21 @@ def test_on_a_terminal_the_weights_bar_of_transformers_is_off() -> None:
 def test_a_command_says_what_it_does_before_anything_slow_is_loaded() -> None:
     code = """
 import sys
-from selfinstruct_train.cli import run
+from selfinstruct_train.cli import program
 from selfinstruct_train.cli.app import main
-said = run.say_begin
+said = program.say_begin
 def begin(*given):
     said(*given)
     sys.exit(10 + len({"torch", "transformers", "datasets"} & sys.modules.keys()))
-run.say_begin = begin
+program.say_begin = begin
 sys.argv = ["selfinstruct", "run", "configs/quickstart.yaml"]
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 10, done.stderr
     assert done.stderr == (
-        "generate, train, evaluate: loading libraries, then checking all that "
-        "configs/quickstart.yaml needs\n"
+        "generate, train, evaluate: loading libraries, then checking the model of "
+        "configs/quickstart.yaml\n"
     )
 
 

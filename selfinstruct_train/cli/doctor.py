@@ -6,14 +6,14 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi
 
-from selfinstruct_train.config import explaining_paths, load_config
+from selfinstruct_train.config import Config, explaining_paths
 from selfinstruct_train.engines.local.rowwise import has_kernel
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16
@@ -61,13 +61,12 @@ def describe_machine() -> Iterator[str]:
     yield f"Hugging Face Hub: {_hub()}"
 
 
-def describe_config(path: Path, overrides: Sequence[str]) -> Iterator[str]:
+def describe_config(path: Path, config: Config) -> Iterator[str]:
     """What a config needs here, after everything that a run checks.
 
     Raises:
         SelfInstructError: something is wrong; all of it is named.
     """
-    config = load_config(path, overrides)
     with explaining_paths(path, config.model_dump(mode="json")):
         checked = preflight(config)
     model = checked.model

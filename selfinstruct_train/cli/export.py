@@ -78,22 +78,19 @@ def export_model(
     public: PublicOption = False,
 ) -> None:
     """Write the tuned model of a run for other programs, with its scores on a card."""
+    from selfinstruct_train.export.choose import choose_trained
     from selfinstruct_train.export.hub import check_push, push
-    from selfinstruct_train.export.model import export_model as write
     from selfinstruct_train.run.directory import RunDirectory
 
     if push_to_hub:
         check_push(push_to_hub)
     name = "-".join(["model", *(["merged"] if merge else []), *([gguf] if gguf else [])])
     folder = output or run_directory / "export" / name
-    written = write(
-        RunDirectory(run_directory),
-        folder,
-        merge=merge,
-        gguf=gguf,
-        round_number=round_number,
-        dtype=dtype,
-    )
+    run = RunDirectory(run_directory)
+    trained = choose_trained(run, run.config(), round_number)
+    from selfinstruct_train.export.model import export_model as write  # loads torch
+
+    written = write(run, folder, merge=merge, gguf=gguf, trained=trained, dtype=dtype)
     print(f"{written.trained.description}: {folder}")
     if written.difference is not None:
         print(f"merged: logits within {written.difference:.2g} of the largest of the adapter's")

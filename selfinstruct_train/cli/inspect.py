@@ -102,11 +102,12 @@ def judge(
 ) -> None:
     """Let a model judge B against A, asked in both orders. Resumes what is there."""
     from selfinstruct_train.config import load_config
+
+    settings = load_config(config, overrides or ())
     from selfinstruct_train.evaluation.win_rate import judge_match, open_judge, read_match
     from selfinstruct_train.progress import Progress
     from selfinstruct_train.run.lock import hold
 
-    settings = load_config(config, overrides or ())
     match = read_match(a, b, suite)
     folder = output or b.absolute().parent / match.folder_name
     progress = Progress()

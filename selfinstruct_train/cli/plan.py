@@ -40,12 +40,13 @@ def plan(
     from selfinstruct_train.config import explaining_paths, load_config
     from selfinstruct_train.errors import ConfigError
     from selfinstruct_train.planning.compare import compare
-    from selfinstruct_train.planning.plan import make_plan
+    from selfinstruct_train.planning.expected import read_earlier
     from selfinstruct_train.planning.words import compared_lines, plan_lines
     from selfinstruct_train.text.characters import printable
 
     if probe is not None and (config is None or earlier is not None):
         raise ConfigError("--probe: needs a config, and stands in place of --from; leave one out")
+    seconds = 0.0 if probe is None else duration(probe)
     if config is None:
         if earlier is None:
             raise ConfigError("plan: no config and no run; name a config file, or --from RUN")
@@ -54,14 +55,19 @@ def plan(
         print("\n".join(rows if as_json else compared_lines(compared)))
         return
     settings = load_config(config, overrides or ())
+    from selfinstruct_train.rounds.inputs import read_files
+
     with explaining_paths(config, settings.model_dump(mode="json")):
+        before = None if earlier is None else read_earlier(earlier)
+        inputs = read_files(settings)
         probed = None
         if probe is not None:
             from selfinstruct_train.planning.probe import probe as write
 
-            seconds = duration(probe)
             probed = write(settings, seconds, lambda text: print(text, file=sys.stderr))
-        found = make_plan(settings, on, price, earlier, probed)
+        from selfinstruct_train.planning.plan import make_plan  # loads torch
+
+        found = make_plan(settings, on, price, before, probed, inputs)
     if as_json:
         print(to_json(found.model_dump(mode="json")))
     else:

@@ -20,8 +20,9 @@ from selfinstruct_train.errors import SelfInstructError
 from selfinstruct_train.text.characters import printable
 
 if TYPE_CHECKING:
+    from selfinstruct_train.config import Config
+    from selfinstruct_train.rounds.inputs import Stage
     from selfinstruct_train.rounds.loop import Loop
-    from selfinstruct_train.rounds.preflight import Stage
 
 
 def guard(program: Callable[[], None]) -> None:
@@ -76,6 +77,29 @@ class _PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+def open_loop(config: Config, file: Path, stages: tuple[Stage, ...], redo: str | None) -> Loop:
+    """Open the run of a config file: what is wrong with its settings and files is told at once.
+
+    Args:
+        config: the settings.
+        file: where they are from.
+        stages: what will be done.
+        redo: a stage to make again, with all that depends on it.
+
+    Raises:
+        SelfInstructError: a setting, a data file, the run directory or the model is at fault.
+    """
+    from selfinstruct_train.config import explaining_paths
+    from selfinstruct_train.rounds.inputs import read_inputs
+
+    with explaining_paths(file, config.model_dump(mode="json")):
+        inputs = read_inputs(config, stages)
+        say_begin(stages, file)
+        from selfinstruct_train.rounds.loop import Loop  # loads torch
+
+        return Loop(config, stages, redo, inputs)
+
+
 def finish_run(loop: Loop) -> None:
     """Write the report of a run and say where it is."""
     if not loop.world.is_main:
@@ -122,15 +146,10 @@ def run_recipe(
 
     def program() -> None:
         # Imported here, because torch must find the environment that guard() prepares.
-        from selfinstruct_train.config import explaining_paths, load_config
+        from selfinstruct_train.config import load_config
 
         file = shipped_config(arguments.config)
         config = load_config(file, arguments.overrides, arguments.output_dir)
-        say_begin(stages, file)
-        from selfinstruct_train.rounds.loop import Loop
-
-        with explaining_paths(file, config.model_dump(mode="json")):
-            loop = Loop(config, stages, arguments.redo)
-        main(loop)
+        main(open_loop(config, file, stages, arguments.redo))
 
     guard(program)

@@ -16,8 +16,8 @@ from selfinstruct_train.cli.options import (
     RunArgument,
     shipped_config,
 )
-from selfinstruct_train.cli.program import finish_run
-from selfinstruct_train.cli.steps import Step, say_begin, say_end
+from selfinstruct_train.cli.program import finish_run, open_loop
+from selfinstruct_train.cli.steps import Step, say_end
 
 
 def run(
@@ -67,14 +67,10 @@ def _stages(
     redo: str | None,
     stages: tuple[Step, ...],
 ) -> None:
-    from selfinstruct_train.config import explaining_paths, load_config
+    from selfinstruct_train.config import load_config
 
     settings = load_config(config, overrides or (), output_dir)
-    say_begin(stages, config)
-    from selfinstruct_train.rounds.loop import Loop
-
-    with explaining_paths(config, settings.model_dump(mode="json")):
-        loop = Loop(settings, stages, redo)
+    loop = open_loop(settings, config, stages, redo)
     steps = {
         "generate": (loop.generate,),
         "train": (loop.train,),
@@ -130,14 +126,18 @@ def prune(
 def validate(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Check all that a run needs, as it would itself, without loading the weights of a model."""
     from selfinstruct_train.config import explaining_paths, load_config
-    from selfinstruct_train.rounds.preflight import preflight
 
     settings = load_config(config, overrides or ())
+    from selfinstruct_train.rounds.inputs import read_inputs
+
     with explaining_paths(config, settings.model_dump(mode="json")):
-        checked = preflight(settings)
+        inputs = read_inputs(settings)
+        from selfinstruct_train.rounds.preflight import preflight  # loads torch
+
+        preflight(settings, inputs=inputs)
     print(
-        f"{config}: valid; {len(checked.seeds)} seed tasks, "
-        + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in checked.suites)
+        f"{config}: valid; {len(inputs.seeds)} seed tasks, "
+        + ", ".join(f"{len(suite.tasks)} tasks in {suite.name}" for suite in inputs.suites)
     )
 
 
@@ -149,12 +149,14 @@ def preview(
     ] = 5,
 ) -> None:
     """Write a few rows and show every prompt, completion and filter result, and a forecast."""
-    from selfinstruct_train.config import load_config
+    from selfinstruct_train.config import explaining_paths, load_config
     from selfinstruct_train.report.preview import preview as show
     from selfinstruct_train.text.characters import printable
 
-    for line in show(load_config(config, overrides or ()), instructions):
-        print(printable(line))
+    settings = load_config(config, overrides or ())
+    with explaining_paths(config, settings.model_dump(mode="json")):
+        for line in show(settings, instructions):
+            print(printable(line))
 
 
 def doctor(
@@ -167,10 +169,13 @@ def doctor(
     overrides: Overrides = None,
 ) -> None:
     """What is installed and here: versions, devices, memory, disk, compiler, extras, the Hub."""
-    from selfinstruct_train.cli.doctor import describe_config, describe_machine
+    from selfinstruct_train.config import load_config
+
+    settings = None if config is None else load_config(config, overrides or ())
+    from selfinstruct_train.cli.doctor import describe_config, describe_machine  # loads torch
 
     for line in describe_machine():
         print(line)
-    if config is not None:
-        for line in describe_config(config, overrides or ()):
+    if config is not None and settings is not None:
+        for line in describe_config(config, settings):
             print(line)

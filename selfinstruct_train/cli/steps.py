@@ -18,9 +18,9 @@ _FOLLOWS: dict[Step, Step] = {"generate": "train", "train": "evaluate"}
 
 
 def say_begin(stages: tuple[Step, ...], config: Path) -> None:
-    """Say at once what is begun: the libraries alone take many seconds to load."""
+    """Say what is begun before the libraries are loaded, which alone takes many seconds."""
     if os.environ.get("RANK", "0") == "0":
-        text = f"{', '.join(stages)}: loading libraries, then checking all that {config} needs"
+        text = f"{', '.join(stages)}: loading libraries, then checking the model of {config}"
         print(printable(text), file=sys.stderr, flush=True)
 
 

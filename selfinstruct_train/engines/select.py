@@ -74,7 +74,7 @@ def make_engine(
             )
         case "vllm":
             from selfinstruct_train.engines.vllm import VllmEngine
-            from selfinstruct_train.models.describe import model_source
+            from selfinstruct_train.models.source import model_source
 
             return VllmEngine(
                 engine,

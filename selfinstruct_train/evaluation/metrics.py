@@ -6,11 +6,10 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rouge_score.rouge_scorer import RougeScorer
 
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.evaluation.constraints import ConstrainedTask, Constraint, meets
@@ -30,6 +29,9 @@ from selfinstruct_train.text.words import (
     normalised,
     words,
 )
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 Scores = NDArray[np.float64]
 
@@ -253,6 +255,9 @@ def _nearest(response: str, references: Sequence[str], tokenizer: TokenizerName)
 
 @functools.cache
 def _scorer(tokenizer: TokenizerName) -> RougeScorer:
+    # Brings nltk, which takes seconds to load; most commands score nothing.
+    from rouge_score.rouge_scorer import RougeScorer
+
     if tokenizer == "rouge":
         return RougeScorer(["rougeL"], use_stemmer=True)
     return RougeScorer(["rougeL"], tokenizer=RougeTokenizer(tokenizer))

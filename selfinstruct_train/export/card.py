@@ -23,8 +23,8 @@ from selfinstruct_train.export.rows import (
     Split,
     label_columns,
 )
-from selfinstruct_train.models.describe import model_source
 from selfinstruct_train.models.gguf import is_gguf, smollm2_file
+from selfinstruct_train.models.source import model_source
 from selfinstruct_train.packs.pack import BUILT_IN
 from selfinstruct_train.records import TrainingRow
 from selfinstruct_train.run.directory import RunDirectory

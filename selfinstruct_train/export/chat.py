@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from selfinstruct_train.engines.base import Request
-from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.export.choose import choose_trained
-from selfinstruct_train.models.load import load_model
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.directory import RunDirectory
@@ -42,6 +40,10 @@ class Chat:
         self._config = run.config()
         self.trained = choose_trained(run, self._config, round_number)
         self._answers = load_answers(self._config.generation.prompts)
+        # Load torch, which need not be waited for where there is no such model.
+        from selfinstruct_train.engines.local.transformers import TransformersEngine
+        from selfinstruct_train.models.load import load_model
+
         self._loaded = load_model(self._config.model)
         self._engine = TransformersEngine(self._loaded, self._config.generation.engine)
         self._sampling = Sampling(max_tokens=max_tokens)

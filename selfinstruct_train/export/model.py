@@ -42,7 +42,7 @@ def export_model(
     *,
     merge: bool = False,
     gguf: GgufType | None = None,
-    round_number: int | None = None,
+    trained: Trained | None = None,
     dtype: Dtype | None = None,
 ) -> ModelExport:
     """Write the tuned model of a run and its card.
@@ -53,7 +53,7 @@ def export_model(
         merge: write the base's weights with the adapter merged into them, not the adapter; a model
             of which all weights were trained has none, and is written whole in any case.
         gguf: write a GGUF file of the merged weights, beside them if both are asked for.
-        round_number: which round's model; by default the best.
+        trained: which of its models; by default the best.
         dtype: of the merged weights; by default what the run computes in.
 
     Raises:
@@ -62,7 +62,7 @@ def export_model(
         TrainingError: the merged model does not compute what base and adapter do.
     """
     config = run.config()
-    trained = choose_trained(run, config, round_number)
+    trained = trained or choose_trained(run, config)
     merge = merge or (is_whole(trained.directory.tuned) and gguf is None)
     described = describe_model(config.model)
     tokenizer, name = described.tokenizer, public_name(config.model.name_or_path)

@@ -20,8 +20,8 @@ from selfinstruct_train.evaluation.selection import selection_of
 from selfinstruct_train.export.card import language_of, model_licence, public_name
 from selfinstruct_train.export.folder import TAG
 from selfinstruct_train.models.adapters import vllm_ranks
-from selfinstruct_train.models.describe import EMBEDDED
 from selfinstruct_train.models.gguf import is_gguf
+from selfinstruct_train.models.source import EMBEDDED
 from selfinstruct_train.models.whole import is_whole
 from selfinstruct_train.records import Comparison, PairedComparison, Rejection, TrainingRow
 from selfinstruct_train.run.directory import RunDirectory

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rouge_score.rouge_scorer import RougeScorer
-
 from selfinstruct_train.config import InstanceStep
 from selfinstruct_train.engines.base import Engine
 from selfinstruct_train.errors import ConfigError
@@ -112,6 +110,9 @@ def _votes(draws: Sequence[Draw]) -> list[float]:
 
 def _likeness(draws: Sequence[Draw], tokenizer: TokenizerName) -> list[float]:
     """Mean ROUGE-L F1 with the other draws: minimum Bayes risk (Kumar and Byrne, 2004)."""
+    # Brings nltk, which takes seconds to load; few runs choose so.
+    from rouge_score.rouge_scorer import RougeScorer
+
     scorer = RougeScorer(["rougeL"], tokenizer=RougeTokenizer(tokenizer))
     size = len(draws)
     total = [0.0] * size

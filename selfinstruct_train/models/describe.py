@@ -12,12 +12,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.models.gguf import is_gguf, unpacked
 from selfinstruct_train.models.memory import free_memory, is_out_of_memory
+from selfinstruct_train.models.source import EMBEDDED, model_source
 from selfinstruct_train.models.tokenizer import check_tokenizer, set_pad_token
 
-EMBEDDED = "embedded"
-EMBEDDED_WEIGHTS = Path(__file__).parent.parent / "microworld" / "weights"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -96,34 +94,6 @@ def check_weights(config: ModelConfig, description: ModelDescription) -> None:
             f"model.name_or_path: '{name}' has no weights in safetensors format; name another "
             "model, or convert them with save_pretrained"
         )
-
-
-def model_source(config: ModelConfig) -> str:
-    """Folder or Hub name that the setting stands for.
-
-    Raises:
-        EngineError: the folder does not exist.
-    """
-    name = config.name_or_path
-    if is_gguf(name):
-        return str(unpacked(name))
-    if name != EMBEDDED:
-        if Path(name).expanduser().is_dir():
-            return str(Path(name).expanduser())
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise EngineError(
-                f"model.name_or_path: no folder '{name}'; name a folder with config.json, "
-                "tokenizer.json and *.safetensors, a model of the Hugging Face Hub, or "
-                f"'{EMBEDDED}'"
-            )
-        return name
-    if not (EMBEDDED_WEIGHTS / "model.safetensors").is_file():
-        raise EngineError(
-            f"model.name_or_path: this installation lacks the embedded model (no file "
-            f"{EMBEDDED_WEIGHTS / 'model.safetensors'}); install the package again, or name "
-            f"another model"
-        )
-    return str(EMBEDDED_WEIGHTS)
 
 
 def _device(wanted: str) -> torch.device:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING
 
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import ConfigError
-from selfinstruct_train.models.describe import ModelDescription
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from selfinstruct_train.models.describe import ModelDescription
 
 _PACKAGE = "bitsandbytes"
 
@@ -38,6 +40,10 @@ def read_in_four_bits(known: ModelDescription, config: ModelConfig) -> PreTraine
         ConfigError: bitsandbytes is not installed.
     """
     check_four_bit()
+    # Whoever checks alone needs none of these.
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         known.source,

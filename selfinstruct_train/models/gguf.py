@@ -51,6 +51,23 @@ def is_gguf(name_or_path: str) -> bool:
     return name_or_path == SMOLLM2 or name_or_path.lower().endswith(".gguf")
 
 
+def gguf_file(name_or_path: str) -> Path:
+    """The GGUF file that a model's name stands for, which can be read here.
+
+    Raises:
+        EngineError: it does not exist, or a package is missing.
+    """
+    file = smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path).expanduser()
+    if not file.is_file():
+        raise EngineError(f"model.name_or_path: the file '{file}' does not exist; check the path")
+    if importlib.util.find_spec("gguf") is None:
+        raise EngineError(
+            "model.name_or_path: reading a GGUF file needs the package gguf; run "
+            "'pip install gguf', or name a folder with safetensors"
+        )
+    return file
+
+
 def unpacked(name_or_path: str, cache: Path | None = None) -> Path:
     """The folder with the weights of a GGUF file as safetensors, in float32, and its tokenizer.
 
@@ -67,14 +84,7 @@ def unpacked(name_or_path: str, cache: Path | None = None) -> Path:
         EngineError: the file does not exist or cannot be read, a package is missing, or there is no
             room.
     """
-    file = smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path).expanduser()
-    if not file.is_file():
-        raise EngineError(f"model.name_or_path: the file '{file}' does not exist; check the path")
-    if importlib.util.find_spec("gguf") is None:
-        raise EngineError(
-            "model.name_or_path: reading a GGUF file needs the package gguf; run "
-            "'pip install gguf', or name a folder with safetensors"
-        )
+    file = gguf_file(name_or_path)
     folder = (cache or cache_folder()) / "models" / f"{file.stem}-{_digest(file)}"
     _make_once(folder, partial(_write, file))
     return folder

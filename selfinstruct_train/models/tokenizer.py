@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.templates import ChatPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _NEW_PAD_TOKEN = "<|pad|>"
 _DIRECTIVES = "aAbBcdHIjmMpSUwWxXyYzZ"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING, Any
 
 from selfinstruct_train.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
 
 _SETTINGS = "config.json"
 _ADAPTER = "adapter_config.json"
@@ -43,6 +42,10 @@ def put_weights(model: Any, folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         EngineError: the folder does not hold such weights.
     """
+    # Whoever asks which models are tuned needs none of these.
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     try:
         # Read as whoever loads the folder reads it, since names in files may differ from the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfinstruct_train.planning.measured import (
     WRITING,
@@ -12,9 +13,11 @@ from selfinstruct_train.planning.measured import (
     measured_rounds,
     side_by_side,
 )
-from selfinstruct_train.planning.plan import Plan, make_plan
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import write_atomically
+
+if TYPE_CHECKING:
+    from selfinstruct_train.planning.plan import Plan
 
 
 def compare(path: Path) -> tuple[Compared, ...]:
@@ -44,6 +47,8 @@ def write_forecast(run: RunDirectory) -> None:
 
 def forecast_of(run: RunDirectory, rounds: int) -> Forecast:
     """What is expected of so many rounds of a run's config."""
+    from selfinstruct_train.planning.plan import make_plan  # loads torch
+
     plan = make_plan(run.config().model_copy(update={"rounds": rounds}))
     figures = {
         "step 1: requests": _requests(plan, "instructions"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from selfinstruct_train.config import Config
 from selfinstruct_train.engines.asking import StoredCompletion
@@ -120,6 +121,22 @@ class Yield(Row):
     """Answers that were held wrong, and right when they were written again."""
     wrong_again: int = 0
     """Those that were held wrong twice, and so are not among the kept."""
+
+
+class EarlierRun(NamedTuple):
+    """A run whose yields are expected again."""
+
+    path: Path
+    found: Yield
+
+
+def read_earlier(path: Path) -> EarlierRun:
+    """Read what a run yielded.
+
+    Raises:
+        RunError: no round has finished generating.
+    """
+    return EarlierRun(path, read_yield(RunDirectory(path)))
 
 
 def read_yield(run: RunDirectory) -> Yield:

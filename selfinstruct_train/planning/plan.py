@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -13,18 +12,18 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from selfinstruct_train.config import Config
-from selfinstruct_train.evaluation.suites import Suite, load_suite
+from selfinstruct_train.evaluation.suites import Suite
 from selfinstruct_train.generation.domain import shown_pack
 from selfinstruct_train.generation.style import settle_style
 from selfinstruct_train.models.describe import describe_model
 from selfinstruct_train.models.memory import free_memory
 from selfinstruct_train.models.precision import has_fast_bf16, settle_precision
-from selfinstruct_train.packs.pack import Pack, load_pack, require_demonstrations
+from selfinstruct_train.packs.pack import Pack, require_demonstrations
 from selfinstruct_train.planning.expected import (
+    EarlierRun,
     Expected,
     Yield,
     expected_from,
-    read_yield,
     recorded,
 )
 from selfinstruct_train.planning.further_sizes import FurtherSizes, measure_further
@@ -58,12 +57,9 @@ from selfinstruct_train.planning.workload import (
     room_of_request,
 )
 from selfinstruct_train.records import Row
-from selfinstruct_train.rounds.held_out import held_out_suite
+from selfinstruct_train.rounds.inputs import Inputs, read_files
 from selfinstruct_train.rounds.preflight import count_parameters
 from selfinstruct_train.rounds.replay import BATCH
-from selfinstruct_train.run.directory import RunDirectory
-from selfinstruct_train.sources.lenient import read_own
-from selfinstruct_train.sources.seeds import read_seeds, split_seeds
 from selfinstruct_train.templates import encode
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
@@ -124,8 +120,9 @@ def make_plan(
     config: Config,
     on: Machine = "cpu",
     price: float | None = None,
-    earlier: Path | None = None,
+    earlier: EarlierRun | None = None,
     probed: Probe | None = None,
+    inputs: Inputs | None = None,
 ) -> Plan:
     """Forecast a run; the weights of its model are not loaded.
 
@@ -133,19 +130,19 @@ def make_plan(
         config: the settings.
         on: the machine.
         price: of an hour on it.
-        earlier: a run directory whose yields are expected again.
+        earlier: a run whose yields are expected again.
         probed: a short generation of this config on that machine, whose yields and pace are.
+        inputs: what `read_files` has read of these settings; by default it is read here.
 
     Raises:
-        SelfInstructError: the config names something that cannot be read, or the earlier run has
-            finished nothing.
+        SelfInstructError: the config names something that cannot be read.
     """
-    known = _measure(config, on)
+    known = _measure(config, inputs or read_files(config), on)
     config, size = known.config, known.size
     per_list = room(config, known.seeds)
     expected = recorded(config)
     if earlier is not None:
-        expected = _expected(read_yield(RunDirectory(earlier)), str(earlier), known, per_list)
+        expected = _expected(earlier.found, str(earlier.path), known, per_list)
     if probed is not None:
         name = f"a probe of {probed.seconds:.0f} s"
         expected = _expected(probed.found, name, known, per_list)
@@ -202,35 +199,30 @@ def make_plan(
     )
 
 
-def _measure(config: Config, on: Machine) -> _Measured:
-    """Read everything that a config names but the weights."""
-    all_seeds = read_seeds(config.seeds.path, config.seeds.id_from)
-    split = split_seeds(all_seeds, config.seeds.hold_out, config.seed)
-    seeds = split.kept
+def _measure(config: Config, inputs: Inputs, on: Machine) -> _Measured:
+    """Take the sizes of everything that a config names but the weights."""
+    seeds = inputs.seeds
     # The machine that is planned for need not be this one.
     described = describe_model(config.model.model_copy(update={"device": "cpu"}))
     config = settle_style(config, described).config
     if on == "cpu" and (settled := settle_precision(config.model, described)) is not None:
         described = described._replace(dtype=settled.dtype)
-    name = config.generation.prompts
-    pack = shown_pack(load_pack(name), config, seeds)
-    require_demonstrations(pack, name)
+    pack = shown_pack(inputs.pack, config, seeds)
+    require_demonstrations(pack, config.generation.prompts)
     size = model_size(described.config, *count_parameters(config, described))
     halved = on != "cpu" and config.model.dtype == "auto"
     context = config.model.model_copy(update={"context_length": described.context_length})
     within = config.model_copy(update={"model": context})
     tokenizer = described.tokenizer
-    suites = [load_suite(name) for name in config.evaluation.suites]
-    suites += [held_out_suite(split.held_out)] if split.held_out else []
     return _Measured(
         config,
         size,
         2 if halved else _BYTES[described.dtype],
         measure(within, pack, seeds, tokenizer),
         measure_further(within, pack, seeds, tokenizer),
-        tuple(_suite_size(config, suite, pack, tokenizer) for suite in suites),
+        tuple(_suite_size(config, suite, pack, tokenizer) for suite in inputs.suites),
         len(seeds),
-        0 if config.data is None else len(read_own(config.data)),
+        len(inputs.own),
     )
 
 

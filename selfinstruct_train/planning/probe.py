@@ -12,7 +12,7 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Completion, Engine, PassedOn, Request
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.planning.expected import Yield, read_yield
-from selfinstruct_train.rounds.loop import Loop
+from selfinstruct_train.rounds.inputs import read_inputs
 from selfinstruct_train.rounds.trial import trial_of
 
 Step = Literal["instructions", "classification", "instances"]
@@ -114,7 +114,10 @@ def probe(config: Config, seconds: float, say: Callable[[str], None]) -> Probe:
     """
     with tempfile.TemporaryDirectory(prefix="selfinstruct-probe-") as folder:
         trial = trial_of(config, Path(folder) / "run", _PIECES, "probed")
-        loop = Loop(trial, ("generate",))
+        inputs = read_inputs(trial, ("generate",))
+        from selfinstruct_train.rounds.loop import Loop  # loads torch
+
+        loop = Loop(trial, ("generate",), inputs=inputs)
         began = time.monotonic()
         clock = _Clock(loop.opened.engine, began + seconds)
         loop.opened.engine = clock

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from selfinstruct_train.planning.measured import Compared
-from selfinstruct_train.planning.memory import Memory
-from selfinstruct_train.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from selfinstruct_train.planning.memory import Memory
+    from selfinstruct_train.planning.plan import Plan
 
 _GIB = 2**30
 _PARTS = ("program", "weights", "cache", "adapter", "optimizer", "activations", "logits")

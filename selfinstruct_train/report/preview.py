@@ -12,7 +12,7 @@ from selfinstruct_train.config import Config
 from selfinstruct_train.engines.base import Completion, Engine, PassedOn, Request
 from selfinstruct_train.records import Classified, GeneratedInstance
 from selfinstruct_train.report.explain import request_results
-from selfinstruct_train.rounds.loop import Loop
+from selfinstruct_train.rounds.inputs import read_inputs
 from selfinstruct_train.rounds.trial import trial_of
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.stores import RowStore
@@ -62,7 +62,10 @@ def preview(config: Config, instructions: int) -> Iterator[str]:
         few = {"instructions_per_round": instructions, "instructions": step}
         generation = trial.generation.model_copy(update=few)
         small = trial.model_copy(update={"generation": generation})
-        loop = Loop(small, ("generate",))
+        inputs = read_inputs(small, ("generate",))
+        from selfinstruct_train.rounds.loop import Loop  # loads torch
+
+        loop = Loop(small, ("generate",), inputs=inputs)
         listener = _Listener(loop.opened.engine)
         loop.opened.engine = listener
         began = time.monotonic()

@@ -12,10 +12,10 @@ from selfinstruct_train.evaluation.compare import best_training
 from selfinstruct_train.evaluation.trainings import compare_trainings
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.rounds.governor import Decision, RoundResult, decide
+from selfinstruct_train.rounds.inputs import STAGES, Inputs, Stage
 from selfinstruct_train.rounds.measuring import evaluate_training, judge_trainings
 from selfinstruct_train.rounds.opened import OpenedRun
 from selfinstruct_train.rounds.own_rows import require_own_rows
-from selfinstruct_train.rounds.preflight import STAGES, Stage
 from selfinstruct_train.rounds.shown import read_result
 from selfinstruct_train.rounds.tuning import train_round
 from selfinstruct_train.run.stores import read_json, write_atomically
@@ -25,14 +25,18 @@ class Loop:
     """The steps of a round: one model is the writer, the student and both sides of the test."""
 
     def __init__(
-        self, config: Config, stages: tuple[Stage, ...] = STAGES, redo: str | None = None
+        self,
+        config: Config,
+        stages: tuple[Stage, ...] = STAGES,
+        redo: str | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """Open the run, as `OpenedRun` says.
 
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
         """
-        self.opened = OpenedRun(config, stages, redo)
+        self.opened = OpenedRun(config, stages, redo, inputs)
         self.config = self.opened.config
         self.run, self.world = self.opened.run, self.opened.world
         self.progress = self.opened.progress

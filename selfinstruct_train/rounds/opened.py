@@ -29,7 +29,8 @@ from selfinstruct_train.packs.pack import Pack
 from selfinstruct_train.progress import Progress, ProgressUpdate, Said
 from selfinstruct_train.rounds.contents import read_contents
 from selfinstruct_train.rounds.held_out import HELD_OUT, held_out_file, with_held_out
-from selfinstruct_train.rounds.preflight import STAGES, Stage, preflight
+from selfinstruct_train.rounds.inputs import STAGES, Inputs, Stage, read_inputs
+from selfinstruct_train.rounds.preflight import preflight
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.run.log import RunLog
 from selfinstruct_train.run.rows import LiveRows
@@ -43,7 +44,11 @@ class OpenedRun:
     """Settings, data, model and engine of a run that may go on: all of it has been checked."""
 
     def __init__(
-        self, config: Config, stages: tuple[Stage, ...] = STAGES, redo: str | None = None
+        self,
+        config: Config,
+        stages: tuple[Stage, ...] = STAGES,
+        redo: str | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """Check everything that can be checked, then load the model if it writes in this process.
 
@@ -51,25 +56,27 @@ class OpenedRun:
             config: the run's settings.
             stages: what will be done; to generate with a server, no weights are needed here.
             redo: a stage to make again, with all that depends on it.
+            inputs: what `read_inputs` has read of these settings; by default it is read here.
 
         Raises:
             SelfInstructError: a setting, a data file, the run directory or the model is at fault.
         """
+        inputs = inputs or read_inputs(config, stages)
         self.world: World = join_world(config.process_timeout_minutes)
         self.run = RunDirectory(config.output_dir, self.world)
-        checked = preflight(config, stages, self.world)
+        checked = preflight(config, stages, self.world, inputs)
         config, style = settle_style(with_held_out(config), checked.model)
-        self.seeds, self.pack, self.described = checked.seeds, checked.pack, checked.model
+        self.seeds, self.pack, self.described = inputs.seeds, inputs.pack, checked.model
         settled = self.world.on_main(lambda: self._settle_precision(config))
         if settled is not None:
             model = config.model.model_copy(update={"dtype": settled.name})
             config = config.model_copy(update={"model": model})
             self.described = self.described._replace(dtype=settled.dtype)
         self.config = config
-        self.own, self.suites = checked.own, checked.suites
-        self.passages, self.replay_prompts = checked.passages, checked.replay_prompts
-        self.chat = ChatTemplate(checked.model.tokenizer, checked.pack.wording.system)
-        self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in checked.suites]
+        self.own, self.suites = inputs.own, inputs.suites
+        self.passages, self.replay_prompts = inputs.passages, inputs.replay_prompts
+        self.chat = ChatTemplate(checked.model.tokenizer, inputs.pack.wording.system)
+        self.suite_tasks = [SuiteTasks(suite.name, suite.tasks) for suite in inputs.suites]
         self.selection = selection_of(config.evaluation)
         self.rows = LiveRows(self.run)
         source = self.described.source
@@ -78,7 +85,7 @@ class OpenedRun:
             source,
             self.seeds,
             self.own,
-            checked.suites,
+            inputs.suites,
             self.rows.pruned,
             self.passages,
             self.replay_prompts,

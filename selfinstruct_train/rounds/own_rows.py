@@ -5,11 +5,29 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from selfinstruct_train.config import Config
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.records import Rejection
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.rows import LiveRows
 from selfinstruct_train.run.stores import RowStore
+
+
+def require_finished_data(config: Config, directory: RoundDirectory) -> None:
+    """See that the data of a round is finished, where the config has it written.
+
+    Args:
+        config: the run's settings.
+        directory: the round.
+
+    Raises:
+        RunError: it is not.
+    """
+    last = "selection" if config.generation.select.is_on else "instances"
+    if config.generates and directory.read_mark(last) is None:
+        raise RunError(
+            f"{directory.path}: has no finished data to train on; run 'selfinstruct generate' first"
+        )
 
 
 def require_own_rows(rows: LiveRows, directory: RoundDirectory) -> None:

@@ -17,16 +17,20 @@ from selfinstruct_train.models.memory import release_memory
 from selfinstruct_train.progress import ProgressUpdate
 from selfinstruct_train.records import PreferencePair, TrainingStep
 from selfinstruct_train.rounds.opened import OpenedRun, describe
-from selfinstruct_train.rounds.own_rows import require_own_rows, too_few_rows
+from selfinstruct_train.rounds.own_rows import (
+    require_finished_data,
+    require_own_rows,
+    too_few_rows,
+)
 from selfinstruct_train.rounds.preferring import preference_pairs
 from selfinstruct_train.rounds.replay import replay_rows
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.run.stores import write_atomically
-from selfinstruct_train.training import sharding
 from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import TrainingRows, training_rows, write_dataset
 from selfinstruct_train.training.dpo import train_on_pairs
 from selfinstruct_train.training.job import TrainingResult
+from selfinstruct_train.training.launcher import is_sharding_asked_for
 from selfinstruct_train.training.mix import mix_rows, replay_count, too_many_short
 from selfinstruct_train.training.pairs import read_counts
 from selfinstruct_train.training.progress import OnStep
@@ -49,12 +53,7 @@ def train_round(opened: OpenedRun, config: Config, number: int) -> None:
     directory = round_directory.training(name)
     if directory.mark("train") is not None:
         return
-    last = "selection" if config.generation.select.is_on else "instances"
-    if config.generates and round_directory.mark(last) is None:
-        raise RunError(
-            f"{round_directory.path}: has no finished data to train on; run "
-            "'selfinstruct generate' first"
-        )
+    opened.world.on_main(partial(require_finished_data, config, round_directory))
     if config.generates:
         require_own_rows(opened.rows, round_directory)
     if config.training.rows_of == "all_rounds":
@@ -120,7 +119,7 @@ def _train(
     if number is not None and config.training.method != "sft":
         pairs = preference_pairs(opened, config, directory, number, list(rows), start)
     opened.close_engines()
-    own = config.training.has_own_copy or sharding.is_asked_for()
+    own = config.training.has_own_copy or is_sharding_asked_for()
     model = _own_copy(opened, config) if own else opened.model
     began = time.monotonic()
     results = _tune(opened, config, model, directory, stage, rows, pairs, start, steps)
@@ -151,7 +150,7 @@ def _own_copy(opened: OpenedRun, config: Config) -> LoadedModel:
     if config.training.adapter == "none":
         # The small steps of a training of all weights are lost in 16 bits.
         described = described._replace(dtype=torch.float32)
-    if not sharding.is_asked_for():
+    if not is_sharding_asked_for():
         four_bit = config.training.adapter == "qlora"
         return load_model(config.model, described, four_bit)
     # A device has memory for its share, and gets it when the weights are spread.

@@ -346,25 +346,35 @@ class RunDirectory:
         return datetime.fromisoformat(starts[0].at)
 
     def _open(self, config: Config, contents: Contents, redo: str | None) -> tuple[str, ...]:
+        self.require_run_or_nothing()
         try:
-            self._require_run_or_nothing()
             self._held = hold(self.lock, "run", "give another output_dir")
             manifest = read_manifest(self.manifest)
             notes = self._held.notes + require_consistent(self, config, contents, redo)
         except OSError as error:
-            raise RunError(
-                f"{self.path}: cannot be used ({error.strerror}); give another output_dir"
-            ) from None
+            raise self._unusable(error) from None
         write_atomically(self.config_file, dump_config(config))
         changed = add_start(self.manifest, manifest)
         self.log.open(_secret_variables(config))
         return notes + changed
 
-    def _require_run_or_nothing(self) -> None:
-        begun = self.config_file.exists() or self.manifest.exists() or self.rounds()
+    def require_run_or_nothing(self) -> None:
+        """See that a run may begin here or go on.
+
+        Raises:
+            RunError: the folder holds something else, or cannot be read.
+        """
         own = {self.lock, guard_of(self.lock)}
-        if not begun and self.path.exists() and set(self.path.iterdir()) - own:
+        try:
+            begun = self.config_file.exists() or self.manifest.exists() or self.rounds()
+            other = not begun and self.path.exists() and set(self.path.iterdir()) - own
+        except OSError as error:
+            raise self._unusable(error) from None
+        if other:
             raise RunError(f"{self.path}: holds files but no run; give an empty or new output_dir")
+
+    def _unusable(self, error: OSError) -> RunError:
+        return RunError(f"{self.path}: cannot be used ({error.strerror}); give another output_dir")
 
     def _basis_of(self, stage: str, number: int, training: str) -> dict[str, Any]:
         if self._opened is None:

@@ -30,6 +30,7 @@ from selfinstruct_train.training.alive_check import check_alive
 from selfinstruct_train.training.checkpoints import adopt_checkpoint
 from selfinstruct_train.training.encoded import Example
 from selfinstruct_train.training.half import fast_half
+from selfinstruct_train.training.launcher import is_sharding_asked_for
 from selfinstruct_train.training.progress import OnStep, Recorder
 from selfinstruct_train.training.stopping import SaveAndStop, deferred_stop
 from selfinstruct_train.training.trainee import make_trainee, tuned_folder, when_trained
@@ -307,7 +308,7 @@ def fingerprint_of(
     # The launcher's environment may ask for mixed precision behind our settings.
     precision = [str(loaded.dtype), os.environ.get("ACCELERATE_MIXED_PRECISION", "no")]
     # Checkpoints of sharded weights are others.
-    precision += ["fsdp2"] if sharding.is_asked_for() else []
+    precision += ["fsdp2"] if is_sharding_asked_for() else []
     head = [settings, loaded.model_id, seed, world.size, precision, max_steps_override]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for example in examples:

@@ -16,8 +16,8 @@ from transformers import (
 
 from selfinstruct_train.config import ModelConfig
 from selfinstruct_train.errors import EngineError
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.load import end_tokens, load_model
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 
 
 def _tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:

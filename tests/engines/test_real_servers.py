@@ -23,8 +23,8 @@ from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.engines.server import client as completions
 from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.generation.prompting import classification_prompt
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.load import LoadedModel, load_model
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 from selfinstruct_train.packs.pack import load_pack
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.sources.reader import read_seed_tasks

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM
 from selfinstruct_train.config import EngineConfig, ModelConfig
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.local.transformers import TransformersEngine
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.sources.reader import read_seed_tasks
 

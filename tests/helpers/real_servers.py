@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from transformers.utils.import_utils import is_serve_available
 
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 
 START_SECONDS = 180
 

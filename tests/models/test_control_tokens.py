@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.local.transformers import TransformersEngine
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.tokenizer import tokenize
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import Sampling, TrainingRow

@@ -11,8 +11,8 @@ from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.local.transformers import TransformersEngine
 from selfinstruct_train.errors import EngineError
 from selfinstruct_train.models import gguf
-from selfinstruct_train.models.describe import EMBEDDED_WEIGHTS
 from selfinstruct_train.models.load import load_model
+from selfinstruct_train.models.source import EMBEDDED_WEIGHTS
 from selfinstruct_train.records import Sampling
 
 EXPORTER = Path(__file__).parents[1] / "helpers" / "gguf_export.py"

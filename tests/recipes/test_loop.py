@@ -2,7 +2,6 @@
 clear."""
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -197,45 +196,6 @@ def test_ctrl_c_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "run the same command to go on" in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("run", "configs/none.yaml"), "configs/none.yaml: no such config file"),
-        (
-            ("run", "configs/quickstart.yaml", "training.lerning_rate=1"),
-            "did you mean 'training.learning_rate'",
-        ),
-        (("run", "configs/quickstart.yaml", "seeds.path=none.jsonl"), "none.jsonl"),
-        (("run", "configs/quickstart.yaml", "model.name_or_path=./none"), "no folder './none'"),
-        (("validate", "configs/quickstart.yaml", "evaluation.suites=[nonee]"), "nonee"),
-        (("report", "data"), "not a run directory"),
-        (
-            ("train", "configs/quickstart.yaml", "model.threads=1"),
-            "run 'selfinstruct generate' first",
-        ),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_a_user_fault_is_one_sentence_and_exit_code_2(
-    arguments: tuple[str, ...], says: str, tmp_path: Path
-) -> None:
-    more = ("--output-dir", str(tmp_path / "r")) if arguments[0] in ("run", "train") else ()
-    done = execute(cli(*arguments, *more))
-    assert done.returncode == 2
-    assert says in done.stderr and "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
-
-
-@pytest.mark.parametrize("line", ["{not json", '{"id": "x"}', ""])
-def test_a_malformed_seed_file_is_named_with_its_line(line: str, tmp_path: Path) -> None:
-    seeds = tmp_path / "seeds.jsonl"
-    good = (ROOT / "data/microworld/seed_tasks.jsonl").read_text().splitlines()[0]
-    seeds.write_text(f"{good}\n{line}\n" if line else "")
-    done = execute(cli("validate", "configs/quickstart.yaml", f"seeds.path={seeds}"))
-    assert done.returncode == 2
-    assert re.search(r"seeds\.jsonl(, line 2)?: ", done.stderr)
 
 
 def test_every_shipped_config_of_our_own_data_validates() -> None:

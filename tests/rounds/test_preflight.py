@@ -157,13 +157,22 @@ def _skip_if_installed(package: str) -> None:
 
 
 def test_all_faults_are_named_at_once(folder: Path) -> None:
-    no_end_token(folder)
-    config = config_of(folder, "seeds.path=none.jsonl", "evaluation.held_out_text=none.txt")
+    data = ("seeds.path=none.jsonl", "evaluation.held_out_text=none.txt", "generation.prompts=none")
+    with pytest.raises(SelfInstructError) as caught:
+        checks.preflight(config_of(folder, *data))
+    said = str(caught.value)
+    assert said.startswith("3 things are wrong:")
+    assert all(word in said for word in ("none.jsonl", "none.txt", "'none'"))
+
+
+def test_all_faults_of_a_model_are_named_at_once(folder: Path) -> None:
+    no_weights(folder)
+    config = config_of(folder, "training.target_modules=[x_proj]", "training.template=chat")
     with pytest.raises(SelfInstructError) as caught:
         checks.preflight(config)
     said = str(caught.value)
     assert said.startswith("3 things are wrong:")
-    assert all(word in said for word in ("none.jsonl", "none.txt", "no end token"))
+    assert all(word in said for word in ("no weights", "x_proj", "no chat template"))
 
 
 def test_two_suites_of_one_name_are_refused(folder: Path) -> None:

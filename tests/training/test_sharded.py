@@ -16,7 +16,7 @@ from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
-from selfinstruct_train.training import arguments, sharding
+from selfinstruct_train.training import arguments, launcher
 from selfinstruct_train.training.sft import train
 from tests.helpers.train_sharded import SETTINGS
 
@@ -95,12 +95,12 @@ def test_a_launcher_that_cannot_be_served_is_refused_before_anything_is_done(
 ) -> None:
     method, adapter = variables.get("method", "sft"), variables.get("adapter", "lora")
     start = variables.get("start", "base")
-    sharding.check_launcher(method, adapter, start)
+    launcher.check_launcher(method, adapter, start)
     asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} | variables
     for name, value in asked.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
-        sharding.check_launcher(method, adapter, start)
+        launcher.check_launcher(method, adapter, start)
 
 
 def test_a_cpu_on_which_accelerate_would_not_shard_is_not_passed_over(

@@ -5,7 +5,6 @@ As OpenAI documents them (platform.openai.com/docs/api-reference/batch), which o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import EngineConfig
-from selfinstruct_train.engines.server.client import pause_before
+from selfinstruct_train.engines.server.client import pause_before, sleep
 from selfinstruct_train.engines.server.connection import Connector, authorization
 from selfinstruct_train.engines.server.failures import Failure, Failures
 from selfinstruct_train.errors import EngineError
@@ -153,7 +152,7 @@ class BatchEndpoint:
     def _wait_or_raise(self, failure: Failure, tried: int) -> None:
         if not failure.again or tried > self._config.max_retries:
             raise failure.error
-        time.sleep(pause_before(failure, tried))
+        sleep(pause_before(failure, tried))
 
     def _try(
         self, kind: type[AnswerT], tried: int, method: str, path: str, **sent: Any

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.config import EngineConfig
 from selfinstruct_train.engines.server.batch_endpoint import BatchEndpoint, BatchState
-from selfinstruct_train.engines.server.client import Answered, pause_before
+from selfinstruct_train.engines.server.client import Answered, pause_before, sleep
 from selfinstruct_train.engines.server.connection import key_of
 from selfinstruct_train.engines.server.dialects import ServerRequest, body_of, longest_reply
 from selfinstruct_train.engines.server.failures import Failure, Failures
@@ -204,7 +204,7 @@ class BatchClient:
                     tried += 1
                     if not outcome.again or tried > self._config.max_retries:
                         raise outcome.error
-                    time.sleep(pause_before(outcome, tried))
+                    sleep(pause_before(outcome, tried))
                     continue
                 found = outcome
             kept = kept.with_changes(batch_id=found)
@@ -228,7 +228,7 @@ class BatchClient:
                 left = _time_left(counts.total if counts else 0, done, first, now - began)
                 self._say(f"batch {state.id}: {state.status}, {done}/{len(kept.job.ids)}{left}")
                 told, status = now, state.status
-            time.sleep(pause)
+            sleep(pause)
             pause = min(_LONGEST_LOOK, pause * 1.5)
         if state.status == "failed":
             kept.with_changes(has_failed=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ _FIRST_WAIT = 0.5
 """Seconds before the second try; doubled with every further one."""
 _LONGEST_WAIT = 30.0
 """Seconds between tries at most, where the server does not ask for more."""
+LOOK_SECONDS = 0.5
+"""So often whoever waits looks whether a signal has come."""
 
 __all__ = ["Answered", "CompletionsClient", "RefusedError"]
 
@@ -98,7 +101,7 @@ class CompletionsClient:
                         under_way[asyncio.run_coroutine_threadsafe(asked, loop)] = position
                     if not under_way:
                         break
-                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    for future in wait(under_way, LOOK_SECONDS, FIRST_COMPLETED).done:
                         position = under_way.pop(future)
                         if (raised := future.exception()) is None:
                             yield Answered(position, future.result())
@@ -267,3 +270,10 @@ class _Received(NamedTuple):
 def pause_before(failure: Failure, tried: int) -> float:
     """Seconds to wait after a failed try, the first of which is 1."""
     return max(failure.pause, min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tried - 1)))
+
+
+def sleep(seconds: float) -> None:
+    """Sleep in short pieces: a signal that arrives just before a sleep is seen when that ends."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_SECONDS))
