@@ -4,7 +4,8 @@
     python benchmarks/training.py --model smollm2-135m-instruct --rows … --sides ours packed trl
 
 Every side trains LoRA of the same rank on all linear layers, on the same rows, for as many steps of
-eight rows, all eight at once, on one thread. They take turns, each time in a process of its own:
+eight rows, on one thread; TRL's take all eight at once, ours ``--micro-batch`` of them. They take
+turns, each time in a process of its own:
 
 - ``ours``: a training as a run does it, its precision and its checks before the first step;
 - ``packed``: the same with ``training.packing``;
@@ -142,7 +143,7 @@ def rows_of(model: str, file: Path | None) -> TrainingRows:
     return training_rows((), lambda: instances, include_seeds=False)
 
 
-def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
+def ours(model: str, rows: TrainingRows, steps: int, packing: bool, micro: int) -> Measured:
     """A training as a run does it, up to its last step."""
     config = ModelConfig(name_or_path=model, device="cpu", threads=1)
     precision = settle_precision(config, describe_model(config))
@@ -153,7 +154,7 @@ def ours(model: str, rows: TrainingRows, steps: int, packing: bool) -> Measured:
     training = TrainingConfig(
         max_steps=steps,
         batch_size=BATCH,
-        micro_batch_size=BATCH,
+        micro_batch_size=micro,
         lora_r=_RANK,
         lora_alpha=_ALPHA,
         packing=packing,
@@ -219,12 +220,12 @@ def trl(model: str, rows: TrainingRows, steps: int, checkpointing: bool) -> Meas
     return meter.measured()
 
 
-def measure(side: Side, model: str, file: Path | None, steps: int) -> Measured:
+def measure(side: Side, model: str, file: Path | None, steps: int, micro: int) -> Measured:
     """One side in this process."""
     rows = rows_of(model, file)
     match side:
         case "ours" | "packed":
-            return ours(model, rows, steps, packing=side == "packed")
+            return ours(model, rows, steps, side == "packed", micro)
         case "trl" | "trl-kept":
             return trl(model, rows, steps, checkpointing=side == "trl")
 
@@ -232,7 +233,7 @@ def measure(side: Side, model: str, file: Path | None, steps: int) -> Measured:
 def run_once(side: Side, arguments: argparse.Namespace) -> Measured:
     """One side in a process of its own, so that its peak is its own."""
     command = [sys.executable, __file__, "--one", side, "--model", arguments.model]
-    command += ["--steps", str(arguments.steps)]
+    command += ["--steps", str(arguments.steps), "--micro-batch", str(arguments.micro_batch)]
     command += ["--rows", str(arguments.rows)] if arguments.rows else []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -277,10 +278,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=get_args(Side), default=get_args(Side))
+    parser.add_argument("--micro-batch", type=int, default=BATCH, help="rows at once, ours")
     parser.add_argument("--one", choices=get_args(Side), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.model, arguments.rows, arguments.steps)))
+        given = (arguments.model, arguments.rows, arguments.steps, arguments.micro_batch)
+        print(json.dumps(measure(arguments.one, *given)))
         return
     print(
         f"{arguments.model}, {arguments.steps} steps of {BATCH} rows, the first not timed, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from statistics import fmean
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from selfinstruct_train.planning.workload import (
     of_texts,
 )
 from selfinstruct_train.training.arguments import seeds_only_lengths
+from selfinstruct_train.training.batches import least_padding
 
 _DRAWN = 256
 """Rows that stand for all of a training."""
@@ -187,9 +188,8 @@ def padding_factor(lengths: Sequence[int], batch: int, micro_batch: int) -> floa
     rng = derived_rng(0, "padding")
     tokens = computed = 0
     for _ in range(64):
-        step = sorted(rng.choice(lengths) for _ in range(batch))
+        step = sorted((rng.choice(lengths) for _ in range(batch)), reverse=True)
         tokens += sum(step)
-        for start in range(0, batch, micro_batch):
-            few = step[start : start + micro_batch]
-            computed += max(few) * len(few)
+        ends = least_padding(step, math.ceil(batch / micro_batch))
+        computed += sum((stop - start) * step[start] for start, stop in pairwise((0, *ends)))
     return computed / tokens

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -15,11 +16,12 @@ from selfinstruct_train.training.arguments import Batching
 class StepBatches(Sampler[list[int]]):
     """Micro-batches of row numbers, those of all processes in turn.
 
-    Which rows a step has depends on the seed alone. Of these, rows of like length go together, so
-    that smaller micro-batches have less padding and the step stays the same. Where an epoch ends in
-    a step that is not whole, its rows are shared out evenly; a process for which none is left gets
-    an empty micro-batch. So no row is trained on twice in an epoch, as it would be by accelerate,
-    which fills the last micro-batches with rows of the epoch's beginning.
+    Which rows a step has depends on the seed alone. Of these, rows of like length go together: the
+    few long ones in small micro-batches, the many short ones in large ones, as pads least. The step
+    stays the same, and none is larger than equal ones could be. Where an epoch ends in a step that
+    is not whole, a process for which no row is left gets an empty micro-batch. So no row is trained
+    on twice in an epoch, as it would be by accelerate, which fills the last micro-batches with rows
+    of the epoch's beginning.
 
     Args:
         lengths: tokens of each row.
@@ -57,10 +59,45 @@ class StepBatches(Sampler[list[int]]):
         count = self._count(len(rows))
         if count > 1:
             rows = sorted(rows, key=lambda row: -self._lengths[row])
-        each, more = divmod(len(rows), count)
-        for start, stop in pairwise(i * each + min(i, more) for i in range(count + 1)):
+        ends = least_padding([int(self._lengths[row]) for row in rows], count)
+        for start, stop in pairwise((0, *ends)):
             yield rows[start:stop]
 
     def _count(self, rows: int) -> int:
         """Micro-batches of a step of so many rows, on all processes together."""
         return math.ceil(rows / self._together) * self._processes
+
+
+def least_padding(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+    """Where to cut a step into micro-batches, so that the fewest tokens are computed.
+
+    Args:
+        lengths: tokens of each row, the longest first.
+        count: micro-batches; those for which no row is left are empty.
+
+    Returns:
+        The end of each, shape (count,). None has more tokens, padding included, than the first of
+        equal ones would.
+    """
+    rows = len(lengths)
+    if count == 1:
+        return (rows,)
+    longest = np.asarray(lengths, dtype=np.float64)[:, None]
+    held = np.arange(rows + 1) - np.arange(rows)[:, None]
+    tokens = held * longest
+    fits = (held > 0) & (tokens <= math.ceil(rows / count) * longest[0])
+    tokens = np.where(fits, tokens, np.inf)
+    """Of a micro-batch, by its first row and its end, shape (rows, rows + 1)."""
+    least = np.full(rows + 1, np.inf)
+    least[0] = 0.0
+    """Tokens of the micro-batches so far, by their end."""
+    cuts = []
+    for _ in range(min(count, rows)):
+        together = least[:-1, None] + tokens
+        cuts.append(together.argmin(axis=0))
+        least = together.min(axis=0)
+    ends, end = [rows] * (count - len(cuts)), rows
+    for cut in reversed(cuts):
+        ends.append(end)
+        end = int(cut[end])
+    return tuple(reversed(ends))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from itertools import chain
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from selfinstruct_train.distributed import ALONE
@@ -17,7 +19,7 @@ from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingRow, TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training.arguments import Batching
-from selfinstruct_train.training.batches import StepBatches
+from selfinstruct_train.training.batches import StepBatches, least_padding
 from selfinstruct_train.training.sft import train
 
 drawn = random.Random(1)
@@ -54,10 +56,10 @@ def test_every_step_has_the_rows_of_a_permutation_and_an_epoch_has_each_once(
     assert steps(micro, processes) == [set(order[i : i + 16]) for i in range(0, 75, 16)]
     found = epoch(micro, processes)
     assert sorted(chain.from_iterable(found)) == list(range(75))
-    # Each process has as many micro-batches, of micro rows at most and alike in number.
-    assert len(found) % processes == 0 and max(map(len, found)) == micro
-    last = [len(rows) for rows in found[-processes:]]
-    assert max(last) - min(last) <= 1
+    # Each process has as many micro-batches; empty are those alone for which no row is left.
+    assert len(found) % processes == 0
+    last = [bool(rows) for rows in found[4 * 16 // micro :]]
+    assert last == [True] * min(len(last), 11) + [False] * (len(last) - 11)
 
 
 def test_another_epoch_has_another_order_and_a_resumed_one_the_same() -> None:
@@ -70,6 +72,27 @@ def test_rows_of_like_length_go_together_so_less_is_padding() -> None:
     assert padding(epoch(4)) < 0.5 * padding(as_drawn)
     # One micro-batch is the step: nothing to choose, and its order stays as drawn.
     assert epoch(16) == [order[i : i + 16] for i in range(0, 75, 16)]
+
+
+def cuts(rows: int, count: int) -> list[tuple[int, ...]]:
+    """All ways to cut so many rows into micro-batches that are not empty."""
+    return [(*ends, rows) for ends in combinations(range(1, rows), min(count, rows) - 1)]
+
+
+def tokens(lengths: list[int], ends: tuple[int, ...]) -> list[int]:
+    return [(stop - start) * lengths[start] for start, stop in pairwise((0, *ends)) if stop > start]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=9), st.integers(1, 6))
+def test_no_way_to_cut_a_step_pads_less_within_the_memory_of_equal_pieces(
+    lengths: list[int], count: int
+) -> None:
+    lengths.sort(reverse=True)
+    most = -(-len(lengths) // count) * lengths[0]
+    ends = least_padding(lengths, count)
+    assert len(ends) == count and max(tokens(lengths, ends)) <= most
+    allowed = [t for t in (tokens(lengths, c) for c in cuts(len(lengths), count)) if max(t) <= most]
+    assert sum(tokens(lengths, ends)) == min(map(sum, allowed))
 
 
 def uneven(small: ModuleType) -> list[TrainingRow]:

@@ -36,7 +36,7 @@ def test_every_side_trains_on_the_tokens_of_the_rows_and_packing_pads_nothing(
     rows = [instance(number) for number in range(1, 21)]
     file.write_text("".join(row.model_dump_json() + "\n" for row in rows))
     found = {
-        side: training.measure(side, str(model), file, STEPS)
+        side: training.measure(side, str(model), file, STEPS, training.BATCH)
         for side in ("ours", "packed", "trl", "trl-kept")
     }
     # Steps of 8, 8 and 4 rows and the first of another epoch: the same rows on each side.
