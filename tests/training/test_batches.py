@@ -95,6 +95,15 @@ def test_no_way_to_cut_a_step_pads_less_within_the_memory_of_equal_pieces(
     assert sum(tokens(lengths, ends)) == min(map(sum, allowed))
 
 
+def test_a_large_step_is_cut_in_halves_within_the_same_memory() -> None:
+    lengths = sorted((drawn.randint(10, 400) for _ in range(1000)), reverse=True)
+    ends = least_padding(lengths, 128)
+    equal = [min(1000, 8 * (i + 1)) for i in range(128)]
+    assert len(ends) == 128 and ends[-1] == 1000 and list(ends) == sorted(ends)
+    assert max(tokens(lengths, ends)) <= 8 * lengths[0]
+    assert sum(tokens(lengths, ends)) < sum(tokens(lengths, tuple(equal)))
+
+
 def uneven(small: ModuleType) -> list[TrainingRow]:
     return [
         row.model_copy(update={"input": "x" * (7 * i % 40), "output": "y" * (1 + 5 * i % 13)})
