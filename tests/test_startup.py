@@ -71,6 +71,7 @@ FAULTS = (
     Fault(f"run {QUICKSTART} model.name_or_path=none.gguf", "the file 'none.gguf' does not exist"),
     Fault(f"run {QUICKSTART} --output-dir data", "data: holds files but no run"),
     Fault(f"run {QUICKSTART} --output-dir README.md/run", "README.md is a file; give a folder"),
+    Fault(f"run {QUICKSTART} --output-dir {{folder}}/link", "a link to what is not there; give"),
     Fault(f"train {QUICKSTART} --output-dir {{folder}}/run", "run 'selfinstruct generate' first"),
     Fault("report data", NO_RUN),
     Fault("stats data", NO_RUN),
@@ -108,6 +109,7 @@ FAULTS = (
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[Fault, tuple[int, str, list[str]]]:
     """For each fault the exit code, what was said, and what was loaded by then."""
     folder = tmp_path_factory.mktemp("faults")
+    (folder / "link").symlink_to(folder / "gone")
     good = (ROOT / "data/microworld/seed_tasks.jsonl").read_text().splitlines()[0]
     for name, line in (("seeds", "{not json"), ("keys", '{"id": "x"}')):
         (folder / f"{name}.jsonl").write_text(f"{good}\n{line}\n")

@@ -174,14 +174,17 @@ def _parse(text: str, begin: str) -> Any:
 def _require_folder(output_dir: Path) -> None:
     """Before anything is loaded: a run cannot live in a file, nor where no folder can be made."""
     try:
-        existing = next(path for path in (output_dir, *output_dir.parents) if path.exists())
+        existing = next(
+            path for path in (output_dir, *output_dir.parents) if path.exists() or path.is_symlink()
+        )
     except OSError as error:
         raise ConfigError(
             f"'output_dir': no folder can have the name {str(output_dir)[:60]!r} "
             f"({error.strerror}); give another one"
         ) from None
     if not existing.is_dir():
-        raise ConfigError(f"'output_dir': {existing} is a file; give a folder, or a new name")
+        what = "a file" if existing.exists() else "a link to what is not there"
+        raise ConfigError(f"'output_dir': {existing} is {what}; give a folder, or a new name")
 
 
 def _fault(detail: Any) -> str:
