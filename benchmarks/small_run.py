@@ -129,8 +129,10 @@ class SmallRun:
             The link, as the new place.
         """
         home = self.disk / "a run, überall 跑"
-        if self.run.exists():  # else the run was stopped before it had a folder
+        if self.run.exists():
             self.run.rename(home)
+        else:  # it was stopped before it had a folder
+            home.mkdir()
         place = self.disk / "link to it"
         place.symlink_to(home)
         return place
