@@ -193,7 +193,7 @@ class SmallRun:
 
 
 def import_everything(folder: Path) -> None:
-    """Import what a run imports, without starting a thread that a fork would lose.
+    """Import what a run imports, as `load_libraries` does.
 
     Args:
         folder: the code is copied there, so that trials of hours are trials of one version.
@@ -201,6 +201,11 @@ def import_everything(folder: Path) -> None:
     shutil.rmtree(folder / "code", ignore_errors=True)
     shutil.copytree(ROOT / "selfinstruct_train", folder / "code" / "selfinstruct_train")
     sys.path.insert(0, str(folder.resolve() / "code"))
+    load_libraries()
+
+
+def load_libraries() -> None:
+    """Import what a run imports, without starting a thread that a fork would lose."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from selfinstruct_train.environment import prepare_environment

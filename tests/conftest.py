@@ -2,7 +2,14 @@
 
 import pytest
 
+LONGEST = ("recipes", "training", "report", "generation")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs first: the longest files at the end would leave all cores but one idle."""
-    items.sort(key=lambda item: "/recipes/" not in item.nodeid)
+    """The longest files first: at the end they would leave all cores but one idle."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    folder = item.path.parent.name
+    return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)

@@ -44,6 +44,8 @@ def start(folder: Path, seconds: float = 60) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in the background inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -56,7 +58,7 @@ def test_who_comes_second_is_told_who_holds_it_and_ends_with_2(tmp_path: Path) -
     first = start(tmp_path)
     assert first_line(first) == "held"
     second = start(tmp_path)
-    _, said = second.communicate(timeout=30)
+    _, said = second.communicate(timeout=120)
     assert second.returncode == 2
     assert f"error: {tmp_path}: process {first.pid} on {os.uname().nodename}" in said
     assert "last sign of life" in said and "give another output_dir" in said
@@ -67,7 +69,7 @@ def test_who_comes_second_is_told_who_holds_it_and_ends_with_2(tmp_path: Path) -
 def test_of_many_that_start_at_once_one_works(tmp_path: Path) -> None:
     begun = [start(tmp_path, seconds=3) for _ in range(4)]
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(lambda process: process.communicate(timeout=60), begun))
+        said = list(pool.map(lambda process: process.communicate(timeout=120), begun))
     assert sorted(process.returncode for process in begun) == [0, 2, 2, 2], said
     assert not (tmp_path / "run.lock").exists()
 
@@ -77,7 +79,7 @@ def test_a_holder_that_a_signal_stops_gives_it_back(tmp_path: Path, sent: signal
     first = start(tmp_path)
     assert first_line(first) == "held"
     first.send_signal(sent)
-    first.communicate(timeout=30)
+    first.communicate(timeout=120)
     assert not (tmp_path / "run.lock").exists()
     assert hold(tmp_path / "run.lock", "run", "").notes == ()
 
@@ -89,7 +91,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(tmp_path: Path) 
     first.wait()
     second = start(tmp_path, seconds=0)
     assert f"{tmp_path}: taken over from process {first.pid} on" in first_line(second)
-    second.communicate(timeout=30)
+    second.communicate(timeout=120)
     assert second.returncode == 0
 
 
@@ -139,7 +141,7 @@ def test_a_process_holds_a_lock_several_times_and_gives_it_back_with_the_last(
     outer.release()
     assert read_holder(file) is None
     second = start(tmp_path, seconds=0)
-    second.communicate(timeout=30)
+    second.communicate(timeout=120)
     assert second.returncode == 0
 
 
@@ -156,11 +158,11 @@ def test_a_run_is_owned_by_whoever_opened_it_and_read_by_all(tmp_path: Path) -> 
     run = RunDirectory(config.output_dir)
     run.open(config)
     second = start(run.path, seconds=0)
-    _, said = second.communicate(timeout=30)
+    _, said = second.communicate(timeout=120)
     assert second.returncode == 2 and f"process {os.getpid()}" in said
     assert RunDirectory(run.path).config() == config
     del run
-    assert start(config.output_dir, seconds=0).wait(timeout=30) == 0
+    assert start(config.output_dir, seconds=0).wait(timeout=120) == 0
     assert RunDirectory(config.output_dir).open(config) == ()
 
 

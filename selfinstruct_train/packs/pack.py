@@ -124,7 +124,11 @@ class PackFile(BaseModel):
     judge: JudgeMarks = JudgeMarks()
 
 
-class _WordsLoader(yaml.SafeLoader):
+# Without libyaml a pack takes as long to read as all of a small report.
+_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
+
+class _WordsLoader(_Loader):  # type: ignore[misc, valid-type]
     """Reads ``yes``, ``no``, ``on`` and ``off`` as the words they are.
 
     Nothing in a pack is a truth value, and its lists of words hold these in some language.

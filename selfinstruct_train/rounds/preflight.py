@@ -24,7 +24,7 @@ from selfinstruct_train.models.load import require_cache
 from selfinstruct_train.rounds.inputs import STAGES, Faults, Inputs, Stage, read_inputs
 from selfinstruct_train.templates import encode_chat
 from selfinstruct_train.training.adapter import attach_adapter
-from selfinstruct_train.training.arguments import share_out
+from selfinstruct_train.training.launcher import share_out
 
 _BYTES_PER_WEIGHT = 12
 """Of what is trained, in a checkpoint: the weight and two moments of AdamW, each in float32."""

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from huggingface_hub import constants
@@ -17,37 +17,13 @@ from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.models.precision import has_fast_bf16
 from selfinstruct_train.run.directory import RoundDirectory
+from selfinstruct_train.training.launcher import share_out
 
 if TYPE_CHECKING:
     from selfinstruct_train.models.load import LoadedModel
 
 _CHECKPOINTS_KEPT = 2
 ArgumentsT = TypeVar("ArgumentsT", SFTConfig, DPOConfig)
-
-
-class Batching(NamedTuple):
-    """How the rows of one optimizer step are shared out."""
-
-    micro_batch: int
-    """Rows that each process puts through the model at once."""
-    accumulation: int
-    """Micro-batches of each process in one optimizer step."""
-
-
-def share_out(config: TrainingConfig, world: World) -> Batching:
-    """Split one optimizer step of ``batch_size`` rows over processes and micro-batches.
-
-    Raises:
-        ConfigError: the processes cannot take equal shares.
-    """
-    share, rest = divmod(config.batch_size, world.size)
-    if rest:
-        raise ConfigError(
-            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
-            f"share evenly; set it to a multiple of {world.size}"
-        )
-    micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
-    return Batching(micro, share // micro)
 
 
 def seeds_only_lengths(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from selfinstruct_train.training.arguments import Batching
+from selfinstruct_train.training.launcher import Batching
 
 _ROWS_AT_ONCE = 256
 """Cutting a step takes time by the cube of its rows; larger ones are halved by length first."""

@@ -1,10 +1,38 @@
-"""What a launcher asks of a training by the environment, held against the settings."""
+"""What a launcher asks of a training, held against the settings: shares, and sharded weights."""
 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
+from selfinstruct_train.config import TrainingConfig
+from selfinstruct_train.distributed import World
 from selfinstruct_train.errors import ConfigError
+
+
+class Batching(NamedTuple):
+    """How the rows of one optimizer step are shared out."""
+
+    micro_batch: int
+    """Rows that each process puts through the model at once."""
+    accumulation: int
+    """Micro-batches of each process in one optimizer step."""
+
+
+def share_out(config: TrainingConfig, world: World) -> Batching:
+    """Split one optimizer step of ``batch_size`` rows over processes and micro-batches.
+
+    Raises:
+        ConfigError: the processes cannot take equal shares.
+    """
+    share, rest = divmod(config.batch_size, world.size)
+    if rest:
+        raise ConfigError(
+            f"training.batch_size is {config.batch_size}, which {world.size} processes cannot "
+            f"share evenly; set it to a multiple of {world.size}"
+        )
+    micro = next(n for n in range(min(share, config.micro_batch_size), 0, -1) if share % n == 0)
+    return Batching(micro, share // micro)
 
 
 def is_sharding_asked_for() -> bool:

@@ -14,9 +14,9 @@ from transformers.utils import ModelOutput
 from trl import DPOTrainer, SFTTrainer
 
 from selfinstruct_train.training.adapter import without_adapter
-from selfinstruct_train.training.arguments import Batching
 from selfinstruct_train.training.batches import StepBatches
 from selfinstruct_train.training.encoded import IGNORED
+from selfinstruct_train.training.launcher import Batching
 
 if TYPE_CHECKING:
     from datasets import Dataset

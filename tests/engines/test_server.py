@@ -18,6 +18,7 @@ from selfinstruct_train.config import EngineConfig, load_config
 from selfinstruct_train.engines.asking import Journal, StoredCompletion
 from selfinstruct_train.engines.base import Completion, Request
 from selfinstruct_train.engines.select import make_engine
+from selfinstruct_train.engines.server import client
 from selfinstruct_train.engines.server.client import RefusedError
 from selfinstruct_train.engines.server.engine import ServerEngine
 from selfinstruct_train.engines.server.failures import retry_after
@@ -577,3 +578,18 @@ def test_a_missing_package_is_named_with_the_pip_command(
     model: Any = SimpleNamespace(model_id="m", context_length=64)
     with pytest.raises(ConfigError, match=rf"pip install 'selfinstruct-train\[{kind}\]'"):
         make_engine(quickstart(f"generation.engine.kind={kind}"), model)
+
+
+def test_a_long_pause_is_slept_in_pieces_between_which_a_signal_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, pieces = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        pieces.append(seconds)
+        now[0] += seconds
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: now[0])
+    monkeypatch.setattr(client, "time", clock)
+    client.sleep(7.2)
+    assert sum(pieces) == pytest.approx(7.2) and max(pieces) <= 1.0

@@ -35,6 +35,7 @@ QUESTIONS = (
     "generation.passages.answers=judged",
 )
 LANGUAGES = ("en", "pt", "zh")
+EN = load_pack("en")
 RIGHT = {
     language: {task.instances[0].output for task in load_pack(language).entailment}
     for language in LANGUAGES
@@ -46,7 +47,7 @@ def says(prompt: str, answer: str) -> float:
 
     The writer prefers No, as small models prefer one word whatever they are asked.
     """
-    wording = load_pack("en").wording
+    wording = EN.wording
     if not prompt.endswith(wording.entailment):
         return float(scripted()._score(prompt, answer))
     said = prompt.rpartition(f"\n{wording.answer} ")[2].partition("\n")[0]
@@ -88,7 +89,7 @@ def test_an_answer_in_other_words_is_kept_where_the_passage_says_so_and_says_how
 
 def test_without_it_nothing_is_asked_and_what_does_not_stand_there_goes(tmp_path: Path) -> None:
     def never(prompt: str, answer: str) -> float:
-        assert not prompt.endswith(load_pack("en").wording.entailment)
+        assert not prompt.endswith(EN.wording.entailment)
         return says(prompt, answer)
 
     directory = generate(settings(tmp_path, QUESTIONS[0]), judged(tmp_path, score=never))
@@ -111,7 +112,7 @@ def test_a_killed_round_ends_as_an_undisturbed_one(tmp_path: Path, after: int) -
 
 def test_an_engine_without_log_probabilities_says_so(tmp_path: Path) -> None:
     def none(prompt: str, answer: str) -> float:
-        if prompt.endswith(load_pack("en").wording.entailment):
+        if prompt.endswith(EN.wording.entailment):
             raise EngineError("no log-probabilities here")
         return says(prompt, answer)
 
@@ -155,7 +156,7 @@ def test_what_does_not_fit_the_context_is_not_asked_about() -> None:
     def engine(room: int) -> ScriptedEngine:
         return ScriptedEngine(lambda request, adapter: None, says, context_length=room)  # type: ignore[arg-type, return-value]
 
-    pack = load_pack("en")
+    pack = EN
     task = pack.entailment[0]
     claims = [
         Claim(task.instances[0].input, task.instruction, "we saw it."),
@@ -166,7 +167,7 @@ def test_what_does_not_fit_the_context_is_not_asked_about() -> None:
 
 
 def test_a_pack_that_cannot_ask_says_what_it_lacks(tmp_path: Path) -> None:
-    pack = load_pack("en")
+    pack = EN
     with pytest.raises(ConfigError, match=r"has no entailment\.jsonl; write one"):
         require_entailment(pack._replace(entailment=()), "mine")
     task = pack.entailment[0]

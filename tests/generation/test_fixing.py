@@ -22,6 +22,7 @@ from tests.generation.test_generate import (
 )
 from tests.helpers.killed import Killed, killed_after
 
+EN = load_pack("en")
 RIGHT = "a right answer"
 
 
@@ -86,7 +87,7 @@ def test_an_answer_after_reasoning_is_judged_and_kept_without_it(tmp_path: Path)
         text = said.text
         if "-base-" in request.id:
             text = f" {RIGHT}" if int(request.id.split("-")[2]) % 2 == 0 else " wrong"
-        return ScriptedAnswer(f" Let us see.\n{load_pack('en').wording.answer}{text}")
+        return ScriptedAnswer(f" Let us see.\n{EN.wording.answer}{text}")
 
     config = fixing(
         tmp_path,
@@ -98,7 +99,7 @@ def test_an_answer_after_reasoning_is_judged_and_kept_without_it(tmp_path: Path)
     again = [row for row in rows if "-fix-" in row.provenance.request]
     assert len(rows) > len(again) > 0 and all(row.output == RIGHT for row in rows)
     hashes = {row.provenance.prompt_hash for row in again}
-    assert hashes == {load_pack("en").reasoned_hash}
+    assert hashes == {EN.reasoned_hash}
 
 
 @pytest.mark.parametrize("after", [3, 20, 40])
@@ -133,7 +134,7 @@ def test_the_margin_is_calibrated_whatever_the_model_prefers_to_say(shift: float
         right = bool(number) and f"number {number[0]}\n" in f"{output}\n"
         return (shift + 4.0 * right - 2.0) * (answer.strip() == "Yes")
 
-    pack = load_pack("en")
+    pack = EN
     engine = ScriptedEngine(writer, score)
     found = calibrate_arbiter(Arbiter(engine, pack), pack, seeds(12))
     assert found.recall == found.precision == found.auc == 1.0

@@ -32,6 +32,7 @@ from tests.generation.test_generate import (
 )
 from tests.helpers.small_models import loaded_model
 
+EN = load_pack("en")
 ALL = (
     "generation.select.by.arbiter=1.0",
     "generation.select.by.ifd=0.5",
@@ -97,7 +98,7 @@ def test_only_scores_that_count_are_computed(tmp_path: Path) -> None:
     seen = set()
 
     def score(prompt: str, continuation: str) -> float:
-        seen.add((continuation, load_pack("en").wording.arbiter_header in prompt))
+        seen.add((continuation, EN.wording.arbiter_header in prompt))
         return 0.0
 
     engine = ScriptedEngine(writer, score)
@@ -115,7 +116,7 @@ def test_only_scores_that_count_are_computed(tmp_path: Path) -> None:
 def test_scores_of_a_real_model_are_those_of_its_own_logits() -> None:
     torch.manual_seed(0)
     loaded = loaded_model()
-    engine, pack = TransformersEngine(loaded, EngineConfig()), load_pack("en")
+    engine, pack = TransformersEngine(loaded, EngineConfig()), EN
     answer = Answered("Name a colour of the sky.", "at noon", "blue as a bird")
 
     def mean_loss(prompt: str, text: str) -> float:
@@ -134,7 +135,7 @@ def test_scores_of_a_real_model_are_those_of_its_own_logits() -> None:
 
 
 def test_a_row_that_does_not_fit_into_the_context_has_no_score_and_stops_nothing() -> None:
-    engine, pack = ScriptedEngine(writer, likelihood, context_length=60), load_pack("en")
+    engine, pack = ScriptedEngine(writer, likelihood, context_length=60), EN
     short, long = Answered("Name it.", "", "a"), Answered("Name it.", "", "a " * 70)
     assert instruction_following_difficulty(engine, pack, short) is not None
     assert instruction_following_difficulty(engine, pack, long) is None

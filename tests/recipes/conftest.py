@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.forking import Forking
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
@@ -35,6 +38,14 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("suite") / "eight.jsonl"
     path.write_text("\n".join(lines[:8]) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    """Runs commands without waiting for their imports."""
+    started = Forking(environment())
+    yield started
+    started.close()
 
 
 def small_run(suite: Path, run: Path, more: tuple[str, ...] = ()) -> list[str]:

@@ -10,7 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.conftest import ROOT, cli, command, contents, environment, execute
+from tests.helpers.forking import Forking
+from tests.recipes.conftest import (
+    ROOT,
+    cli,
+    command,
+    contents,
+    environment,
+    execute,
+    small_run,
+)
+
+KILLS = (
+    "completions/instructions.jsonl",
+    "instructions.jsonl",
+    "classified.jsonl",
+    "completions/instances.jsonl",
+    "instances.jsonl",
+    "training.jsonl",
+    "checkpoints/checkpoint-4",
+    "eval/eight/base.jsonl",
+    "eval/eight/tuned.jsonl",
+)
+"""Files of a round in the order in which they appear."""
 
 
 @pytest.fixture(scope="session")
@@ -89,23 +111,14 @@ def test_the_second_round_trains_on_the_data_of_both(whole: Path) -> None:
     assert '"r0-' in rows and '"r1-' in rows and '"source":"seed"' in rows
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [
-        ("completions/instructions.jsonl", "classified.jsonl", "eval/eight/base.jsonl"),
-        ("instructions.jsonl", "completions/instances.jsonl", "checkpoints/checkpoint-4"),
-        ("instances.jsonl", "training.jsonl", "eval/eight/tuned.jsonl"),
-    ],
-    ids=lambda kills: "+".join(k.rpartition("/")[2] for k in kills),
-)
 def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_happened(
-    kills: tuple[str, ...], whole: Path, suite: Path, tmp_path: Path
+    whole: Path, suite: Path, forking: Forking, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    arguments = command(*cli("run"), suite=suite, run=run, more=("rounds=1",))
+    arguments = ("run", *small_run(suite, run, ("rounds=1",)))
     kept: dict[str, bytes] = {}
-    for appears in kills:
-        _kill_when(arguments, run / "round-0" / appears)
+    for appears in KILLS:
+        forking.kill_when(run / "round-0" / appears, *arguments)
         for name, data in kept.items():
             assert (run / name).read_bytes().startswith(data), f"{name} lost finished rows"
         kept = {
@@ -114,7 +127,7 @@ def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_happened(
             # Figures of steps since the last checkpoint are taken again with the steps.
             if path.name != "training.jsonl"
         }
-    done = execute(arguments)
+    done = forking.run(*arguments)
     assert done.returncode == 0, done.stderr
     undisturbed = contents(whole)
     disturbed = contents(run)
@@ -122,28 +135,15 @@ def test_a_run_killed_in_every_stage_ends_as_if_nothing_had_happened(
     assert [name for name in disturbed if disturbed[name] != undisturbed[name]] == []
 
 
-def _kill_when(arguments: list[str], path: Path) -> None:
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 240
-    while not path.exists():
-        assert process.poll() is None, f"the run ended before {path.name} was there"
-        assert time.monotonic() < deadline, f"{path.name} never came"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def test_a_finished_run_is_not_done_again(whole: Path, suite: Path) -> None:
+def test_a_finished_run_is_not_done_again(whole: Path, suite: Path, forking: Forking) -> None:
     before = contents(whole)
-    done = execute(command(*cli("run"), suite=suite, run=whole, more=("rounds=2",)))
+    done = forking.run("run", *small_run(suite, whole, ("rounds=2",)))
     assert done.returncode == 0, done.stderr
     assert contents(whole) == before
 
 
 def test_a_suite_that_joins_late_is_held_against_what_was_trained_on(
-    whole: Path, suite: Path, tmp_path: Path
+    whole: Path, suite: Path, forking: Forking, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
@@ -166,7 +166,7 @@ def test_a_suite_that_joins_late_is_held_against_what_was_trained_on(
         )
     )
     more = ("rounds=1", f"evaluation.suites=[{suite},{late}]")
-    done = execute(command(*cli("evaluate"), suite=suite, run=run, more=more))
+    done = forking.run("evaluate", *small_run(suite, run, more))
     assert done.returncode == 0, done.stderr
     assert "1 of 2 rows of late resemble what was trained on (1 ask the same)" in done.stderr
     found = json.loads((run / "round-0/eval/late/comparison.json").read_text())
@@ -198,8 +198,8 @@ def test_ctrl_c_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
     assert process.returncode == 130 and "run the same command to go on" in said
 
 
-def test_every_shipped_config_of_our_own_data_validates() -> None:
-    done = execute(cli("validate", "configs/quickstart.yaml"))
+def test_every_shipped_config_of_our_own_data_validates(forking: Forking) -> None:
+    done = forking.run("validate", "configs/quickstart.yaml")
     assert done.returncode == 0 and "175 seed tasks" in done.stdout
 
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.recipes.conftest import cli, command, execute
+from tests.helpers.forking import Forking
+from tests.recipes.conftest import small_run
 
 NAMES = ("learning_rate-0.0005", "learning_rate-0.002", "learning_rate-0.004")
 GENERATED = ("instructions.jsonl", "classified.jsonl", "instances.jsonl", "completions")
@@ -18,15 +19,15 @@ def generated(run: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_a_sweep_of_three_trains_on_one_data_set_and_compares_them(
-    suite: Path, tmp_path: Path
+    suite: Path, forking: Forking, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    first = execute(command(*cli("generate"), suite=suite, run=run, more=ONE_ROUND))
+    first = forking.run("generate", *small_run(suite, run, ONE_ROUND))
     assert first.returncode == 0, first.stderr
     data = generated(run)
 
     sweep = "training.sweep={learning_rate: [5e-4, 2e-3, 4e-3]}"
-    done = execute(command(*cli("run"), suite=suite, run=run, more=(*ONE_ROUND, sweep)))
+    done = forking.run("run", *small_run(suite, run, (*ONE_ROUND, sweep)))
     assert done.returncode == 0, done.stderr
     assert generated(run) == data
     round_0 = run / "round-0"
@@ -57,11 +58,11 @@ def test_a_sweep_of_three_trains_on_one_data_set_and_compares_them(
     assert "Trainings on the data of round 0" in page and all(name in page for name in NAMES)
 
     hot = (*ONE_ROUND, "training.name=hot", "training.learning_rate=3e-3")
-    done = execute(command(*cli("train"), suite=suite, run=run, more=hot))
+    done = forking.run("train", *small_run(suite, run, hot))
     assert done.returncode == 0, done.stderr
     assert generated(run) == data
     assert (round_0 / "trainings/hot/adapter/adapter_model.safetensors").exists()
     other = (*hot, "training.learning_rate=1e-3")
-    refused = execute(command(*cli("train"), suite=suite, run=run, more=other))
+    refused = forking.run("train", *small_run(suite, run, other))
     assert refused.returncode == 2
     assert "training.learning_rate: 0.003 -> 0.001" in refused.stderr

@@ -39,6 +39,7 @@ from selfinstruct_train.text.characters import without_surrogates
 VERBS = ("Write", "Name", "Sort", "Count", "Find", "Give", "Turn", "Decide whether", "Explain")
 NOUNS = ("words", "animal", "sentence", "number", "story", "colour", "list", "capital", "opposite")
 APPS = ("grammar", "facts", "lists", "numbers")
+ANSWERS = load_answers("en")
 STAGES = ("instructions", "classification", "instances", "train", "evaluate")
 
 
@@ -268,9 +269,7 @@ class Writer:
         for name, rows in answers.items():
             directory.store(folder / f"{name}.jsonl", Prediction).emit(rows)
         stopped = [
-            row.model_copy(
-                update={"response": cut_at_new_example(row.response, load_answers("en"))}
-            )
+            row.model_copy(update={"response": cut_at_new_example(row.response, ANSWERS)})
             for row in answers["base"]
         ]
         systems = {name: make_system(name, rows, suite) for name, rows in answers.items()}

@@ -18,8 +18,8 @@ from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.packs.pack import load_answers
 from selfinstruct_train.records import TrainingRow, TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
-from selfinstruct_train.training.arguments import Batching
 from selfinstruct_train.training.batches import StepBatches, least_padding
+from selfinstruct_train.training.launcher import Batching
 from selfinstruct_train.training.sft import train
 
 drawn = random.Random(1)

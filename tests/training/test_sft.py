@@ -20,8 +20,9 @@ from selfinstruct_train.records import TrainingStep
 from selfinstruct_train.run.directory import RoundDirectory
 from selfinstruct_train.training import job, sft, stopping
 from selfinstruct_train.training.adapter import attach_adapter, restored_after
-from selfinstruct_train.training.arguments import seeds_only_lengths, share_out
+from selfinstruct_train.training.arguments import seeds_only_lengths
 from selfinstruct_train.training.dataset import encode_rows
+from selfinstruct_train.training.launcher import share_out
 
 
 def tune(
