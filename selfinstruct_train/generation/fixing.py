@@ -75,7 +75,7 @@ class Fixer:
         Raises:
             EngineError: the engine failed or gives no log-probabilities.
         """
-        result = [Written(task, list(found), origin) for task, found, origin in written]
+        result = [one._replace(instances=list(one.instances)) for one in written]
         writer = answerer(self._context)
         wrong = self._wrong(result, first, writer)
         if not wrong:
@@ -120,7 +120,7 @@ class Fixer:
     def _wrong(self, written: Sequence[Written], first: int, writer: Reanswer) -> list[_Wrong]:
         places = [
             (i, j)
-            for i, (_, instances, _) in enumerate(written)
+            for i, (_, instances, *_) in enumerate(written)
             for j, found in enumerate(instances)
             if found.fault is None
         ]

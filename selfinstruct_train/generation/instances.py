@@ -211,7 +211,8 @@ def _write_batch(
         provenance = context.provenance(request, ids, None)
         filtered = filter_instances(context, task, _read(context, task, completion))
         instances = [WrittenInstance(*result, provenance) for result in filtered]
-        written.append(Written(task, instances, provenance))
+        is_cut = completion.finish_reason == "length"
+        written.append(Written(task, instances, provenance, is_cut))
     return written
 
 
@@ -258,13 +259,14 @@ def _read(context: StageContext, task: Task, completion: StoredCompletion) -> li
 def _rows(written: Written) -> tuple[list[GeneratedInstance], list[Rejection]]:
     kept: list[GeneratedInstance] = []
     dropped: list[Rejection] = []
-    task, instances, origin = written
+    task, instances, origin, is_cut = written
     if not instances:
+        told = "no instance was complete after generation.instances.max_tokens"
         dropped.append(
             Rejection(
                 stage="instance",
-                reason="unreadable",
-                evidence="the completion holds no complete instance",
+                reason="cut" if is_cut else "unreadable",
+                evidence=told if is_cut else "the completion holds no complete instance",
                 instruction=task.row.instruction,
                 instruction_id=task.row.id,
                 provenance=origin,

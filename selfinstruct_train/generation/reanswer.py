@@ -51,6 +51,8 @@ class Written(NamedTuple):
     instances: list[WrittenInstance]
     provenance: Provenance
     """Of the request that wrote the instances."""
+    is_cut: bool = False
+    """Whether what it wrote ran to the limit of its tokens."""
 
 
 class Reanswer(NamedTuple):
@@ -183,7 +185,7 @@ def ask_again(
     """
     asked = [
         _question(context, reanswer, task, found.instance, first + i, i, j)
-        for i, (task, instances, _) in enumerate(written)
+        for i, (task, instances, *_) in enumerate(written)
         if reanswer.covers_classification or not task.is_classification
         for j, found in enumerate(instances)
         if found.fault is None or (reanswer.replaces and found.fault.reason in OF_OUTPUT)
@@ -191,7 +193,7 @@ def ask_again(
     requests = [request for question in asked for request in question.requests]
     answers = journal.ask(requests, reanswer.adapter) if requests else []
     counts.tokens += sum(answer.completion_tokens for answer in answers)
-    result = [Written(task, list(instances), origin) for task, instances, origin in written]
+    result = [one._replace(instances=list(one.instances)) for one in written]
     step, waiting = context.config.generation.instances, iter(answers)
     completions = [[next(waiting) for _ in question.requests] for question in asked]
     drawn: list[DrawnAnswers] = []
@@ -300,7 +302,7 @@ def _choose(
     found = []
     for question, answers in zip(asked, completions, strict=True):
         draws = tuple(_draw(context, reanswer, answer) for answer in answers)
-        task, instances, _ = written[question.task]
+        task, instances, *_ = written[question.task]
         given = instances[question.place].instance.input
         found.append(Drawn(task.row.instruction, given, draws))
     choices = choose(step, found, context.engine, context.pack, context.tokenizer)

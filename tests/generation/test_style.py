@@ -299,6 +299,32 @@ def test_a_round_of_magpie_takes_the_users_words_and_then_the_answer(
     assert {row.provenance.demonstrations for row in rows} == {ids}
 
 
+@pytest.mark.parametrize("style", ["completion", "chat", "magpie"])
+def test_what_was_cut_before_an_instance_was_whole_is_told_apart_from_what_cannot_be_read(
+    tmp_path: Path, style: str
+) -> None:
+    def answer(request: Request, adapter: Path | None) -> ScriptedAnswer:
+        if "-instances-" in request.id:
+            cut = request.id.endswith(("0", "2", "4"))
+            return ScriptedAnswer("Roses are" if cut else " ", "length" if cut else "stop")
+        texts = [f"Write verse {request.id[-2:]}{n} on word{request.id[-2:]}{n}" for n in range(6)]
+        match style:
+            case "magpie":
+                return ScriptedAnswer(texts[0])
+            case "chat":
+                return ScriptedAnswer("\n".join(f"{n}. {t}" for n, t in enumerate(texts, 7)))
+            case _:
+                return ScriptedAnswer(f" {texts[0]}\n")
+
+    config = settings(tmp_path, f"generation.style={style}")
+    scripted = ScriptedEngine(answer, lambda prompt, text: float(text == "No"))
+    directory = run_generation(config, scripted, ChatTemplate(chat_tokenizer()))
+    dropped = directory.store(directory.rejected("instances"), Rejection).read()
+    reasons = {row.reason for row in dropped}
+    assert "cut" in reasons and len(reasons) == 2, reasons
+    assert all("max_tokens" in row.evidence for row in dropped if row.reason == "cut")
+
+
 def test_classification_is_scored_where_the_assistant_answers() -> None:
     loaded = small_models.loaded_model(tokenizer=chat_tokenizer(), context_length=2048)
     local = TransformersEngine(loaded, EngineConfig())
