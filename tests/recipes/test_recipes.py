@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.forking import Forking
 from tests.recipes.conftest import contents, execute, small_run
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch")
@@ -22,11 +23,12 @@ def recipe(name: str, suite: Path, run: Path, *launcher: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run made stage by stage with the three small recipes."""
+def alone(suite: Path, forking: Forking, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made stage by stage with the three small recipes, without a launcher."""
     run = tmp_path_factory.mktemp("alone") / "run"
     for name in ("generate", "train", "evaluate"):
-        done = execute(recipe(name, suite, run, "--cpu", "--num_processes", "1"))
+        overrides = small_run(suite, run, ("rounds=1",))
+        done = forking.run(f"recipes/{name}.py", "--config", *overrides)
         assert done.returncode == 0, done.stderr
     assert "report:" in done.stdout
     return run
