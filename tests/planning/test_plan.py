@@ -33,6 +33,7 @@ from selfinstruct_train.planning.workload import (
     generation_work,
     room,
 )
+from selfinstruct_train.rounds.held_out import with_held_out
 from selfinstruct_train.run.directory import RunDirectory
 from selfinstruct_train.training.adapter import attach_adapter
 from tests.helpers.small_models import loaded_model, settings
@@ -304,3 +305,8 @@ def test_a_server_s_seconds_are_not_held_against_a_forecast_that_nobody_can_make
     first.finish("evaluate", 9.0, suites=2)
     figures = {row.figure for row in compare(tmp_path)}
     assert "evaluation: seconds" in figures and "steps 1 to 3: seconds" not in figures
+
+
+def test_held_out_seeds_are_counted_once_in_the_config_that_a_run_saves() -> None:
+    config = load_config(QUICKSTART, ["seeds.hold_out=0.1"])
+    assert make_plan(with_held_out(config)).asked == make_plan(config).asked
