@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from selfinstruct_train.bounds import Count, RepetitionPenalty, Temperature, TopK, TopP
 
@@ -25,6 +27,27 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _require_moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_require_moment)]
+"""A time with its zone; ISO 8601."""
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text holds anything but blanks, zero-width ones included, and controls."""
+    return any(unicodedata.category(c)[0] not in "CZ" for c in text)
+
+
+def _require_visible(text: str) -> str:
+    if not is_visible(text):
+        raise ValueError("is empty; write it or leave the task out")
+    return text
+
+
 class Instance(Row):
     """One worked example of a task."""
 
@@ -38,13 +61,21 @@ class SeedTask(Row):
 
     id: str
     name: str
-    instruction: str = Field(min_length=1)
+    instruction: Annotated[str, AfterValidator(_require_visible)]
     instances: tuple[Instance, ...] = Field(min_length=1)
     is_classification: bool
     category: str | None = Field(default=None, min_length=1, exclude_if=_is_empty)
     """What it is about, such as ``cooking``; one word for one thing in the whole file."""
     task_type: str | None = Field(default=None, min_length=1, exclude_if=_is_empty)
     """What is to be done, such as ``extraction``."""
+
+    @field_validator("instances")
+    @classmethod
+    def _have_answers(cls, instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
+        for place, instance in enumerate(instances):
+            if not is_visible(instance.output):
+                raise ValueError(f"the output of instance {place} is empty; write it")
+        return instances
 
 
 class EvalTask(Row):

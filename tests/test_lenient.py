@@ -96,6 +96,15 @@ def test_prompts_that_are_worded_as_a_template_are_taken_apart(tmp_path: Path) -
             r"line 2: has 4 messages \(uaua\).*make a row of each question",
         ),
         ({"messages": [{"role": "tool", "content": "x"}]}, "line 2: a message is of 'tool'"),
+        ({"instruction": "Add.", "output": "\u200b"}, "line 2: the answer is empty"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+            "line 2: 'content' holds a part of type 'image_url'",
+        ),
+        (
+            {"instruction": "Add.", "output": "3", "is_classification": "maybe"},
+            "line 2: 'is_classification' is neither true nor false",
+        ),
     ],
 )
 def test_a_row_of_no_known_form_is_named_with_its_line(
@@ -104,6 +113,34 @@ def test_a_row_of_no_known_form_is_named_with_its_line(
     file = write(tmp_path / "own.jsonl", [SHAPES["alpaca"](*ASKED[0]), row])
     with pytest.raises(DataError, match=fault):
         read_own(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("own.csv", "instruction;input;output\nAdd.;1, 2;3\n"),
+        ("own.tsv", "instruction\tinput\toutput\nAdd.\t1, 2\t3\n"),
+        ("own.csv", '\ufeffinstruction , input,output\r\nAdd.,"1, 2",3'),
+        ("own.json", json.dumps({"instruction": "Add.", "input": "1, 2", "output": "3"}, indent=1)),
+        (
+            "own.jsonl",
+            json.dumps(
+                {
+                    "conversations": [
+                        {"role": "Developer", "content": ""},
+                        {"role": "User", "content": "Add."},
+                        {"role": "human", "content": "1, 2"},
+                        {"role": "Assistant", "content": [{"type": "text", "text": "3"}]},
+                    ]
+                }
+            ),
+        ),
+    ],
+)
+def test_what_spreadsheets_and_chats_write_is_read(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    (row,) = read_own(str(tmp_path / name))
+    assert (row.instruction, row.input.strip(), row.output) == ("Add.", "1, 2", "3")
 
 
 def test_all_faults_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
@@ -119,6 +156,18 @@ def test_all_faults_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
         ("own.json", '[{"instruction": "a"},\n oh]', "not JSON .*line 2"),
         ("own.json", "a\nb", "neither a JSON array of rows nor a JSON object a line"),
         ("own.csv", "instruction,output\na,b\nc,d,e\n", "line 3: has not as many cells"),
+        ("own.csv", 'instruction,output\na,b\n"c,d\ne,f\n', "row that begins on line 3; close"),
+        ("own.csv", 'instruction,output\na,b\n"a "b" c",d\n', "row that begins on line 3; close"),
+        (
+            "own.csv",
+            "instruction,output\na," + "b" * 200_000,
+            "row that begins on line 2; .*length",
+        ),
+        ("own.csv", "instruction,output,output\na,b,c\n", "line 1: two columns are 'output'"),
+        ("own.json", '[{"instruction": "a", "instruction": "b", "output": "c"}]', "given twice"),
+        ("own.json", "[" * 100_000, "nested too deeply"),
+        ("own.json", '[{"a": ' + "9" * 5000 + "}]", "thousands of digits; correct it"),
+        ("own.json", '{\n"data": [\n{"a": 1}\n]\n}', "holds 'data', but needs"),
         ("own.parquet", "no", "cannot be read as Parquet"),
         ("own.jsonl", "", "holds no rows"),
     ],

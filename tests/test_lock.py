@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,7 +124,23 @@ def test_a_holder_elsewhere_counts_while_it_gives_signs_of_life(
             hold(file, "run", "give another output_dir")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+SIGNED = {"host": "x", "command": [], "since": "2026-01-01T00:00:00+00:00", "pid": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"pid": 1}'),
+        *(
+            json.dumps(SIGNED | {"heartbeat": at})
+            for at in ("", "yesterday", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z")
+        ),
+        *(
+            json.dumps(SIGNED | {"heartbeat": SIGNED["since"], "host": socket.gethostname()} | bad)
+            for bad in ({"pid": 0}, {"pid": -1}, {"pid": 2**31}, {"pid": 2**70}, {"since": "x"})
+        ),
+    ],
+)
 def test_a_damaged_lock_of_a_dead_process_stops_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.lock").write_text(text)
     assert "taken over from a process that left" in hold(tmp_path / "run.lock", "run", "").notes[0]

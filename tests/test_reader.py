@@ -1,5 +1,6 @@
 """Text that is not text is refused or cleaned before any work, with file, line and fix."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -21,6 +22,8 @@ from selfinstruct_train.errors import ConfigError, DataError
 from selfinstruct_train.evaluation.beyond.forgetting import read_held_out
 from selfinstruct_train.evaluation.suites import load_suite, read_predictions
 from selfinstruct_train.generation.dedup import read_instructions
+from selfinstruct_train.packs.operations import read_operations
+from selfinstruct_train.packs.pack import read_pack_file
 from selfinstruct_train.records import Sampling
 from selfinstruct_train.run.stores import RowStore
 from selfinstruct_train.sources.reader import read_lines, read_seed_tasks
@@ -106,6 +109,36 @@ def test_byte_order_marks_are_left_out(
     assert found.replace(str(marked), str(clean)) == repr(read(clean))
 
 
+@pytest.mark.parametrize(("read", "row"), READERS, ids=IDS)
+def test_a_key_that_is_given_twice_is_refused_with_file_and_line(
+    tmp_path: Path, read: Callable[[Path], Any], row: dict[str, Any]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    key = next(iter(row))
+    path.write_text(json.dumps(row)[:-1] + f', "{key}": "y"}}\n')
+    with pytest.raises(DataError, match=rf"rows\.jsonl, line 1: the key '{key}' is given twice"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_what_is_compressed_shows_by_its_first_bytes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for write in (bytes, gzip.compress):
+        path.write_bytes(write(json.dumps(SEED).encode()))
+        assert [task.id for task in read_seed_tasks(path)] == ["s"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n", "\u200b", "\u00a0\ufeff", "\u202e"])
+@pytest.mark.parametrize("field", ["instruction", "output"])
+def test_a_seed_task_that_says_nothing_is_refused(tmp_path: Path, field: str, text: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    said = {"instruction": "Say it.", "output": "word"} | {field: text}
+    instance = [{"input": "", "output": said["output"]}]
+    path.write_text(json.dumps(SEED | {"instruction": said["instruction"], "instances": instance}))
+    with pytest.raises(DataError, match=rf"line 1: inst.*{field if field == 'output' else ''}"):
+        read_seed_tasks(path)
+
+
 def test_an_escaped_backslash_before_ufeff_is_no_mark(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"instruction": "the escape \\ufeff \\u0000 \\ud83d"}))
@@ -171,6 +204,16 @@ def test_config_and_records_have_the_same_bounds(step: str, key: str, value: str
         *(f"training.learning_rate={v}" for v in (".inf", ".nan")),
         "training.epochs=.inf",
         "rounds=" + "9" * 30,
+        *(f"{key}=true" for key in ("rounds", "seed", "training.epochs", "training.mix.seeds")),
+        *(f"generation.instances.{key}=yes" for key in ("temperature", "top_p", "max_tokens")),
+        *(f"rounds={value}" for value in ("010", "1:30", "-012", "{a: 1, a: 2}")),
+        *(f"training.mix.seeds={value}" for value in ("1e400", ".inf", ".nan")),
+        *(
+            f"{key}={text}"
+            for key in ("output_dir", "data", "seeds.path")
+            for text in ("''", "' '")
+        ),
+        "generation.filters.novelty_threshold=-0.1",
         "model.name_or_path=" + "[" * 5000,
         "model.name_or_path=2001-99-99",
         'model.name_or_path="a\\0b"',
@@ -185,7 +228,7 @@ def test_config_and_records_have_the_same_bounds(step: str, key: str, value: str
 def test_settings_that_end_in_tracebacks_later_are_refused_at_once(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(QUICKSTART, [override])
-    assert override.partition("=")[0] in str(caught.value)
+    assert f"'{override.partition('=')[0]}'" in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
@@ -194,7 +237,11 @@ def test_every_seed_that_libraries_take_is_taken(seed: int) -> None:
     assert load_config(QUICKSTART, [f"seed={seed}"]).seed == seed
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "a: " + "9" * 5000, "a: 2001-99-99", "a: \0"])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, "a: " + "9" * 5000, "a: 2001-99-99", "a: \0", "a: &a [*a]", 'a: "\\ud83d"',
+     "rounds: 1\nseed: 2\nrounds: 3", "a: &a [1]\nb: [*a, *a]"],
+)  # fmt: skip
 def test_a_config_beyond_any_config_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)
@@ -202,9 +249,20 @@ def test_a_config_beyond_any_config_is_one_sentence(tmp_path: Path, text: str) -
         load_config(path)
 
 
+@pytest.mark.parametrize("name", ["pack.yaml", "operations.yaml"])
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "a: 2001-99-99", "a: \0", 'a: "\\ud83d"', "a: x\na: y", b"\xff\xfea"]
+)
+def test_a_pack_is_read_as_carefully(tmp_path: Path, name: str, text: str | bytes) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=name):
+        read_pack_file(tmp_path / name) if name == "pack.yaml" else read_operations(tmp_path)
+
+
 def test_a_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("\ufeff" + QUICKSTART.read_text("utf-8"), "utf-8")
+    text = QUICKSTART.read_text("utf-8").replace("\nrounds", "\n\ufeffrounds")
+    path.write_text("\ufeff" + text, "utf-8")
     assert load_config(path) == load_config(QUICKSTART)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfinstruct_train.config import Config, all_keys, flat_settings, load_config
-from selfinstruct_train.errors import RunError
+from selfinstruct_train.errors import DataError, RunError
 from selfinstruct_train.generation.stages import generate_round
 from selfinstruct_train.models.identity import model_identity
 from selfinstruct_train.progress import ProgressUpdate
@@ -344,6 +344,40 @@ def test_a_damaged_manifest_is_put_aside(content: bytes, tmp_path: Path) -> None
     start(run)
     assert len(json.loads(directory.manifest.read_text())["starts"]) == 1
     assert (run / "manifest.json.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'{"a": ', b"[" * 100_000])
+def test_what_a_stage_was_begun_with_is_not_forgotten(content: bytes, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    directory = start(run).round(0)
+    directory.begin("train")
+    (directory.checkpoints / "checkpoint-1").mkdir(parents=True)
+    (directory.path / "done/train.begun").write_bytes(content)
+    with pytest.raises(RunError, match="what it was begun with: its file is damaged.*--redo train"):
+        start(run)
+    start(run, redo="train")
+    start(run)
+
+
+@pytest.mark.parametrize("name", ["round-x", "round-²", "round-01", "round-1 (copy)", "round--1"])
+def test_a_folder_that_a_user_puts_there_is_no_round(name: str, tmp_path: Path) -> None:
+    directory = start(tmp_path / "run")
+    (directory.path / name / "done").mkdir(parents=True)
+    (directory.path / "seeds-only" / name.replace("round", "steps")).mkdir(parents=True)
+    assert [own.path.name for own in directory.rounds()] == ["round-0"]
+    assert not directory.all_seeds_only() and not directory.seeds_only_lengths()
+    start(tmp_path / "run")
+
+
+@pytest.mark.parametrize("size", [-5, 2**63, 10**30])
+def test_a_mark_with_a_size_that_no_file_has_is_damaged(size: int, tmp_path: Path) -> None:
+    directory = start(tmp_path / "run").round(0)
+    mark = directory.path / "done/instances.json"
+    found = json.loads(mark.read_text())
+    found["files"]["instances.jsonl"]["bytes"] = size
+    mark.write_text(json.dumps(found))
+    with pytest.raises(DataError, match=r"instances\.json: .*delete it"):
+        start(tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"model: {na"])

@@ -211,6 +211,30 @@ def test_status_of_a_killed_run_says_so(tmp_path: Path) -> None:
     assert (found.state, found.holder) == ("killed", None)
 
 
+@pytest.mark.parametrize("at", ["", "x", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00Z"])
+def test_a_line_of_the_log_without_a_time_is_left_out(at: str, tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    event = {"event": "note", "pid": 1, "text": "x"}
+    with (run.path / "run.log").open("a") as file:
+        file.write(json.dumps(event | {"at": at}) + "\n" + "\0" * 100)
+    assert kinds(run) == ["started"] and list(read_status(run).lines)
+
+
+def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (opened(tmp_path / "run").path / "run.log").unlink()
+    (tmp_path / "run/run.log").mkdir()
+    with pytest.raises(RunError, match=r"run\.log: cannot be written \(Is a directory\)"):
+        opened(tmp_path / "run")
+    assert read_status(RunDirectory(tmp_path / "run")).last_event_at is None
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "loop/under"])
+def test_status_of_what_no_folder_can_be_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(RunError, match="not a run directory"):
+        read_status(RunDirectory(tmp_path / name))
+
+
 def test_status_of_a_folder_that_is_no_run_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a run directory"):
         read_status(RunDirectory(tmp_path))

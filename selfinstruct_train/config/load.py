@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from selfinstruct_train.config.section import Section
 from selfinstruct_train.config.training import TrainingConfig
 from selfinstruct_train.errors import ConfigError
 from selfinstruct_train.text.characters import find_bad_character
+from selfinstruct_train.text.yaml_text import parse_yaml, read_yaml
 
 
 class Config(Section):
@@ -104,13 +106,7 @@ def load_config(
         ConfigError: the file is missing or not YAML, or any setting is wrong; all faults are named
         at once.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    data = _parse(text, f"{path}: ")
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold settings such as 'model:', not {type(data).__name__}")
     settle_paths(data, path.parent)
@@ -118,8 +114,6 @@ def load_config(
         _override(data, override)
     if output_dir is not None:
         data["output_dir"] = str(output_dir)
-    if (bad := find_bad_character(data)) is not None:
-        raise ConfigError(f"{path}: '{bad.where}': {bad.what}")
     try:
         config = Config.model_validate(data)
         _require_folder(config.output_dir)
@@ -151,24 +145,15 @@ def _override(data: dict[str, Any], override: str) -> None:
     dotted, mark, text = override.partition("=")
     if not mark or not dotted:
         raise ConfigError(f"'{override}': an override has the form key.sub=value")
+    if (bad := find_bad_character(dotted)) is not None:
+        raise ConfigError(f"{dotted!r}: the key {bad.what}")
     *parents, last = dotted.split(".")
     node = data
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"'{override}': '{parent}' is a value, not a section")
-    node[last] = _parse(text, f"'{dotted}': the value is ")
-
-
-def _parse(text: str, begin: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{begin}not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ConfigError(f"{begin}nested too deeply; settings are two or three deep") from None
-    except ValueError as error:  # a date that is none, a number of thousands of digits
-        raise ConfigError(f"{begin}not YAML: {error}") from None
+    node[last] = parse_yaml(text, f"'{dotted}'")
 
 
 def _require_folder(output_dir: Path) -> None:
@@ -189,6 +174,9 @@ def _require_folder(output_dir: Path) -> None:
 
 def _fault(detail: Any) -> str:
     path = [str(part) for part in detail["loc"]]
+    if detail["type"] != "extra_forbidden":
+        # Where a setting takes one of several kinds, the place ends in the names of their checks.
+        path = [part for part in path if not re.search(r"[\[(]", part)]
     dotted = ".".join(path)
     if detail["type"] == "extra_forbidden":
         parent, _, last = dotted.rpartition(".")

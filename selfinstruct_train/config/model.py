@@ -24,6 +24,8 @@ def _server_address(url: str) -> str:
             f"must not hold a user, a password or a query; {example} and put the key into the "
             "environment variable that api_key_variable names"
         )
+    if valid and parts.path.rstrip("/").endswith("/completions"):
+        raise ValueError(f"must end before /completions or /chat/completions; {example}")
     if not valid or not url.isprintable() or " " in url:
         raise ValueError(f"is not the address of a server; {example}")
     return url

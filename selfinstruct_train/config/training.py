@@ -30,13 +30,13 @@ SweptSetting = Literal[
 class MixConfig(Section):
     """How many rows of each kind a training is given, in proportion; 0 leaves a kind out."""
 
-    own: float = Field(default=1.0, ge=0.0)
+    own: Float = Field(default=1.0, ge=0.0)
     """Rows of ``data``."""
-    seeds: float = Field(default=1.0, ge=0.0)
+    seeds: Float = Field(default=1.0, ge=0.0)
     """Rows of the seed tasks."""
-    generated: float = Field(default=1.0, ge=0.0)
+    generated: Float = Field(default=1.0, ge=0.0)
     """Rows that the model wrote; where it is 0 it writes none."""
-    replay: float = Field(default=0.0, ge=0.0)
+    replay: Float = Field(default=0.0, ge=0.0)
     """The base's own answers to ``training.replay_prompts``, which hold the model at what it could
     do before (arXiv 2602.20162). Where there are fewer, the other kinds are not cut for it."""
 

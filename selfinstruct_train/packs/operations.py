@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from selfinstruct_train.errors import ConfigError
+from selfinstruct_train.text.yaml_text import WordsLoader, read_yaml
 
 OPERATIONS_FILE = "operations.yaml"
 
@@ -84,8 +84,8 @@ def read_operations(folder: Path) -> Operations:
     if not path.is_file():
         return {}
     try:
-        return _OPERATIONS.validate_python(yaml.safe_load(path.read_text("utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return _OPERATIONS.validate_python(read_yaml(path, WordsLoader))
+    except ValidationError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
 

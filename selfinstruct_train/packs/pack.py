@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfinstruct_train.errors import ConfigError, DataError
@@ -29,6 +28,7 @@ from selfinstruct_train.packs.parts import AnswerFormat, JudgeMarks, Rules, Word
 from selfinstruct_train.records import SeedTask
 from selfinstruct_train.sources.fetch import find_own
 from selfinstruct_train.sources.reader import read_seed_tasks
+from selfinstruct_train.text.yaml_text import OwnWordsLoader, WordsLoader, read_yaml
 
 BUILT_IN = Path(__file__).parent
 _CHAT_ALONE = {"chat_instructions", "chat_more", "system"}
@@ -124,22 +124,6 @@ class PackFile(BaseModel):
     judge: JudgeMarks = JudgeMarks()
 
 
-# Without libyaml a pack takes as long to read as all of a small report.
-_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-
-
-class _WordsLoader(_Loader):  # type: ignore[misc, valid-type]
-    """Reads ``yes``, ``no``, ``on`` and ``off`` as the words they are.
-
-    Nothing in a pack is a truth value, and its lists of words hold these in some language.
-    """
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":bool")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def pack_folder(name_or_path: str) -> Path:
     """The folder of a pack.
 
@@ -171,9 +155,10 @@ def read_pack_file(path: Path) -> PackFile:
     Raises:
         ConfigError: it is malformed.
     """
+    loader = OwnWordsLoader if path.is_relative_to(BUILT_IN) else WordsLoader
     try:
-        return PackFile.model_validate(yaml.load(path.read_text("utf-8"), _WordsLoader))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return PackFile.model_validate(read_yaml(path, loader))
+    except ValidationError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
 

@@ -111,6 +111,8 @@ def _changes(place: _Place, contents: Contents) -> dict[str, str]:
     before = place.directory.begun(place.own_name) if mark is None else mark.depends_on
     if before is None:
         return {}
+    if mark is None and not before:
+        return {"what it was begun with": "its file is damaged"}
     return changes(before, basis(place.stage, place.number, place.config, contents))
 
 

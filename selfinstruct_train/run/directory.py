@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,15 +149,18 @@ class RoundDirectory:
         self._write_mark(mark.model_copy(update={"depends_on": made_of, "files": files}))
 
     def begun(self, stage: str) -> dict[str, Any] | None:
-        """What a stage that is not finished was begun with; None where it has no result yet."""
+        """What a stage that is not finished was begun with; None where it has no result yet.
+
+        Nothing is in it where its file is damaged.
+        """
         path = self._begun_path(stage)
         if not path.exists() or not any(self._first_results(stage)):
             return None
         try:
             found = json.loads(path.read_text("utf-8"))
-        except ValueError:
+        except (OSError, ValueError, RecursionError):
             found = None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
 
     def has_begun(self, stage: str) -> bool:
         """Whether a stage was begun and is not finished."""
@@ -281,12 +285,7 @@ class RunDirectory:
 
     def rounds(self) -> list[RoundDirectory]:
         """The rounds begun so far, in order."""
-        numbers = sorted(
-            int(p.name.removeprefix("round-"))
-            for p in self.path.glob("round-*")
-            if p.name[6:].isdigit()
-        )
-        return [self.round(n) for n in numbers]
+        return [self.round(n) for n in _numbered(self.path, "round")]
 
     def seeds_only(self, steps: int, training: str = DEFAULT_TRAINING) -> RoundDirectory:
         """The files of the model trained on seed tasks alone, as a training is, for some steps."""
@@ -294,13 +293,12 @@ class RunDirectory:
 
     def all_seeds_only(self, training: str = DEFAULT_TRAINING) -> list[RoundDirectory]:
         """The models trained on seed tasks alone so far, as a training is."""
-        found = sorted(self._seeds_folder(training).glob("steps-*/"))
-        return [self._seeds_only(path, training) for path in found]
+        folder = self._seeds_folder(training)
+        return [self.seeds_only(n, training) for n in _numbered(folder, "steps")]
 
     def seeds_only_lengths(self) -> list[int]:
         """Steps of the models trained on seed tasks alone so far, in order."""
-        found = self.path.glob("seeds-only/steps-*")
-        return sorted(int(path.name.removeprefix("steps-")) for path in found)
+        return _numbered(self._seeds_folder(DEFAULT_TRAINING), "steps")
 
     def config(self) -> Config:
         """The resolved config of the run.
@@ -308,7 +306,11 @@ class RunDirectory:
         Raises:
             RunError: the folder is not a run directory, or its config is damaged.
         """
-        if not self.config_file.exists():
+        try:
+            there = self.config_file.exists()
+        except (OSError, ValueError):  # no name that a file can have
+            there = False
+        if not there:
             raise RunError(
                 f"{self.path}: not a run directory (no config.yaml); name the output_dir of a run"
             )
@@ -392,6 +394,13 @@ class RunDirectory:
             return self._basis_of("seeds-only" if stage == "train" else stage, 0, training)
 
         return RoundDirectory(path, self.world, basis_of, training, self.log)
+
+
+def _numbered(folder: Path, name: str) -> list[int]:
+    """Numbers of the folders ``{name}-{number}``; what a user puts beside them is none."""
+    pattern = re.compile(rf"{name}-(0|[1-9][0-9]{{0,8}})")
+    found = (pattern.fullmatch(path.name) for path in folder.glob(f"{name}-*/"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _secret_variables(config: Config) -> tuple[str, ...]:

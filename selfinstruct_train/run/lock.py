@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread, current_thread
 from threading import Lock as Mutex
+from typing import Annotated
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from selfinstruct_train.errors import DataError, RunError
-from selfinstruct_train.records import Row
+from selfinstruct_train.records import Moment, Row
 from selfinstruct_train.run.stores import read_json, write_atomically
 
 RUN_LOCK = "run.lock"
@@ -33,12 +35,12 @@ _BEATS_TO_WAIT = 2.5
 class Holder(Row):
     """A lock file: who holds the lock."""
 
-    pid: int
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
     host: str
     command: tuple[str, ...]
-    since: str
+    since: Moment
     """UTC, ISO 8601."""
-    heartbeat: str
+    heartbeat: Moment
     """Last sign of life; UTC, ISO 8601."""
 
     @property

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from selfinstruct_train.errors import RunError, SelfInstructError
 from selfinstruct_train.progress import ProgressUpdate, Said
-from selfinstruct_train.records import Row
+from selfinstruct_train.records import Moment, Row
 from selfinstruct_train.run.stores import append_bytes, is_torn
 
 EventKind = Literal[
@@ -66,7 +66,7 @@ class Figures(Row):
 class Event(Row):
     """A line of run.log."""
 
-    at: str
+    at: Moment
     """UTC, ISO 8601."""
     event: EventKind
     pid: int
@@ -171,7 +171,7 @@ class RunLog:
 
     def events(self) -> Iterator[Event]:
         """All events in order; lines that a kill tore or a newer version wrote are left out."""
-        if self.path.exists():
+        if self.path.is_file():
             with self.path.open("rb") as file:
                 for line in file:
                     with suppress(ValidationError):

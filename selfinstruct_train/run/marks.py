@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from selfinstruct_train.errors import RunError
 from selfinstruct_train.records import Row
@@ -21,9 +21,9 @@ _PIECE = 1 << 20
 class VouchedFile(Row):
     """A file as the stage left it."""
 
-    rows: int
+    rows: Annotated[int, Field(ge=0)]
     """Line ends in it."""
-    bytes: int
+    bytes: Annotated[int, Field(ge=0, lt=2**63)]
     sha256: str
 
 

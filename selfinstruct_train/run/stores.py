@@ -252,7 +252,7 @@ def _encoded(rows: Iterable[Row]) -> bytes:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The complete lines of a file, with their ends; a torn one, left by a kill, is no line."""
-    if path.exists():
+    if path.is_file():
         with path.open("rb") as file:
             # Bytes break at line ends alone; text also would where JSON leaves them unescaped.
             yield from takewhile(lambda line: line.endswith(b"\n"), file)
@@ -260,7 +260,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _end_of_lines(path: Path) -> tuple[int, bool]:
     """How many bytes the complete lines of a file have, and whether a torn line follows them."""
-    if not path.exists():
+    if not path.is_file():
         return 0, False
     with path.open("rb") as file:
         size = end = file.seek(0, os.SEEK_END)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,14 +15,19 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from selfinstruct_train.errors import DataError
-from selfinstruct_train.records import Row
-from selfinstruct_train.sources.reader import read_json_line, read_lines
+from selfinstruct_train.records import Row, is_visible
+from selfinstruct_train.sources.reader import read_json, read_json_line, read_lines
 from selfinstruct_train.text.characters import find_bad_character
 
 _SHOWN = 5
 _HUB = "hf://datasets/"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+_ROLES = {
+    "human": "user",
+    "developer": "system",
+    **dict.fromkeys(("gpt", "chatgpt", "bot"), "assistant"),
+}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _END = re.compile(r"(?:<\|endoftext\|>\s*)+\Z")
 """What the official file of fine-tuning data ends completions with."""
 _FORMS = (
@@ -116,7 +120,7 @@ def _rows(name: str) -> Iterator[_Found]:
         return
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     match kind:
-        case "csv":
+        case "csv" | "tsv":
             yield from _from_csv(path)
         case "parquet":
             yield from _numbered(_from_parquet(path))
@@ -133,8 +137,17 @@ def _numbered(rows: Iterable[Any]) -> Iterator[_Found]:
 
 
 def _from_csv(path: Path) -> Iterator[_Found]:
-    reader = csv.DictReader(io.StringIO(_whole_text(path)), strict=True)
+    text = _whole_text(path)
+    header = text.lstrip().partition("\n")[0]
+    # A comma, or what spreadsheets write in its place.
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
+    begun = 1
     try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise DataError(f"{path}, line 1: two columns are '{twice[0]}'; rename one of them")
+        reader.fieldnames = names
         for row in reader:
             if None in row or None in row.values():
                 raise DataError(
@@ -142,27 +155,34 @@ def _from_csv(path: Path) -> Iterator[_Found]:
                     "cells that hold commas or line ends"
                 )
             yield _Found(f"line {reader.line_num}", row)
+            begun = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        raise DataError(
+            f"{path}: not CSV ({error}) in the row that begins on line {max(begun, 2)}; close "
+            "quotes, write those inside a cell twice, and leave out cells of a book's length"
+        ) from None
 
 
 def _from_json(path: Path) -> Iterator[_Found]:
     text = _whole_text(path)
-    if text.strip() and not text.lstrip().startswith("["):
-        try:
-            for number, line in read_lines(path):
-                yield _Found(f"line {number}", read_json_line(path, number, line))
-            return
-        except DataError:
-            raise DataError(
-                f"{path}: neither a JSON array of rows nor a JSON object a line; write '[' before "
-                "the first row and ']' after the last, with commas between"
-            ) from None
+    if not text.strip():
+        return
     try:
-        data = json.loads(text or "[]")
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
-    yield from _numbered(data)
+        data = read_json(text, str(path))
+    except DataError:
+        if text.lstrip().startswith("["):
+            raise
+    else:
+        yield from _numbered(data if isinstance(data, list) else [data])
+        return
+    try:
+        for number, line in read_lines(path):
+            yield _Found(f"line {number}", read_json_line(path, number, line))
+    except DataError:
+        raise DataError(
+            f"{path}: neither a JSON array of rows nor a JSON object a line; write '[' before "
+            "the first row and ']' after the last, with commas between"
+        ) from None
 
 
 def _whole_text(path: Path) -> str:
@@ -214,11 +234,13 @@ def _id_of(data: Any, id_from: str | None, number: int) -> str:
 
 def _own_rows(data: Mapping[str, Any], row_id: str) -> Iterator[OwnRow]:
     asked = list(_asked(data))
-    is_classification = str(data.get("is_classification", False)).lower() in ("true", "1", "yes")
+    is_classification = _BOOLEANS.get(str(data.get("is_classification") or False).lower())
+    if is_classification is None:
+        raise _BadRowError("'is_classification' is neither true nor false")
     for place, one in enumerate(asked):
-        if not one.instruction.strip():
+        if not is_visible(one.instruction):
             raise _BadRowError("the instruction is empty; write one or leave the row out")
-        if not one.output.strip():
+        if not is_visible(one.output):
             raise _BadRowError("the answer is empty; write one or leave the row out")
         yield OwnRow(
             id=row_id if len(asked) == 1 else f"{row_id}#{place}",
@@ -234,9 +256,9 @@ def _own_rows(data: Mapping[str, Any], row_id: str) -> Iterator[OwnRow]:
 
 def _asked(data: Mapping[str, Any]) -> Iterator[_Asked]:
     if isinstance(data.get("messages"), list):
-        yield _from_messages(data["messages"], "role", "content")
+        yield _from_messages(data["messages"])
     elif isinstance(data.get("conversations"), list):
-        yield _from_messages(data["conversations"], "from", "value")
+        yield _from_messages(data["conversations"])
     elif isinstance(data.get("instances"), list) and data["instances"]:
         for instance in data["instances"]:
             given = instance if isinstance(instance, Mapping) else {}
@@ -247,7 +269,7 @@ def _asked(data: Mapping[str, Any]) -> Iterator[_Asked]:
         yield _Asked(_text(data, "instruction"), _text(data, "input", ""), _text(data, "output"))
     elif isinstance(data.get("prompt"), list):
         said = data["prompt"] + list(data.get("completion") or [])
-        yield _from_messages(said, "role", "content")
+        yield _from_messages(said)
     elif "prompt" in data:
         answer = _END.sub("", _text(data, "completion")).strip()
         yield _Asked(_text(data, "prompt").rstrip(), "", answer, is_prompt=True)
@@ -256,15 +278,17 @@ def _asked(data: Mapping[str, Any]) -> Iterator[_Asked]:
         raise _BadRowError(f"holds {known}, but needs {_FORMS}")
 
 
-def _from_messages(messages: list[Any], role: str, content: str) -> _Asked:
+def _from_messages(messages: list[Any]) -> _Asked:
+    """Turns, each with ``role`` and ``content`` or, in ShareGPT, with ``from`` and ``value``."""
     said: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     order = ""
     for message in messages:
         given = message if isinstance(message, Mapping) else {}
-        who = _ROLES.get(str(given.get(role)), str(given.get(role)))
+        role = str(given.get("role", given.get("from"))).lower()
+        who = _ROLES.get(role, role)
         if who not in said:
             raise _BadRowError(f"a message is of '{who}', not of system, user or assistant")
-        said[who].append(_text(given, content))
+        said[who].append(_text(given, "content" if "content" in given else "value"))
         order += who[0]
     if re.fullmatch("s?u{1,2}a", order) is None:
         raise _BadRowError(
@@ -272,7 +296,7 @@ def _from_messages(messages: list[Any], role: str, content: str) -> _Asked:
             "instruction and its input, and one answer: make a row of each question"
         )
     return _Asked(
-        "\n\n".join([*said["system"], said["user"][0]]),
+        "\n\n".join(filter(None, [*said["system"], said["user"][0]])),
         "".join(said["user"][1:]),
         said["assistant"][0],
     )
@@ -288,7 +312,9 @@ def _text(data: Mapping[str, Any], key: str, default: str | None = None) -> str:
     if value is None and default is not None:
         return default
     if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
-        value = "".join(str(part.get("text", "")) for part in value)
+        if other := [part.get("type") for part in value if not isinstance(part.get("text"), str)]:
+            raise _BadRowError(f"'{key}' holds a part of type {other[0]!r}; only text can be used")
+        value = "".join(part["text"] for part in value)
     if not isinstance(value, str):
         raise _BadRowError(f"'{key}' is {'missing' if value is None else 'not a text'}")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import zlib
@@ -22,18 +23,20 @@ _ESCAPED_MARK = re.compile(r"(?<!\\)((?:\\\\)*)\\u[fF][eE][fF][fF]")
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes of surrogates and of NUL: nowhere else can a line of UTF-8 hold them."""
 
+_FIX = "correct it; in JSON lines each object is on a line of its own, as jq -c writes it"
+
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, line) of a text file, ``.gz`` or plain, blank lines left out.
+    """Yield (line number, line) of a text file, gzip or plain, blank lines left out.
 
-    Byte order marks (U+FEFF), which editors and joined files leave behind, are left out too.
+    Byte order marks (U+FEFF), which editors and joined files leave behind, are left out too. That a
+    file is compressed shows by its first bytes, whatever it is called.
 
     Raises:
         DataError: the file is missing, unreadable or not UTF-8, or a line holds a NUL.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with path.open("rb") as raw, _text(raw) as lines:
             for number, line in enumerate(lines, 1):
                 line = line.replace(BYTE_ORDER_MARK, "")
                 if "\0" in line:
@@ -56,29 +59,55 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
+def _text(raw: io.BufferedReader) -> io.TextIOWrapper:
+    zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+    return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if zipped else raw, encoding="utf-8")
+
+
 def read_json_line(path: Path, number: int, line: str) -> Any:
     """Read a line as JSON whose texts can all be written and tokenized.
 
     Raises:
         DataError: it is not; the message names file, line and place.
     """
-    try:
-        data = json.loads(_ESCAPED_MARK.sub(r"\1", line))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-        ) from None
-    except RecursionError:
-        raise DataError(
-            f"{path}, line {number}: nested too deeply to be a row; restore the line"
-        ) from None
-    except ValueError:
-        raise DataError(
-            f"{path}, line {number}: holds a number of thousands of digits; correct it"
-        ) from None
+    data = read_json(line, f"{path}, line {number}")
     if _SUSPICIOUS.search(line) and (bad := find_bad_character(data)) is not None:
         raise DataError(f"{path}, line {number}: {bad.where}: {bad.what}")
     return data
+
+
+def read_json(text: str, where: str) -> Any:
+    """Read JSON that says one thing.
+
+    Raises:
+        DataError: it is not JSON, a key is given twice, a number or the nesting is beyond all use.
+    """
+    try:
+        return json.loads(_ESCAPED_MARK.sub(r"\1", text), object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise DataError(
+            f"{where}: not JSON ({error.msg} at {line}column {error.colno}); {_FIX}"
+        ) from None
+    except RecursionError:
+        raise DataError(f"{where}: nested too deeply to be a row; restore the line") from None
+    except _TwiceError as error:
+        raise DataError(f"{where}: {error}; keep one of them") from None
+    except ValueError:
+        raise DataError(f"{where}: holds a number of thousands of digits; correct it") from None
+
+
+class _TwiceError(ValueError):
+    """A key that is given twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwiceError(f"the key '{twice}' is given twice")
+    return found
 
 
 def read_rows(path: Path, row_type: type[RowT]) -> tuple[RowT, ...]:

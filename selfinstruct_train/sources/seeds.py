@@ -75,7 +75,7 @@ def _is_official(path: Path) -> bool:
     first = next((line for _, line in read_lines(path)), "")
     try:
         row = json.loads(first)
-    except ValueError:
+    except (RecursionError, ValueError):
         return True
     return isinstance(row, dict) and "instances" in row
 

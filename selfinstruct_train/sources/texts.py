@@ -12,7 +12,7 @@ import regex
 from selfinstruct_train.errors import DataError
 from selfinstruct_train.records import TextPlace
 from selfinstruct_train.sources.reader import read_json_line, read_lines
-from selfinstruct_train.text.characters import find_bad_character
+from selfinstruct_train.text.characters import BYTE_ORDER_MARK, find_bad_character
 from selfinstruct_train.text.words import Units, length
 
 _SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst")
@@ -110,7 +110,7 @@ def _texts(path: Path) -> Iterator[_Text]:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_text("utf-8").replace(BYTE_ORDER_MARK, "")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:

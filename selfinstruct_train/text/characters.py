@@ -46,8 +46,13 @@ def _spelled(character: str) -> str:
 def find_bad_character(data: Any) -> BadCharacter | None:
     """The first lone surrogate or NUL in the texts of JSON or YAML data, keys included."""
     waiting: list[tuple[str, Any]] = [("", data)]
-    while waiting:  # no recursion: data may be nested deeply
+    seen: set[int] = set()
+    while waiting:  # no recursion: data may be nested deeply, or in itself by YAML's aliases
         where, value = waiting.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
         if isinstance(value, str):
             if (what := _fault_of(value)) is not None:
                 return BadCharacter(where, what)

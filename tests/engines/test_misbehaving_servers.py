@@ -75,6 +75,8 @@ def ask(url: str, **settings: Any) -> Completion:
         says({"error": {"message": "Model is loading"}}),
         says("", 425),
         says("<html>Bad gateway</html>", 502),
+        says({"choices": [{"text": "", "error": {"message": "overloaded", "code": 502}}]}),
+        says({"choices": [{"message": {"content": None}, "error": {"message": "overloaded"}}]}),
     ],
 )
 def test_what_passes_is_tried_again(play: Play, act: Act) -> None:
@@ -93,6 +95,10 @@ def test_what_passes_is_tried_again(play: Play, act: Act) -> None:
         (says("[]"), "not a completion"),
         (says("17"), "not a completion"),
         (says({"hello": "world"}), "not a completion"),
+        (
+            says({"choices": [{"text": "", "error": {"message": "too long", "code": 400}}]}),
+            "status 400 .*too long",
+        ),
     ],
 )
 def test_what_lasts_is_told_at_once(play: Play, act: Act, sentence: str) -> None:
@@ -160,6 +166,50 @@ def test_optional_figures_are_unknown_and_good_text_is_kept(play: Play, act: Act
     assert (found.text, found.mean_logprob) == ("fine", None)
     assert (found.prompt_tokens, found.completion_tokens) == (3, 2), "estimated from the bytes"
     assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        *((said, "eos") for said in ("STOP", "Stop", "eos", "EOS", "end_turn", "EOS_TOKEN")),
+        *((said, "length") for said in ("MAX_TOKENS", "content_filter", "abort", "", None)),
+    ],
+)
+def test_why_a_text_ends_is_read_in_any_case(play: Play, said: str | None, reason: str) -> None:
+    assert ask(play([good(finish_reason=said)]).url).finish_reason == reason
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_loses_the_question_is_named(play: Play, status: int) -> None:
+    there = play([says("Method Not Allowed", 405)])
+    away = there.url.replace("/v1", "/login?key=secret")
+    here = play([says("", status, Location=away)])
+    with pytest.raises(EngineError, match=rf"sends requests on to {away.partition('?')[0]},") as no:
+        ask(here.url)
+    assert "generation.engine.base_url" in str(no.value) and "secret" not in str(no.value)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_keeps_the_question_is_followed(play: Play, status: int) -> None:
+    there = play([says(GOOD)])
+    here = play([says("", status, Location=there.url + "/completions")])
+    assert ask(here.url).text == "fine"
+
+
+def test_a_proxy_that_is_down_is_named(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("http_proxy", raising=False)
+    with pytest.raises(EngineError, match="proxy that HTTP_PROXY names"):
+        ask("http://model.example/v1", max_retries=0)
+    with pytest.raises(EngineError) as caught:
+        ask("http://127.0.0.1:1/v1", max_retries=0)
+    assert "proxy" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["completions", "completions/", "chat/completions"])
+def test_an_address_ends_before_the_endpoint(end: str) -> None:
+    with pytest.raises(ValueError, match="must end before /completions"):
+        EngineConfig(base_url=f"http://127.0.0.1:8000/v1/{end}")
 
 
 def test_a_figure_beside_an_unknown_one_is_kept(play: Play) -> None:

@@ -109,12 +109,12 @@ def _read_request(connection: socket.socket) -> dict[str, Any]:
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
     head, _, body = data.partition(b"\r\n\r\n")
-    (length,) = (
+    length = sum(
         int(line.split(b":")[1])
         for line in head.split(b"\r\n")
         if line.lower().startswith(b"content-length")
     )
     while len(body) < length:
         body += connection.recv(65536)
-    found: dict[str, Any] = json.loads(body)
+    found: dict[str, Any] = json.loads(body or "{}")
     return found

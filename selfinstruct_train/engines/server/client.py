@@ -225,12 +225,14 @@ class CompletionsClient:
             return failures.unreached(tried, error)
         if received.text is None:
             return failures.too_large(received.limit)
-        if received.status >= 400:
+        reply = read_reply(received.text)
+        if received.status < 400 and isinstance(reply, Reply):
+            return reply
+        if received.moved_to is not None:
+            return failures.moved(received.moved_to, received.status, tried)
+        if isinstance(reply, Reply) or received.status >= 400:
             status, headers = received.status, received.headers
             return failures.by_status(status, headers, received.text, question, tried)
-        reply = read_reply(received.text)
-        if isinstance(reply, Reply):
-            return reply
         return failures.no_reply(reply, received.text, question, tried)
 
     async def _post(
@@ -246,9 +248,10 @@ class CompletionsClient:
             async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > limit:
-                    return _Received(response.status_code, response.headers, None, limit)
-            text = body.decode("utf-8", errors="replace")
-            return _Received(response.status_code, response.headers, text, limit)
+                    break
+            text = None if len(body) > limit else body.decode("utf-8", errors="replace")
+            moved_to = str(response.url) if response.history else None
+            return _Received(response.status_code, response.headers, text, limit, moved_to)
 
 
 class _Session(NamedTuple):
@@ -265,6 +268,8 @@ class _Received(NamedTuple):
     text: str | None
     """None where it is longer than the limit."""
     limit: int
+    moved_to: str | None
+    """Where redirects led, if there were any."""
 
 
 def pause_before(failure: Failure, tried: int) -> float:

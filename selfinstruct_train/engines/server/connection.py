@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import httpx2
 
@@ -100,10 +101,19 @@ def is_this_machine(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return f".{host.rstrip('.')}".endswith(".localhost")
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     return address.is_loopback or address.is_unspecified
+
+
+def proxy_variable(base_url: str) -> str | None:
+    """The variable of the environment that sends requests to a server through a proxy, if any."""
+    parts = urlsplit(base_url)
+    if is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    return next((n for low in names for n in (low, low.upper()) if os.environ.get(n)), None)
 
 
 def _require_proxies(host: str) -> None:

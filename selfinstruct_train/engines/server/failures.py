@@ -7,8 +7,10 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from selfinstruct_train.config import EngineConfig
+from selfinstruct_train.engines.server.connection import proxy_variable
 from selfinstruct_train.engines.server.dialects import ServerRequest
 from selfinstruct_train.engines.server.replies import ErrorBody, NoReply, read_reply
 from selfinstruct_train.errors import EngineError
@@ -41,6 +43,7 @@ class Failures:
         self._config = config
         self._address = address
         self._key = key
+        self._proxy = proxy_variable(address)
         self._setting = f"generation.engine.base_url{'s' if config.base_urls else ''}"
 
     def too_late(self, tried: int) -> Failure:
@@ -55,12 +58,23 @@ class Failures:
     def unreached(self, tried: int, error: Exception) -> Failure:
         """No connection, or one that broke."""
         detail = self._clean(str(error)) or type(error).__name__
+        proxy = f", or the proxy that {self._proxy} names" if self._proxy else ""
         text = (
             f"{self._address}: cannot be reached (try {tried}: {detail}); start the server "
-            f"or fix {self._setting}, and run the same command again: finished requests "
+            f"or fix {self._setting}{proxy}, and run the same command again: finished requests "
             "are kept"
         )
         return Failure(EngineError(text), again=True)
+
+    def moved(self, url: str, status: int, tried: int) -> Failure:
+        """A redirect led to what is no completion: where it leads, a question may not arrive."""
+        parts = urlsplit(url)
+        text = (
+            f"{self._address}: sends requests on to {parts.scheme}://{parts.netloc}{parts.path}, "
+            f"which gives no completion (status {status}, try {tried}); set {self._setting} to "
+            "where the server itself answers"
+        )
+        return Failure(EngineError(text), again=status >= 500 or status in _PASSING)
 
     def too_large(self, limit: int) -> Failure:
         """The reply is longer than what was asked for can be."""

@@ -87,10 +87,14 @@ class ReplyChoice(_Reply):
             return choice
         message = choice.get("message")
         if "text" in choice:
-            return {**choice, "text": _text_of(choice["text"])}
-        if isinstance(message, Mapping):
-            return {**choice, "text": _text_of(message.get("content"))}
-        return choice
+            text = _text_of(choice["text"])
+        elif isinstance(message, Mapping):
+            text = _text_of(message.get("content"))
+        else:
+            return choice
+        if not text and choice.get("error"):
+            raise ValueError("gateways put the error of the server behind them here")
+        return {**choice, "text": text}
 
 
 class Usage(_Reply):
@@ -142,7 +146,7 @@ def read_reply(text: str) -> Reply | NoReply:
 
 
 def _error_of(data: Mapping[str, Any]) -> ErrorBody | None:
-    error = data.get("error")
+    error = data.get("error") or _error_of_choice(data)
     if not error and data.get("object") != "error":
         return None
     said = error if isinstance(error, Mapping) else data
@@ -150,6 +154,12 @@ def _error_of(data: Mapping[str, Any]) -> ErrorBody | None:
     codes = (said.get("code"), said.get("status"), data.get("code"), data.get("status"))
     known = [code for code in codes if isinstance(code, int) and 400 <= code < 600]
     return ErrorBody(without_surrogates(str(message)), known[0] if known else 500)
+
+
+def _error_of_choice(data: Mapping[str, Any]) -> Any:
+    first = _first(data.get("choices"))
+    choice = first[0] if isinstance(first, list) and first else None
+    return choice.get("error") if isinstance(choice, Mapping) else None
 
 
 def _text_of(content: Any) -> Any:
@@ -245,8 +255,8 @@ def ending(choice: ReplyChoice, sampling: Sampling) -> Ending:
     found = [at for stop in sampling.stop if (at := choice.text.find(stop)) >= 0]
     if found:  # some servers leave the stop string in the text
         return Ending(choice.text[: min(found)], "stop")
-    match choice.finish_reason:
-        case "eos_token":
+    match (choice.finish_reason or "").lower():
+        case "eos_token" | "eos" | "end_turn":
             reason: Literal["stop", "eos", "length"] = "eos"
         case "stop_sequence":
             reason = "stop"
