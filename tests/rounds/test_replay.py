@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from selfinstruct_train.config import Config, load_config
+from selfinstruct_train.distributed import ALONE
 from selfinstruct_train.engines.base import Request
 from selfinstruct_train.engines.scripted import ScriptedAnswer, ScriptedEngine
 from selfinstruct_train.packs.pack import load_pack
@@ -154,7 +155,7 @@ def test_data_of_earlier_rounds_join_unless_this_round_is_to_stand_alone(
     given: list[TrainingRow] = []
     monkeypatch.setattr(tuning, "_train", lambda *all: given.extend(all[4]))
     opened: Any = SimpleNamespace(
-        run=run, rows=LiveRows(run), seeds=read_seeds(config.seeds.path)[:2], own=()
+        run=run, rows=LiveRows(run), seeds=read_seeds(config.seeds.path)[:2], own=(), world=ALONE
     )
     tuning.train_round(opened, config, 2)
     rounds = {int(row.id[1]) for row in given if row.source == "generated"}
