@@ -68,6 +68,43 @@ def test_a_signal_ends_a_program_with_a_sentence_and_its_code(
     assert (process.returncode, errors.strip()) == (code, says)
 
 
+WRITING = """
+import os, signal
+from pydantic import BaseModel, field_serializer
+from selfinstruct_train.cli.program import guard
+
+class Row(BaseModel):
+    text: str
+
+    @field_serializer("text")
+    def interrupted(self, text: str) -> str:
+        os.kill(os.getpid(), {sent})
+        return text
+
+def program():
+    try:
+        Row(text="a").model_dump()
+    except {caught} as error:
+        raise RuntimeError("cannot be written") {cause}
+
+guard(program)
+"""
+
+
+@pytest.mark.parametrize(("caught", "cause"), [("OSError", ""), ("Exception", "from error"),
+                                               ("Exception", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sent", "code", "says"),
+    [(signal.SIGTERM, 143, "stopped by SIGTERM; "), (signal.SIGINT, 130, "stopped; ")],
+)
+def test_a_stop_that_a_library_makes_an_error_of_its_own_is_a_stop(
+    sent: int, code: int, says: str, caught: str, cause: str
+) -> None:
+    text = WRITING.format(sent=int(sent), caught=caught, cause=cause)
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, f"\n{says}run the same command to go on\n")
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_leaves_at_once(second: signal.Signals) -> None:
     process = begin("print('ending', flush=True); time.sleep(60)")

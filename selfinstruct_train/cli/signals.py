@@ -36,8 +36,28 @@ class Stopped(BaseException):
 def stopping_on_signals() -> Iterator[None]:
     """Raise `Stopped` on the first SIGTERM or SIGHUP; the next one ends the process at once.
 
-    A signal that is ignored, as SIGHUP is under nohup, stays so.
+    A signal that is ignored, as SIGHUP is under nohup, stays so. Compiled libraries that were
+    calling back into Python make an error of their own of what the signal raised: where such a stop
+    is behind an error, the stop is raised.
     """
+    try:
+        with _raising():
+            yield
+    except Exception as error:
+        stop = _stop_behind(error)
+        if stop is None:
+            raise
+        raise stop from None
+
+
+def _stop_behind(error: BaseException | None) -> BaseException | None:
+    while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
