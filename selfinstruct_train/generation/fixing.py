@@ -7,7 +7,7 @@ in step 2: their own answers are right, those of other seeds are wrong.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from selfinstruct_train.engines.asking import Journal
@@ -32,6 +32,8 @@ from selfinstruct_train.records import Instance, Sampling, SeedTask
 
 _FEWEST = 8
 """Seeds that the arbiter is not shown, below which those that it is shown are asked about too."""
+_AT_ONCE = 64
+"""Answers that are judged between two signs of life."""
 
 
 class _Wrong(NamedTuple):
@@ -59,7 +61,12 @@ class Fixer:
     @functools.cached_property
     def calibration(self) -> Calibration:
         """Margin above which an answer counts as right."""
-        return calibrate_arbiter(self._arbiter, self._context.pack, self._seeds)
+        counts = Counts(f"round {self._context.round} arbiter", self._context.report)
+
+        def show(done: int, total: int) -> None:
+            counts.show(done, total, note="calibrating on the seeds' answers")
+
+        return calibrate_arbiter(self._arbiter, self._context.pack, self._seeds, show)
 
     def fix(self, written: Sequence[Written], first: int, counts: Counts) -> list[Written]:
         """Judge all kept answers of a batch, and write the wrong ones again.
@@ -179,13 +186,19 @@ class Fixer:
         return WrittenInstance(instance, None, provenance)
 
 
-def calibrate_arbiter(arbiter: Arbiter, pack: Pack, seeds: Sequence[SeedTask]) -> Calibration:
+def calibrate_arbiter(
+    arbiter: Arbiter,
+    pack: Pack,
+    seeds: Sequence[SeedTask],
+    show: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
     """Choose the margin that tells the seeds' own answers from those of other seeds.
 
     Args:
         arbiter: whom to ask.
         pack: its input-first demonstrations are what the arbiter is shown.
         seeds: at least one; those that it is shown are left out where enough others are there.
+        show: told how many of how many answers are judged.
 
     Raises:
         EngineError: the engine failed or gives no log-probabilities.
@@ -196,7 +209,10 @@ def calibrate_arbiter(arbiter: Arbiter, pack: Pack, seeds: Sequence[SeedTask]) -
         (answer, label) for answer, label, fit in zip(answers, labels, fits, strict=True) if fit
     ]
     free = arbiter.margins([Answered(text, "", text) for text in CONTENT_FREE])
-    margins = arbiter.margins([answer for answer, _ in kept])
+    margins: list[float] = []
+    for start in range(0, len(kept), _AT_ONCE):
+        margins += arbiter.margins([answer for answer, _ in kept[start : start + _AT_ONCE]])
+        show(len(margins), len(kept))
     return calibrate(margins, [label for _, label in kept], free)
 
 
