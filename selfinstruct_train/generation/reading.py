@@ -104,7 +104,7 @@ def _parts(
     """Each label's kind with the text after it; first, with no kind, the text before them all."""
     marks = [m for m in find_labels(wording, text, kinds) if m.start >= first]
     ends = [mark.start for mark in marks] + [len(text)]
-    yield None, text[: ends[0]]
+    yield None, _without_rule(text[: ends[0]])
     for mark, end in zip(marks, ends[1:], strict=True):
         said = text[mark.end : end]
         # A bold label may close after what it names.

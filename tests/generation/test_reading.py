@@ -1,7 +1,7 @@
 """What a model writes is read however it is labelled, and never with a label inside an answer."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from selfinstruct_train.generation.filters import check_instance, check_instances
@@ -216,6 +216,7 @@ def test_input_first_rows_of_any_text_write_back_to_the_same_rows(text: str, cut
 
 
 @given(TEXTS, st.booleans())
+@example(text="0\r---\rINPUT\rINPUT", cut=False)
 def test_output_first_rows_of_any_text_write_back_to_the_same_rows(text: str, cut: bool) -> None:
     rows = read_output_first(EN.wording, text, cut)
     if rows:
