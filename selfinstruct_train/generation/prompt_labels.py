@@ -150,7 +150,7 @@ def _labels(wording: Wording) -> regex.Pattern[str]:
     # Right before a label, a word or nothing may stand for the number.
     header = (
         rf"(?:{BLANK}++\w{{1,6}})?{_NOTE}{BLANK}*+[-–—:：.]?{BOLD}{BLANK}*+"
-        rf"\n\s*(?={_OPENS}(?:{'|'.join(found.values())}))"
+        rf"\n\s*(?:[-*_=]{{3,}}{BLANK}*+\n\s*)?(?={_OPENS}(?:{'|'.join(found.values())}))"
     )
     number = rf"{BLANK}*+\#?{_DIGITS}[)\].）】]?[:：]?{_ALONE}"
     return regex.compile(

@@ -217,6 +217,7 @@ def test_input_first_rows_of_any_text_write_back_to_the_same_rows(text: str, cut
 
 @given(TEXTS, st.booleans())
 @example(text="0\r---\rINPUT\rINPUT", cut=False)
+@example(text="0\rEXAMPLE\r---\rINPUT:0", cut=False)
 def test_output_first_rows_of_any_text_write_back_to_the_same_rows(text: str, cut: bool) -> None:
     rows = read_output_first(EN.wording, text, cut)
     if rows:
