@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).parents[1]
 _SETTINGS = """\
@@ -172,8 +172,7 @@ class SmallRun:
     ) -> None:
         from selfinstruct_train.cli.app import main
 
-        code: int | str | None = 1
-        try:
+        def program() -> None:
             to = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(to, 1)
             os.dup2(to, 2)
@@ -181,15 +180,24 @@ class SmallRun:
             if watch is not None:
                 sys.addaudithook(watch)
             main()
-            code = 0
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code if isinstance(code, int) else int(code is not None))
+
+        end_as(program)
+
+
+def end_as(program: Callable[[], None]) -> NoReturn:
+    """Run a program in a forked process, which ends with its exit code and never returns."""
+    code: int | str | None = 1
+    try:
+        program()
+        code = 0
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def import_everything(folder: Path) -> None:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 from typing import IO
 
@@ -85,10 +84,10 @@ def _serve() -> None:
 
 
 def _become(arguments: list[str], out: str, err: str) -> None:
+    from benchmarks.small_run import end_as
     from selfinstruct_train.cli.app import main
 
-    code: int | str | None = 1
-    try:
+    def program() -> None:
         for path, number in ((os.devnull, 0), (out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_RDWR), number)
         if arguments[0].endswith(".py"):
@@ -97,15 +96,8 @@ def _become(arguments: list[str], out: str, err: str) -> None:
         else:
             sys.argv = ["selfinstruct", *arguments]
             main()
-        code = 0
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+
+    end_as(program)
 
 
 if __name__ == "__main__":
